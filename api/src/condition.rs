@@ -1,0 +1,123 @@
+//! Condition types, their stable reasons, and the merge that keeps transition times right.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Type names of conditions.
+pub mod kind {
+    /// Backup, Restore: a terminal phase was reached; the reason says which.
+    pub const FINISHED: &str = "Finished";
+    /// Backup: every claim and data volume of the selected pods is covered.
+    pub const ALL_VOLUMES_PROTECTED: &str = "AllVolumesProtected";
+    /// Location: the store answers and the credentials are accepted.
+    pub const AVAILABLE: &str = "Available";
+    /// Location: its repository key is at hand, or none is needed yet.
+    pub const KEY_AVAILABLE: &str = "KeyAvailable";
+    /// Location: the repository key exists outside the cluster too.
+    pub const KEY_EXPORTED: &str = "KeyExported";
+    /// Location of provider `local`: operator and all agents see the same directory.
+    pub const SHARED_DIRECTORY: &str = "SharedDirectory";
+    /// Repository: it can be opened with the location's key.
+    pub const READY: &str = "Ready";
+    /// Restore, volume objects: something outside is being waited for; the reason says what.
+    pub const WAITING: &str = "Waiting";
+}
+
+/// Reasons of conditions; stable, documented, for scripts.
+pub mod reason {
+    /// All is as it should be.
+    pub const OK: &str = "OK";
+    /// Spec does not make sense; the message says what to change.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The store refused the credentials.
+    pub const CREDENTIALS_REFUSED: &str = "CredentialsRefused";
+    /// The Secret with the credentials, or its key, does not exist or cannot be read.
+    pub const CREDENTIALS_MISSING: &str = "CredentialsMissing";
+    /// The bucket or directory does not exist.
+    pub const BUCKET_NOT_FOUND: &str = "BucketNotFound";
+    /// The store cannot be reached.
+    pub const UNREACHABLE: &str = "Unreachable";
+    /// The prefix holds directories that are not Ark's or Velero's.
+    pub const FOREIGN_DIRECTORIES: &str = "ForeignDirectories";
+    /// No repository key, although repositories exist: none will be made up.
+    pub const KEY_MISSING: &str = "KeyMissing";
+    /// A key was made by Ark and lives only in this cluster.
+    pub const KEY_ONLY_IN_CLUSTER: &str = "KeyOnlyInCluster";
+    /// The user supplied or exported the key.
+    pub const KEY_HELD_BY_USER: &str = "KeyHeldByUser";
+    /// No key has been needed yet.
+    pub const NO_KEY_YET: &str = "NoKeyYet";
+    /// The key opens no key file of the repository.
+    pub const WRONG_PASSWORD: &str = "WrongPassword";
+    /// The repository is locked by somebody else.
+    pub const LOCKED: &str = "Locked";
+    /// The repository's content is damaged.
+    pub const DAMAGED: &str = "Damaged";
+    /// The location is not available.
+    pub const LOCATION_UNAVAILABLE: &str = "LocationUnavailable";
+    /// Some agents see another directory than the operator.
+    pub const DIRECTORY_NOT_SHARED: &str = "DirectoryNotShared";
+    /// Agents have not answered yet.
+    pub const AGENTS_PENDING: &str = "AgentsPending";
+    /// Some volumes hold data that no method covers.
+    pub const UNPROTECTED_VOLUMES: &str = "UnprotectedVolumes";
+    /// Waiting for a pod to be scheduled.
+    pub const POD_NOT_SCHEDULED: &str = "PodNotScheduled";
+    /// Waiting for a claim to be bound.
+    pub const CLAIM_NOT_BOUND: &str = "ClaimNotBound";
+    /// Waiting for a free slot of the agent.
+    pub const QUEUED: &str = "Queued";
+    /// Waiting for volumes.
+    pub const VOLUMES_RUNNING: &str = "VolumesRunning";
+    /// Any other error; the message says which.
+    pub const ERROR: &str = "Error";
+}
+
+/// Sets the condition `kind`; the transition time moves only when the status changes. Returns
+/// whether anything changed.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: &Time,
+) -> bool {
+    let status = if status { "True" } else { "False" };
+    if let Some(existing) = conditions.iter_mut().find(|c| c.type_ == kind) {
+        let same = existing.status == status
+            && existing.reason == reason
+            && existing.message == message
+            && existing.observed_generation == generation;
+        if same {
+            return false;
+        }
+        if existing.status != status {
+            existing.last_transition_time = now.clone();
+        }
+        status.clone_into(&mut existing.status);
+        reason.clone_into(&mut existing.reason);
+        message.clone_into(&mut existing.message);
+        existing.observed_generation = generation;
+        return true;
+    }
+    conditions.push(Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: generation,
+        last_transition_time: now.clone(),
+    });
+    true
+}
+
+/// The condition `kind`, if it is there.
+pub fn get<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == kind)
+}
+
+/// Whether the condition `kind` is there and `True`.
+pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
+    get(conditions, kind).is_some_and(|c| c.status == "True")
+}

@@ -1,0 +1,31 @@
+//! Environment variables read by Ark's programs, and the fixed paths and ports of its containers.
+
+/// Namespace Ark's own objects live in (operator, agent; set from the pod's own namespace).
+pub const NAMESPACE: &str = "ARK_NAMESPACE";
+/// Name of the node the agent runs on.
+pub const NODE_NAME: &str = "ARK_NODE_NAME";
+/// Name of the pod the program runs in; part of a lock's holder identity.
+pub const POD_NAME: &str = "ARK_POD_NAME";
+/// Directory below which `local` locations live; unset when the chart mounts none.
+pub const LOCAL_STORE_ROOT: &str = "ARK_LOCAL_STORE_ROOT";
+/// Directory under which the kubelet's `pods` directory is visible to the agent.
+pub const HOST_PODS: &str = "ARK_HOST_PODS";
+/// Image of the init container that holds a restored pod until its volumes are back.
+pub const RESTORE_WAIT_IMAGE: &str = "ARK_RESTORE_WAIT_IMAGE";
+/// Name of the default location.
+pub const DEFAULT_LOCATION: &str = "ARK_DEFAULT_LOCATION";
+/// Log filter, in the syntax of `tracing`'s `EnvFilter`.
+pub const LOG: &str = "ARK_LOG";
+/// Log format: `text` or `json`.
+pub const LOG_FORMAT: &str = "ARK_LOG_FORMAT";
+/// Volume backups and restores one agent runs at the same time.
+pub const AGENT_CONCURRENCY: &str = "ARK_AGENT_CONCURRENCY";
+/// Name prefix of Ark's Secret with cloud credentials when a location names none.
+pub const DEFAULT_CREDENTIALS_SECRET: &str = "ARK_DEFAULT_CREDENTIALS_SECRET";
+
+/// Where the agent sees the kubelet's `pods` directory, unless [`HOST_PODS`] says otherwise.
+pub const DEFAULT_HOST_PODS: &str = "/host_pods";
+/// Port of `/healthz`, `/readyz` and `/metrics` of operator and agent.
+pub const HTTP_PORT: u16 = 8085;
+/// Loopback port of the operator that hands out artefacts; reached by port-forward only.
+pub const ARTEFACT_PORT: u16 = 8086;
