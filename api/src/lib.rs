@@ -18,6 +18,10 @@
     unreachable_pub,
     reason = "the derive of CRD schemas repeats each spec inside a function"
 )]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "several printer columns of a kind have the same type"
+)]
 
 pub mod annotation;
 pub mod backup;
