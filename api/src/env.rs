@@ -22,6 +22,10 @@ pub const LOG_FORMAT: &str = "ARK_LOG_FORMAT";
 pub const AGENT_CONCURRENCY: &str = "ARK_AGENT_CONCURRENCY";
 /// Name prefix of Ark's Secret with cloud credentials when a location names none.
 pub const DEFAULT_CREDENTIALS_SECRET: &str = "ARK_DEFAULT_CREDENTIALS_SECRET";
+/// Address and port of `/healthz`, `/readyz` and `/metrics`, instead of every address at [`HTTP_PORT`].
+pub const HTTP_ADDRESS: &str = "ARK_HTTP_ADDRESS";
+/// Loopback address and port at which the operator hands out artefacts, instead of [`ARTEFACT_PORT`].
+pub const ARTEFACT_ADDRESS: &str = "ARK_ARTEFACT_ADDRESS";
 
 /// Where the agent sees the kubelet's `pods` directory, unless [`HOST_PODS`] says otherwise.
 pub const DEFAULT_HOST_PODS: &str = "/host_pods";
