@@ -8,6 +8,7 @@
 //!   [`requests`].
 //! - The only home of names: [`annotation`], [`label`], [`condition`], [`env`], [`layout`],
 //!   [`naming`].
+//! - Pure rules: [`store_settings`].
 //! - Shared value types: [`duration`], [`volume`], [`results`], [`origin`].
 //!
 //! Field names, phases and meanings follow the Velero API (release 1.16) with the group changed, so
@@ -41,6 +42,7 @@ pub mod restore;
 pub mod results;
 pub mod schedule;
 pub mod snapshot_location;
+pub mod store_settings;
 pub mod volume;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
