@@ -1,1 +1,53 @@
-//! Engine
+//! Ark's engine: restic-compatible repositories, linked into a program instead of run as a process.
+//!
+//! ```text
+//!   archive   restore   maintain          what a caller asks for; block, report rows, stop on cancel
+//!      │         │         │
+//!      ├─ files ─┤         │              the local file system: beneath one directory, metadata, xattrs
+//!      │         │         │
+//!      └──── repo, index ──┘              open, init, keys, locks, snapshots, blobs
+//!                │
+//!            format, crypto               documents and seals, bytes only
+//!                │
+//!             storage                     async object store: local directory or S3
+//! ```
+//!
+//! The engine knows nothing of Kubernetes, prints nothing, and reads no environment variable. `rustic_core`
+//! does the chunking and packing of an archive and the checks; only `repo/adapter.rs` and
+//! `storage/rustic.rs` name its types.
+//!
+//! # Threads
+//!
+//! [`Store`] is async. [`Repository`]'s methods, [`archive`], [`restore`] and [`check`] block and drive their
+//! requests on the multi-threaded tokio runtime whose handle they were given: call them from a thread of
+//! your own (or `spawn_blocking`), never from a worker of a runtime.
+
+mod cancel;
+mod crypto;
+mod error;
+mod files;
+mod format;
+mod index;
+mod progress;
+mod repo;
+mod rows;
+
+pub mod archive;
+pub mod maintain;
+pub mod restore;
+pub mod storage;
+
+pub use archive::{ArchiveReport, ArchiveRequest, Outcome, archive};
+pub use cancel::Cancel;
+pub use error::{Class, Error, Result};
+pub use format::snapshot::Summary;
+pub use maintain::{CheckReport, check};
+pub use progress::{Progress, ProgressCounts};
+pub use repo::{
+    Holder, HolderLiveness, InitOptions, LockTiming, Locked, OpenOptions, Repository, Snapshot,
+};
+pub use restore::{RestoreReport, RestoreRequest, restore};
+pub use rows::{FileError, FileOperation};
+pub use storage::{
+    AwsCredentials, Entry, ObjectMeta, Policy, Secret, Store, StoreConfig, parse_aws_credentials,
+};

@@ -1,0 +1,76 @@
+//! Files that are sealed whole: configuration, index, snapshot and lock.
+//!
+//! Plain text is JSON as it is (it starts with `{` or `[`), or, in format version 2, the byte 2 and a
+//! Zstandard frame. The name of such a file is the SHA-256 of its sealed bytes.
+
+use std::io::Read as _;
+
+use super::Invalid;
+use crate::crypto::{Id, Key};
+
+/// Decompressed documents above this size are refused.
+pub(crate) const MAX_DOCUMENT: u64 = 512 << 20;
+
+/// Sealed bytes and their name. Compressed if the repository's version allows it.
+pub(crate) fn encode(key: &Key, json: &[u8], version: u32) -> Result<(Id, Vec<u8>), Invalid> {
+    let sealed = if version >= 2 {
+        let mut plain = vec![2];
+        plain.extend(zstd::bulk::compress(json, 3).map_err(Invalid::new)?);
+        key.seal(&plain)
+    } else {
+        key.seal(json)
+    };
+    Ok((Id::of(&sealed), sealed))
+}
+
+/// The JSON in a sealed file.
+pub(crate) fn decode(key: &Key, sealed: &[u8]) -> Result<Vec<u8>, Invalid> {
+    let plain = key
+        .open(sealed)
+        .map_err(|_| Invalid::new("it is not authentic"))?;
+    match plain.first() {
+        Some(b'{' | b'[') => Ok(plain),
+        Some(2) => {
+            let mut json = Vec::new();
+            zstd::stream::read::Decoder::new(&plain[1..])
+                .map_err(Invalid::new)?
+                .take(MAX_DOCUMENT + 1)
+                .read_to_end(&mut json)
+                .map_err(Invalid::new)?;
+            if json.len() as u64 > MAX_DOCUMENT {
+                return Err(Invalid::new(
+                    "it decompresses to more than any valid document",
+                ));
+            }
+            Ok(json)
+        }
+        Some(other) => Err(Invalid(format!("its encoding {other} is unknown"))),
+        None => Err(Invalid::new("it is empty")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_round_trip() {
+        let key = Key::random();
+        for version in [1, 2] {
+            let (id, sealed) = encode(&key, b"{\"a\":1}", version).unwrap();
+            assert_eq!(id, Id::of(&sealed));
+            assert_eq!(decode(&key, &sealed).unwrap(), b"{\"a\":1}");
+            let first = key.open(&sealed).unwrap()[0];
+            assert_eq!(first, if version == 1 { b'{' } else { 2 });
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        let key = Key::random();
+        for plain in [&b""[..], b"\x02", b"\x02garbage", b"\x07{}", b"x"] {
+            assert!(decode(&key, &key.seal(plain)).is_err());
+        }
+        assert!(decode(&key, b"short").is_err());
+    }
+}

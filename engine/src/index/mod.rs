@@ -1,0 +1,1 @@
+//! Which blob lies where.

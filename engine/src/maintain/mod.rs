@@ -1,0 +1,5 @@
+//! Maintenance of a repository.
+
+mod check;
+
+pub use check::{CheckReport, check};

@@ -1,0 +1,385 @@
+//! Locks in restic's format: who may work on a repository at the same time.
+//!
+//! Order of acquiring: look for conflicts; write the own lock file; wait a moment; look again, and step
+//! back if somebody was faster. Then a task writes a new file every few minutes and removes the old one.
+//! Order of releasing: stop the task, remove the files. A guard that is dropped instead removes them in
+//! the background.
+//!
+//! A foreign lock is judged dead, and removed, only if the caller's [`HolderLiveness`] says its holder
+//! is, if a predecessor with exactly our identity left it, or if the **store's own clock** shows that it was not
+//! refreshed for half an hour. Clocks of two machines are never compared. The own lock is lost when its
+//! file is gone or its refresh is overdue; then nothing may be written any more ([`Guard::check`]).
+//!
+//! [`HolderLiveness`]: super::HolderLiveness
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use rustix::time::ClockId;
+use tokio::task::JoinHandle;
+
+use super::Repository;
+use crate::{
+    Cancel,
+    crypto::Id,
+    error::{Error, Result},
+    format::{lock::Lock, unpacked},
+    storage::{Entry, Store},
+};
+
+/// A lock file has a few hundred bytes.
+const LIMIT: u64 = 64 << 10;
+
+/// When locks are refreshed and given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockTiming {
+    /// Time between refreshes.
+    pub refresh: Duration,
+    /// Without a successful refresh for this long the own lock counts as lost.
+    pub overdue: Duration,
+    /// A foreign lock not refreshed for this long, by the store's clock, is dead.
+    pub stale: Duration,
+    /// Wait between writing the own lock and looking for faster rivals.
+    pub settle: Duration,
+}
+
+impl Default for LockTiming {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_secs(5 * 60),
+            overdue: Duration::from_secs(20 * 60),
+            stale: Duration::from_secs(30 * 60),
+            settle: Duration::from_millis(200),
+        }
+    }
+}
+
+/// Whether a lock allows others beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    /// Beside other shared locks: backup, restore, check.
+    Shared,
+    /// Alone: whatever removes or rewrites data.
+    Exclusive,
+}
+
+/// Lock files this process holds: a file with our identity that is not among them was left by a
+/// predecessor. Process-wide, because the identity is.
+static HELD: LazyLock<Mutex<HashSet<Id>>> = LazyLock::new(Mutex::default);
+
+/// A held lock.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    shared: Arc<Shared>,
+    task: Option<JoinHandle<()>>,
+    runtime: tokio::runtime::Handle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    overdue: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    files: Vec<Id>,
+    refreshed: Duration,
+    lost: Option<String>,
+}
+
+impl Guard {
+    /// Fails with `LockLost` once the lock can no longer be relied on.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.shared.check()
+    }
+
+    /// A way to check that outlives borrows of the guard.
+    pub(crate) fn checker(&self) -> impl Fn() -> Result<()> + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.check()
+    }
+
+    /// Removes the lock. An error here leaves a lock that goes stale by itself.
+    pub(crate) async fn release(mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            drop(task.await);
+        }
+        self.shared.remove_all().await;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let shared = Arc::clone(&self.shared);
+            drop(self.runtime.spawn(async move {
+                drop(task.await);
+                shared.remove_all().await;
+            }));
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<()> {
+        let state = self.state();
+        let message = match &state.lost {
+            Some(lost) => lost.clone(),
+            None if since_boot().saturating_sub(state.refreshed) > self.overdue => {
+                "it could not be refreshed in time".to_owned()
+            }
+            None => return Ok(()),
+        };
+        Err(Error::LockLost {
+            location: self.store.location(),
+            message,
+        })
+    }
+
+    async fn remove_all(&self) {
+        let files = std::mem::take(&mut self.state().files);
+        for id in files {
+            if let Err(error) = self.store.delete(&path(id)).await {
+                tracing::warn!(%id, %error, "a lock file could not be removed");
+            }
+            held().remove(&id);
+        }
+    }
+
+    /// Writes a lock file and makes it one of ours.
+    async fn write(&self, id: Id, sealed: Vec<u8>) -> Result<()> {
+        held().insert(id);
+        self.state().files.push(id);
+        let started = since_boot();
+        self.store.write(&path(id), Bytes::from(sealed)).await?;
+        self.state().refreshed = started;
+        Ok(())
+    }
+
+    async fn refresh(&self, id: Id, sealed: Vec<u8>) -> Result<()> {
+        let old: Vec<Id> = self.state().files.clone();
+        for id in &old {
+            // Only the newest must be there; older ones may be left of a failed refresh.
+            if Some(id) == old.last() && self.store.stat(&path(*id)).await?.is_none() {
+                self.state().lost = Some("its file was removed by somebody".to_owned());
+                return Ok(());
+            }
+        }
+        self.write(id, sealed).await?;
+        for id in old {
+            self.store.delete(&path(id)).await?;
+            self.state().files.retain(|file| *file != id);
+            held().remove(&id);
+        }
+        Ok(())
+    }
+}
+
+impl Repository {
+    /// Takes a lock, or says `Locked`.
+    pub(crate) async fn lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
+        let timing = self.options().lock_timing;
+        // Not the store with the caller's cancel: a cancelled operation still removes its lock.
+        let shared = Arc::new(Shared {
+            store: self.store().clone(),
+            overdue: timing.overdue,
+            state: Mutex::new(State {
+                files: Vec::new(),
+                refreshed: since_boot(),
+                lost: None,
+            }),
+        });
+        self.conflict(kind, None).await?;
+        let mut guard = Guard {
+            shared: Arc::clone(&shared),
+            task: None,
+            runtime: self.runtime().clone(),
+        };
+        let acquired = async {
+            let (id, sealed) = self.new_lock(kind)?;
+            shared.write(id, sealed).await?;
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Error::Cancelled),
+                () = tokio::time::sleep(timing.settle) => {}
+            }
+            self.conflict(kind, Some(id)).await
+        };
+        if let Err(error) = acquired.await {
+            shared.remove_all().await;
+            return Err(error);
+        }
+        guard.task = Some(
+            self.runtime()
+                .spawn(keep(self.clone(), shared, kind, timing)),
+        );
+        Ok(guard)
+    }
+
+    fn new_lock(&self, kind: Locked) -> Result<(Id, Vec<u8>)> {
+        let holder = &self.options().holder;
+        Lock {
+            time: String::new(),
+            exclusive: kind == Locked::Exclusive,
+            hostname: holder.host_name.clone(),
+            username: holder.user_name.clone(),
+            pid: i64::from(holder.pid),
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+        }
+        .at(Timestamp::now())
+        .encode()
+        .and_then(|json| unpacked::encode(self.key(), &json, self.version()))
+        .map_err(|why| self.damaged("new lock", &why))
+    }
+
+    /// Fails with `Locked` if a live foreign lock conflicts; removes dead ones. Without an own lock file
+    /// the store's clock is not known, and a lock that only it could judge is left for the second look.
+    async fn conflict(&self, kind: Locked, own: Option<Id>) -> Result<()> {
+        let entries = self.store().list("locks").await?;
+        let find = |id: Id| entries.iter().find(|entry| entry.name == id.to_string());
+        let now = own.and_then(find).and_then(|entry| entry.modified);
+        if own.is_some_and(|id| find(id).is_none()) {
+            return Err(Error::LockLost {
+                location: self.location(),
+                message: "its file was removed at once".to_owned(),
+            });
+        }
+        for entry in entries.iter().filter(|entry| !entry.is_dir) {
+            let Some(id) = Id::parse(&entry.name).filter(|id| Some(*id) != own) else {
+                continue;
+            };
+            let Some(lock) = self.read_lock(id).await? else {
+                continue;
+            };
+            let conflicts = match &lock {
+                Ok(lock) => lock.exclusive || kind == Locked::Exclusive,
+                Err(_) => true,
+            };
+            if !conflicts {
+                continue;
+            }
+            match self.judge(id, entry, lock.as_ref().ok(), now) {
+                Verdict::Dead => {
+                    tracing::info!(%id, "removing the lock of a dead holder");
+                    self.store().delete(&path(id)).await?;
+                }
+                Verdict::Unknown if own.is_none() => {}
+                Verdict::Alive | Verdict::Unknown => {
+                    return Err(match lock {
+                        Ok(lock) => Error::Locked {
+                            location: self.location(),
+                            holder: lock.holder(),
+                            since: lock.time.escape_debug().to_string(),
+                        },
+                        Err(why) => Error::Locked {
+                            location: self.location(),
+                            holder: format!("an unreadable lock file ({why})"),
+                            since: entry
+                                .modified
+                                .map_or("an unknown time".to_owned(), |t| t.to_string()),
+                        },
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, id: Id, entry: &Entry, lock: Option<&Lock>, now: Option<Timestamp>) -> Verdict {
+        let options = self.options();
+        if held().contains(&id) {
+            return Verdict::Alive;
+        }
+        if let Some(lock) = lock {
+            let holder = &options.holder;
+            if lock.hostname == holder.host_name && lock.pid == i64::from(holder.pid) {
+                return Verdict::Dead;
+            }
+            if lock.hostname == holder.host_name {
+                // Another process beside us: only time can tell.
+            } else if let Some(liveness) = &options.liveness {
+                match liveness.is_alive(&lock.hostname) {
+                    Some(false) => return Verdict::Dead,
+                    Some(true) => return Verdict::Alive,
+                    None => {}
+                }
+            }
+        }
+        let stale =
+            SignedDuration::try_from(options.lock_timing.stale).unwrap_or(SignedDuration::MAX);
+        match now.zip(entry.modified) {
+            Some((now, then)) if now.duration_since(then) > stale => Verdict::Dead,
+            _ => Verdict::Unknown,
+        }
+    }
+
+    /// `None` if it is gone or still being written.
+    async fn read_lock(&self, id: Id) -> Result<Option<Result<Lock, crate::format::Invalid>>> {
+        let sealed = match self.store().read(&path(id), LIMIT).await {
+            Ok(Some(sealed)) if sealed.is_empty() => return Ok(None),
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return Ok(None),
+            Err(Error::ObjectTooLarge { .. }) => Bytes::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(
+            unpacked::decode(self.key(), &sealed).and_then(|json| Lock::decode(&json)),
+        ))
+    }
+}
+
+enum Verdict {
+    Alive,
+    Dead,
+    Unknown,
+}
+
+/// Refreshes until aborted or lost.
+async fn keep(repo: Repository, shared: Arc<Shared>, kind: Locked, timing: LockTiming) {
+    let mut wait = timing.refresh;
+    loop {
+        tokio::time::sleep(wait).await;
+        let refreshed = match repo.new_lock(kind) {
+            Ok((id, sealed)) => shared.refresh(id, sealed).await,
+            Err(error) => Err(error),
+        };
+        wait = match refreshed {
+            Ok(()) if shared.check().is_err() => return,
+            Ok(()) => timing.refresh,
+            Err(error) => {
+                tracing::warn!(%error, "a lock could not be refreshed");
+                timing.refresh.min(Duration::from_secs(20))
+            }
+        };
+    }
+}
+
+fn held() -> MutexGuard<'static, HashSet<Id>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn path(id: Id) -> String {
+    format!("locks/{id}")
+}
+
+/// Time since boot, including time asleep: a suspended machine's lock grows old as well.
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(ClockId::Boottime);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or_default(),
+        u32::try_from(now.tv_nsec).unwrap_or_default(),
+    )
+}

@@ -1,0 +1,164 @@
+//! Repositories: made, opened, locked, listed.
+//!
+//! Does: find and check the key, read the configuration, hold what every operation needs (store, key,
+//! runtime, lock identity). Does not: move file data; that is [`mod@crate::archive`] and
+//! [`mod@crate::restore`].
+//!
+//! Methods that are not `async` block: they must run on a thread that is not a worker of an async
+//! runtime (a dedicated thread, or `spawn_blocking`), and drive their requests on the runtime given. On
+//! a worker thread they panic, as tokio's `Handle::block_on` does. The runtime must be multi-threaded.
+
+pub(crate) mod adapter;
+pub(crate) mod blobs;
+mod init;
+mod keys;
+pub(crate) mod lock;
+mod open;
+mod snapshots;
+
+use std::{fmt, sync::Arc};
+
+use tokio::runtime::Handle;
+
+pub use lock::{LockTiming, Locked};
+pub use snapshots::Snapshot;
+
+use crate::{
+    crypto::Key,
+    error::{Error, Result},
+    format::{Invalid, config::Config},
+    storage::Store,
+};
+
+/// Who holds a lock. Written into lock files, where everybody with the repository's key can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// A name unique to this pod or process group, and never that of a real machine: restic on a machine
+    /// of the same name would judge the lock by a process id of its own.
+    pub host_name: String,
+    /// Which program, for people.
+    pub user_name: String,
+    /// The process.
+    pub pid: u32,
+}
+
+impl Default for Holder {
+    /// A random, hence unique, host name.
+    fn default() -> Self {
+        Self {
+            host_name: format!("ark-{:016x}", rand::random::<u64>()),
+            user_name: "ark".to_owned(),
+            pid: std::process::id(),
+        }
+    }
+}
+
+/// Tells whether the holder of a foreign lock still lives.
+pub trait HolderLiveness: Send + Sync {
+    /// `Some(false)`: certainly dead, its lock may go. `None`: not known.
+    fn is_alive(&self, host_name: &str) -> Option<bool>;
+}
+
+/// How to open a repository.
+#[derive(Clone, Default)]
+pub struct OpenOptions {
+    /// This process, for lock files.
+    pub holder: Holder,
+    /// Who can tell whether other holders live.
+    pub liveness: Option<Arc<dyn HolderLiveness>>,
+    /// When locks are refreshed and given up. The default is restic's.
+    pub lock_timing: LockTiming,
+}
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("holder", &self.holder)
+            .field("liveness", &self.liveness.is_some())
+            .field("lock_timing", &self.lock_timing)
+            .finish()
+    }
+}
+
+/// How to make a repository.
+#[derive(Debug, Clone, Default)]
+pub struct InitOptions {
+    /// The password has 128 random bits or more, so a cheap key derivation is as safe as a dear one.
+    pub random_password: bool,
+    /// How the new repository is opened.
+    pub open: OpenOptions,
+}
+
+/// An open repository. Clones are cheap.
+#[derive(Clone)]
+pub struct Repository(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    key: Key,
+    config: Config,
+    runtime: Handle,
+    options: OpenOptions,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("location", &self.location())
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// The repository's own id, 64 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.0.config.id
+    }
+
+    /// The format's version, 1 or 2.
+    pub fn version(&self) -> u32 {
+        self.0.config.version
+    }
+
+    /// Where it is, for messages.
+    pub fn location(&self) -> String {
+        self.0.store.location()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.0.key
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.0.runtime
+    }
+
+    pub(crate) fn options(&self) -> &OpenOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn damaged(&self, what: impl Into<String>, why: &Invalid) -> Error {
+        damaged(&self.0.store, what, why)
+    }
+
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.0.runtime.block_on(work)
+    }
+}
+
+pub(crate) fn damaged(store: &Store, what: impl Into<String>, why: &Invalid) -> Error {
+    Error::Damaged {
+        location: store.location(),
+        what: what.into(),
+        message: why.to_string(),
+    }
+}

@@ -1,0 +1,153 @@
+//! Snapshots: listing, finding, saving.
+//!
+//! Reads every snapshot file, several at a time. A snapshot file that cannot be read is an error, not a
+//! shorter list. Saving writes one file, last of all; the callers' modules say what must come before.
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+
+use super::Repository;
+use crate::{
+    crypto::Id,
+    error::{Error, Result},
+    format::{
+        Invalid,
+        snapshot::{SnapshotFile, Summary},
+        unpacked,
+    },
+};
+
+/// Larger snapshot files are refused.
+const LIMIT: u64 = 64 << 20;
+/// Snapshot files read at the same time.
+const PARALLEL: usize = 8;
+
+/// A snapshot: one directory tree at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// When it was taken, by the clock of the machine that took it.
+    pub time: Timestamp,
+    /// Host name given at the backup.
+    pub hostname: String,
+    /// User name given at the backup.
+    pub username: String,
+    /// Paths it is of, as shown to people.
+    pub paths: Vec<String>,
+    /// Tags, as `key=value` where we wrote them.
+    pub tags: Vec<String>,
+    /// Id of its root directory.
+    pub tree: String,
+    /// Id of the snapshot it was compared with.
+    pub parent: Option<String>,
+    /// Which program wrote it.
+    pub program_version: String,
+    /// What the backup did, if its program wrote that down.
+    pub summary: Option<Summary>,
+}
+
+impl Snapshot {
+    fn from_file(id: Id, file: SnapshotFile) -> Result<Self, Invalid> {
+        let time = file.timestamp()?;
+        Id::parse(&file.tree).ok_or_else(|| Invalid::new("its tree is not an id"))?;
+        Ok(Self {
+            id: id.to_string(),
+            time,
+            hostname: file.hostname,
+            username: file.username,
+            paths: file.paths,
+            tags: file.tags,
+            tree: file.tree,
+            parent: file.parent,
+            program_version: file.program_version,
+            summary: file.summary,
+        })
+    }
+
+    /// Whether it has all these tags.
+    pub fn has_tags(&self, tags: &[String]) -> bool {
+        tags.iter().all(|tag| self.tags.contains(tag))
+    }
+}
+
+impl Repository {
+    /// All snapshots, oldest first. Blocks; see the module of [`Repository`].
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.block_on(self.snapshots_async())
+    }
+
+    /// The snapshot with this id, or the only one whose id starts with it. Blocks.
+    pub fn find_snapshot(&self, id_or_prefix: &str) -> Result<Snapshot> {
+        let not_found = || Error::SnapshotNotFound {
+            location: self.location(),
+            id: id_or_prefix.to_owned(),
+        };
+        self.block_on(async {
+            if id_or_prefix.is_empty() {
+                return Err(not_found());
+            }
+            if let Some(id) = Id::parse(id_or_prefix) {
+                return self.read_snapshot(id).await?.ok_or_else(not_found);
+            }
+            let mut ids = self.snapshot_ids().await?;
+            ids.retain(|id| id.to_string().starts_with(id_or_prefix));
+            match ids[..] {
+                [] => Err(not_found()),
+                [id] => self.read_snapshot(id).await?.ok_or_else(not_found),
+                _ => Err(Error::SnapshotAmbiguous {
+                    location: self.location(),
+                    id: id_or_prefix.to_owned(),
+                    count: ids.len(),
+                }),
+            }
+        })
+    }
+
+    pub(crate) async fn snapshots_async(&self) -> Result<Vec<Snapshot>> {
+        let ids = self.snapshot_ids().await?;
+        let mut snapshots: Vec<Snapshot> = futures::stream::iter(ids)
+            .map(|id| self.read_snapshot(id))
+            .buffer_unordered(PARALLEL)
+            // One that was there a moment ago and is gone now has been forgotten.
+            .try_filter_map(|found| std::future::ready(Ok(found)))
+            .try_collect()
+            .await?;
+        snapshots.sort_by(|a, b| a.time.cmp(&b.time).then_with(|| a.id.cmp(&b.id)));
+        Ok(snapshots)
+    }
+
+    async fn snapshot_ids(&self) -> Result<Vec<Id>> {
+        let entries = self.store().list("snapshots").await?;
+        Ok(entries
+            .iter()
+            .filter(|entry| !entry.is_dir)
+            .filter_map(|entry| Id::parse(&entry.name))
+            .collect())
+    }
+
+    async fn read_snapshot(&self, id: Id) -> Result<Option<Snapshot>> {
+        let path = format!("snapshots/{id}");
+        let Some(sealed) = self.store().read(&path, LIMIT).await? else {
+            return Ok(None);
+        };
+        unpacked::decode(self.key(), &sealed)
+            .and_then(|json| SnapshotFile::decode(&json))
+            .and_then(|file| Snapshot::from_file(id, file))
+            .map(Some)
+            .map_err(|why| self.damaged(format!("snapshot {id}"), &why))
+    }
+
+    /// Writes a snapshot and returns its id.
+    pub(crate) async fn save_snapshot(&self, file: &SnapshotFile) -> Result<String> {
+        let (id, sealed) = file
+            .encode()
+            .and_then(|json| unpacked::encode(self.key(), &json, self.version()))
+            .map_err(|why| self.damaged("new snapshot", &why))?;
+        self.store()
+            .write(&format!("snapshots/{id}"), Bytes::from(sealed))
+            .await?;
+        Ok(id.to_string())
+    }
+}

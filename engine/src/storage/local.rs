@@ -1,0 +1,365 @@
+//! A directory as an object store, with restic's local layout (objects are plain files).
+//!
+//! Order of a write: missing parent directories (each made durable in its own parent), a temporary file
+//! `<name>-tmp-<random>` in the target's directory, its bytes, fsync of the file, rename to the final
+//! name, fsync of the directory. A crash leaves at most a temporary file, which listings do not show.
+//! Conditional writes end in a rename that refuses to replace (or a hard link, where the file system
+//! has no such rename). Blocking calls run on tokio's blocking threads.
+//!
+//! Fails with `NoStore` when the root itself is gone: an unmounted disk must not look like an empty store.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use rustix::{fs::RenameFlags, io::Errno};
+
+use super::{Entry, ObjectMeta};
+use crate::error::{Error, Result};
+
+const TEMPORARY: &str = "-tmp-";
+
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    root: Arc<PathBuf>,
+}
+
+enum Content {
+    Bytes(Bytes),
+    File(PathBuf),
+}
+
+impl Local {
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        let local = Self {
+            root: Arc::new(root.to_owned()),
+        };
+        local.check()?;
+        Ok(local)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match fs::metadata(&*self.root) {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(_) => Err(self.no_store("it is not a directory")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(self.no_store("there is no such directory"))
+            }
+            Err(error) => Err(self.error("stat", "", &error)),
+        }
+    }
+
+    fn no_store(&self, message: &str) -> Error {
+        Error::NoStore {
+            location: self.root.display().to_string(),
+            message: message.to_owned(),
+        }
+    }
+
+    fn error(&self, operation: &'static str, path: &str, error: &io::Error) -> Error {
+        let location = self.root.display().to_string();
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Error::AccessDenied {
+                location,
+                operation,
+                path,
+                message: error.to_string(),
+            },
+            kind => Error::Store {
+                location,
+                operation,
+                path,
+                message: error.to_string(),
+                temporary: matches!(
+                    kind,
+                    io::ErrorKind::Interrupted
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::ResourceBusy
+                        | io::ErrorKind::StaleNetworkFileHandle
+                ),
+            },
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self,
+        operation: &'static str,
+        path: String,
+        work: impl FnOnce(&Self, &Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let done = tokio::task::spawn_blocking(move || {
+            self.check()?;
+            work(&self, &self.root.join(&path))
+                .map_err(|error| self.error(operation, &path, &error))
+        });
+        done.await
+            .unwrap_or_else(|error| Err(Error::Bug(format!("{operation} did not end: {error}"))))
+    }
+
+    pub(super) async fn list(self, path: String, recursive: bool) -> Result<Vec<Entry>> {
+        self.blocking("list", path, move |_, dir| {
+            let mut entries = Vec::new();
+            list_into(dir, "", recursive, &mut entries)?;
+            Ok(entries)
+        })
+        .await
+    }
+
+    pub(super) async fn stat(self, path: String) -> Result<Option<ObjectMeta>> {
+        self.blocking("stat", path, |_, file| {
+            Ok(absent(fs::metadata(file))?
+                .filter(fs::Metadata::is_file)
+                .map(|meta| ObjectMeta {
+                    size: meta.len(),
+                    modified: modified(&meta),
+                }))
+        })
+        .await
+    }
+
+    pub(super) async fn read(self, path: String, limit: u64) -> Result<Option<Bytes>> {
+        let location = self.root.display().to_string();
+        let name = path.clone();
+        let data = self
+            .blocking("read", path, move |_, file| {
+                let Some(file) = absent(open_file(file))? else {
+                    return Ok(None);
+                };
+                let mut data = Vec::new();
+                file.take(limit.saturating_add(1)).read_to_end(&mut data)?;
+                Ok(Some(data))
+            })
+            .await?;
+        match data {
+            Some(data) if data.len() as u64 > limit => Err(Error::ObjectTooLarge {
+                location,
+                path: name,
+                limit,
+            }),
+            data => Ok(data.map(Bytes::from)),
+        }
+    }
+
+    pub(super) async fn read_range(self, path: String, offset: u64, len: u64) -> Result<Bytes> {
+        let location = self.root.display().to_string();
+        let name = path.clone();
+        let found = self
+            .blocking("read", path, move |_, file| {
+                let Some(file) = absent(open_file(file))? else {
+                    return Ok(None);
+                };
+                if offset.saturating_add(len) > file.metadata()?.len() {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                let len = usize::try_from(len).map_err(io::Error::other)?;
+                let mut data = vec![0; len];
+                file.read_exact_at(&mut data, offset)?;
+                Ok(Some(Bytes::from(data)))
+            })
+            .await?;
+        found.ok_or(Error::ObjectMissing {
+            location,
+            path: name,
+        })
+    }
+
+    pub(super) async fn write(self, path: String, data: Bytes) -> Result<()> {
+        self.blocking("write", path, |local, file| {
+            local.put(file, Content::Bytes(data), true).map(drop)
+        })
+        .await
+    }
+
+    pub(super) async fn write_file(self, path: String, from: PathBuf) -> Result<()> {
+        self.blocking("write", path, |local, file| {
+            local.put(file, Content::File(from), true).map(drop)
+        })
+        .await
+    }
+
+    pub(super) async fn write_if_absent(self, path: String, data: Bytes) -> Result<bool> {
+        self.blocking("write", path, |local, file| {
+            if fs::symlink_metadata(file).is_ok() {
+                return Ok(false);
+            }
+            local.put(file, Content::Bytes(data), false)
+        })
+        .await
+    }
+
+    pub(super) async fn delete(self, path: String) -> Result<()> {
+        self.blocking("delete", path, |_, file| {
+            if absent(fs::remove_file(file))?.is_some() {
+                sync_dir(parent(file))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes a file as the module header says. `false`: it was there and `replace` is not set.
+    fn put(&self, target: &Path, content: Content, replace: bool) -> io::Result<bool> {
+        let dir = parent(target);
+        self.make_dirs(dir)?;
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(format!("{TEMPORARY}{:016x}", rand::rng().random::<u64>()));
+        let temporary = dir.join(name);
+        let written = write_new(&temporary, content).and_then(|()| {
+            if replace {
+                fs::rename(&temporary, target).map(|()| true)
+            } else {
+                rename_new(&temporary, target)
+            }
+        });
+        if !matches!(written, Ok(true)) {
+            // The error that matters is the one already there.
+            drop(fs::remove_file(&temporary));
+        }
+        if written? {
+            sync_dir(dir)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Makes the missing directories from the root down, each durable before the next.
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let below = dir.strip_prefix(&*self.root).map_err(io::Error::other)?;
+        let mut path = self.root.to_path_buf();
+        for part in below {
+            let above = path.clone();
+            path.push(part);
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => sync_dir(&above)?,
+                // Somebody else may have made it a moment ago and not synced it yet.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => sync_dir(&above)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_new(path: &Path, content: Content) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    match content {
+        Content::Bytes(data) => file.write_all(&data)?,
+        Content::File(from) => drop(io::copy(&mut File::open(from)?, &mut file)?),
+    }
+    file.sync_all()
+}
+
+/// Renames unless the target exists.
+fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    let renamed = rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        from,
+        rustix::fs::CWD,
+        to,
+        RenameFlags::NOREPLACE,
+    );
+    match renamed {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // The file system has no such rename: a hard link refuses to replace as well.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::hard_link(from, to) {
+            Ok(()) => fs::remove_file(from).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn list_into(dir: &Path, prefix: &str, recursive: bool, into: &mut Vec<Entry>) -> io::Result<()> {
+    let Some(entries) = absent(fs::read_dir(dir))? else {
+        return Ok(());
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Names that are not UTF-8 are none of ours.
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if name.contains(TEMPORARY) {
+            continue;
+        }
+        // Removed since it was listed: it is not there.
+        let Some(meta) = absent(fs::metadata(entry.path()))? else {
+            continue;
+        };
+        let name = format!("{prefix}{name}");
+        if meta.is_dir() && recursive {
+            list_into(&entry.path(), &format!("{name}/"), true, into)?;
+        } else if meta.is_dir() || meta.is_file() {
+            into.push(Entry {
+                name,
+                is_dir: meta.is_dir(),
+                size: if meta.is_dir() { 0 } else { meta.len() },
+                modified: modified(&meta),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn modified(meta: &fs::Metadata) -> Option<jiff::Timestamp> {
+    meta.modified()
+        .ok()
+        .and_then(|time| jiff::Timestamp::try_from(time).ok())
+}
+
+/// `NotFound` (also: a parent is a file) as `None`.
+fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        // Some network and FUSE file systems have no fsync for directories.
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+        result => result,
+    }
+}

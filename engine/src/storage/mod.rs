@@ -1,0 +1,419 @@
+//! Object stores: one async interface over a local directory and S3.
+//!
+//! Does: validate paths, limit every request in time, repeat passing failures with jitter, stop on
+//! cancel, list strictly (a page that fails is an error, never a shorter list) and turn every failure
+//! into a typed [`Error`]. Does not: cache, encrypt, or know what a repository is.
+//!
+//! Writes are atomic and durable: an object is there with all its bytes or not at all, and when a write
+//! returns it survives a power loss. For a directory that takes a temporary file, fsync, rename and
+//! fsync of every directory touched, in that order (see [`local`]); S3 promises it by itself.
+
+mod aws;
+mod local;
+mod retry;
+mod rustic;
+mod s3;
+mod secret;
+mod tls;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+
+use crate::{
+    Cancel,
+    error::{Error, Result},
+};
+
+pub use aws::{AwsCredentials, parse_aws_credentials};
+pub use retry::Policy;
+pub use secret::Secret;
+
+/// Where a store is and how to reach it.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// A directory of this machine, which must exist.
+    Local {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// A bucket of Amazon S3 or of a service that speaks its protocol.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Prefix of every object's key, without a leading slash; may be empty.
+        prefix: String,
+        /// `http://host:port` or `https://host[:port]`; Amazon's when absent.
+        endpoint: Option<String>,
+        /// The region; `us-east-1` when absent.
+        region: Option<String>,
+        /// The access key.
+        access_key_id: Secret,
+        /// Its secret.
+        secret_access_key: Secret,
+        /// The session token of temporary credentials.
+        session_token: Option<Secret>,
+        /// PEM certificates to trust beside the system's.
+        ca_cert: Option<Vec<u8>>,
+        /// Bucket in the path (`host/bucket`) instead of in the host name.
+        path_style: bool,
+        /// Accept any TLS certificate.
+        insecure_skip_tls_verify: bool,
+    },
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Name inside the listed directory, without slashes (in recursive listings: with them).
+    pub name: String,
+    /// Whether it is a directory (or common prefix).
+    pub is_dir: bool,
+    /// Size in bytes; 0 for directories.
+    pub size: u64,
+    /// When the store last saw it written, by the store's clock.
+    pub modified: Option<jiff::Timestamp>,
+}
+
+/// What a store knows of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Size in bytes.
+    pub size: u64,
+    /// When the store last saw it written, by the store's clock.
+    pub modified: Option<jiff::Timestamp>,
+}
+
+/// A store, or a part of one under a prefix. Clones share connections.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<Backend>,
+    /// Empty, or ends with a slash.
+    base: String,
+    cancel: Option<Cancel>,
+    policy: Policy,
+}
+
+enum Backend {
+    Local(local::Local),
+    S3(s3::S3),
+}
+
+/// Pieces in which [`Store::stream`] fetches an object.
+const STREAM_PIECE: u64 = 4 << 20;
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.location()).finish()
+    }
+}
+
+impl Store {
+    /// Opens a store. Does no I/O beyond looking whether the root of a local store is a directory.
+    ///
+    /// # Errors
+    /// `NoStore` if a local root is missing, `InvalidConfig` if the settings cannot work.
+    pub fn open(config: &StoreConfig) -> Result<Self> {
+        let (backend, base) = match config {
+            StoreConfig::Local { root } => {
+                (Backend::Local(local::Local::open(root)?), String::new())
+            }
+            StoreConfig::S3 { prefix, .. } => {
+                let base = prefix.trim_matches('/');
+                let base = if base.is_empty() {
+                    String::new()
+                } else {
+                    format!("{}/", clean(base)?)
+                };
+                (Backend::S3(s3::S3::open(config)?), base)
+            }
+        };
+        Ok(Self {
+            backend: Arc::new(backend),
+            base,
+            cancel: None,
+            policy: Policy::default(),
+        })
+    }
+
+    /// The same store under a sub-prefix. Leading and trailing slashes do not matter.
+    #[must_use]
+    pub fn child(&self, prefix: &str) -> Self {
+        let prefix = prefix.trim_matches('/');
+        let mut child = self.clone();
+        if !prefix.is_empty() {
+            child.base = format!("{}{prefix}/", self.base);
+        }
+        child
+    }
+
+    /// The same store, whose every request ends with `Cancelled` once `cancel` is.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: Cancel) -> Self {
+        Self {
+            cancel: Some(cancel),
+            ..self.clone()
+        }
+    }
+
+    /// The same store with other limits on time and repetition.
+    #[must_use]
+    pub fn with_policy(&self, policy: Policy) -> Self {
+        Self {
+            policy,
+            ..self.clone()
+        }
+    }
+
+    /// Where this store is, for messages. Never contains secrets.
+    pub fn location(&self) -> String {
+        let base = self.base.trim_end_matches('/');
+        match &*self.backend {
+            Backend::Local(local) => local.root().join(base).display().to_string(),
+            Backend::S3(s3) => s3.location(base),
+        }
+    }
+
+    /// Whether the store can be reached and used: lists one level. Gives up sooner than other
+    /// requests, so that a wrong address is told quickly.
+    pub async fn check(&self) -> Result<()> {
+        let store = self.with_policy(self.policy.quick());
+        match &*store.backend {
+            Backend::Local(local) => local.check(),
+            Backend::S3(_) => Ok(()),
+        }?;
+        store.list("").await.map(drop)
+    }
+
+    /// Lists one level of a directory; an absent directory is empty. Sorted by name, no duplicates.
+    pub async fn list(&self, dir: &str) -> Result<Vec<Entry>> {
+        self.list_any(dir, false).await
+    }
+
+    /// Lists all objects (no directories) below a directory, names relative to it.
+    pub async fn list_recursive(&self, dir: &str) -> Result<Vec<Entry>> {
+        self.list_any(dir, true).await
+    }
+
+    async fn list_any(&self, dir: &str, recursive: bool) -> Result<Vec<Entry>> {
+        let dir = dir.trim_matches('/');
+        let path = match (dir.is_empty(), self.base.is_empty()) {
+            (true, _) => self.base.clone(),
+            (false, _) => format!("{}{}/", self.base, clean(dir)?),
+        };
+        let mut entries = self
+            .run("list", &path, 0, || match &*self.backend {
+                Backend::Local(local) => local.clone().list(path.clone(), recursive).boxed_future(),
+                Backend::S3(s3) => s3
+                    .clone()
+                    .list(path.clone(), recursive, self.policy)
+                    .boxed_future(),
+            })
+            .await?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.dedup_by(|a, b| a.name == b.name && a.is_dir == b.is_dir);
+        Ok(entries)
+    }
+
+    /// Size and time of an object; `None` if there is none.
+    pub async fn stat(&self, path: &str) -> Result<Option<ObjectMeta>> {
+        let path = self.full(path)?;
+        self.run("stat", &path, 0, || match &*self.backend {
+            Backend::Local(local) => local.clone().stat(path.clone()).boxed_future(),
+            Backend::S3(s3) => s3.clone().stat(path.clone()).boxed_future(),
+        })
+        .await
+    }
+
+    /// A whole object; `None` if there is none.
+    ///
+    /// # Errors
+    /// `ObjectTooLarge` if it has more than `limit` bytes: the caller says what a valid one can have.
+    pub async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
+        let path = self.full(path)?;
+        self.run("read", &path, limit, || match &*self.backend {
+            Backend::Local(local) => local.clone().read(path.clone(), limit).boxed_future(),
+            Backend::S3(s3) => s3
+                .clone()
+                .read(path.clone(), limit, self.policy)
+                .boxed_future(),
+        })
+        .await
+    }
+
+    /// Exactly `len` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// `ObjectMissing`, or `Store` if the object ends before `offset + len`.
+    pub async fn read_range(&self, path: &str, offset: u64, len: u64) -> Result<Bytes> {
+        let path = self.full(path)?;
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        self.run("read", &path, len, || match &*self.backend {
+            Backend::Local(local) => local
+                .clone()
+                .read_range(path.clone(), offset, len)
+                .boxed_future(),
+            Backend::S3(s3) => s3
+                .clone()
+                .read_range(path.clone(), offset, len)
+                .boxed_future(),
+        })
+        .await
+    }
+
+    /// An object as a stream of pieces, each fetched, limited and repeated like a request of its own.
+    ///
+    /// # Errors
+    /// `ObjectMissing`.
+    pub async fn stream(&self, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let size = match self.stat(path).await? {
+            Some(meta) => meta.size,
+            None => {
+                return Err(Error::ObjectMissing {
+                    location: self.location(),
+                    path: path.to_owned(),
+                });
+            }
+        };
+        let state = (self.clone(), path.to_owned(), 0);
+        Ok(
+            futures::stream::try_unfold(state, move |(store, path, offset)| async move {
+                if offset >= size {
+                    return Ok(None);
+                }
+                let len = STREAM_PIECE.min(size - offset);
+                let piece = store.read_range(&path, offset, len).await?;
+                Ok(Some((piece, (store, path, offset + len))))
+            })
+            .boxed(),
+        )
+    }
+
+    /// Writes an object, replacing one that is there. Atomic and durable.
+    pub async fn write(&self, path: &str, data: Bytes) -> Result<()> {
+        let path = self.full(path)?;
+        self.run("write", &path, data.len() as u64, || match &*self.backend {
+            Backend::Local(local) => local
+                .clone()
+                .write(path.clone(), data.clone())
+                .boxed_future(),
+            Backend::S3(s3) => s3.clone().write(path.clone(), data.clone()).boxed_future(),
+        })
+        .await
+    }
+
+    /// Writes an object from a local file, without holding it in memory. Atomic and durable.
+    pub async fn write_file(&self, path: &str, file: &Path) -> Result<()> {
+        let path = self.full(path)?;
+        let size = std::fs::metadata(file)
+            .map_err(|source| Error::Source {
+                path: file.to_owned(),
+                source,
+            })?
+            .len();
+        self.run("write", &path, size, || match &*self.backend {
+            Backend::Local(local) => local
+                .clone()
+                .write_file(path.clone(), file.to_owned())
+                .boxed_future(),
+            Backend::S3(s3) => s3
+                .clone()
+                .write_file(path.clone(), file.to_owned(), self.policy)
+                .boxed_future(),
+        })
+        .await
+    }
+
+    /// Writes an object unless there is one. `false`: there was one, and it was left alone. Of several
+    /// concurrent callers exactly one gets `true`.
+    pub async fn write_if_absent(&self, path: &str, data: Bytes) -> Result<bool> {
+        let path = self.full(path)?;
+        let mut attempts = 0;
+        let written = self
+            .run("write", &path, data.len() as u64, || {
+                attempts += 1;
+                match &*self.backend {
+                    Backend::Local(local) => local
+                        .clone()
+                        .write_if_absent(path.clone(), data.clone())
+                        .boxed_future(),
+                    Backend::S3(s3) => s3
+                        .clone()
+                        .write_if_absent(path.clone(), data.clone())
+                        .boxed_future(),
+                }
+            })
+            .await?;
+        if !written && attempts > 1 {
+            // An attempt that seemed to fail may have been the one that wrote it.
+            let limit = data.len() as u64;
+            let there = self
+                .run("read", &path, limit, || match &*self.backend {
+                    Backend::Local(local) => local.clone().read(path.clone(), limit).boxed_future(),
+                    Backend::S3(s3) => s3
+                        .clone()
+                        .read(path.clone(), limit, self.policy)
+                        .boxed_future(),
+                })
+                .await;
+            return Ok(matches!(there, Ok(Some(there)) if there == data));
+        }
+        Ok(written)
+    }
+
+    /// Deletes an object. An absent one is fine.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        let path = self.full(path)?;
+        self.run("delete", &path, 0, || match &*self.backend {
+            Backend::Local(local) => local.clone().delete(path.clone()).boxed_future(),
+            Backend::S3(s3) => s3.clone().delete(path.clone()).boxed_future(),
+        })
+        .await
+    }
+
+    fn full(&self, path: &str) -> Result<String> {
+        Ok(format!("{}{}", self.base, clean(path)?))
+    }
+
+    async fn run<T, F>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        bytes: u64,
+        request: F,
+    ) -> Result<T>
+    where
+        F: FnMut() -> retry::Request<'static, T>,
+    {
+        let place = retry::Place {
+            location: || self.location(),
+            operation,
+            path,
+        };
+        retry::run(&self.policy, self.cancel.as_ref(), place, bytes, request).await
+    }
+}
+
+use retry::BoxedFuture as _;
+
+/// A path made of plain names: no empty component, no `.` or `..`, no control characters.
+fn clean(path: &str) -> Result<&str> {
+    let bad = path.is_empty()
+        || path.len() > 1024
+        || path.chars().any(char::is_control)
+        || path.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if bad {
+        return Err(Error::InvalidConfig {
+            what: "object path",
+            message: format!("{path:?} is not a relative path of plain names"),
+        });
+    }
+    Ok(path)
+}

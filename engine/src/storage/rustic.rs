@@ -1,0 +1,3 @@
+//! Rustic.
+pub(crate) struct RusticStore;
+pub(crate) struct WriteGuard;
