@@ -1,0 +1,202 @@
+//! Every version this workspace's tools are pinned to, and where each tool comes from.
+//!
+//! Kubernetes is pinned a second time, with checksums of all its modules, by `xtask/go/kubernetes`.
+//! Debian's packages have the version of the machine's Debian.
+
+/// The Kubernetes that the test cluster runs.
+pub const KUBERNETES: &str = "1.34.3";
+const HELM: &str = "v3.22.0";
+const MINIO: &str = "v0.0.0-20260212201848-7aac2a2c5b7c";
+const LOCAL_PATH_PROVISIONER: &str = "v0.0.30";
+
+/// A program the tasks need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tool {
+    /// The store of the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// The controllers of Kubernetes itself.
+    KubeControllerManager,
+    /// Places pods on nodes.
+    KubeScheduler,
+    /// Runs pods.
+    Kubelet,
+    /// The Kubernetes command line.
+    Kubectl,
+    /// Installs charts.
+    Helm,
+    /// The S3 server of tests.
+    Minio,
+    /// Makes volumes for claims.
+    LocalPathProvisioner,
+    /// The container runtime.
+    Containerd,
+    /// Supervises one pod's containers for containerd.
+    ContainerdShim,
+    /// containerd's own command line.
+    Ctr,
+    /// Starts containers for containerd.
+    Runc,
+    /// The pod network plugin (the others lie beside it).
+    CniBridge,
+    /// Stock restic, which proves that repositories stay readable.
+    Restic,
+    /// The content of the test images.
+    Busybox,
+    /// Makes bridges.
+    Ip,
+    /// Makes mount namespaces.
+    Unshare,
+    /// Enters mount namespaces.
+    Nsenter,
+}
+
+/// Where a tool comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A command of Kubernetes, built from the wrapper module.
+    Kubernetes,
+    /// A command of a Go module, built by `go install`.
+    Go {
+        /// Import path of the command.
+        package: &'static str,
+        /// Version of its module.
+        version: &'static str,
+    },
+    /// A file of a Debian package.
+    Debian {
+        /// Name of the package.
+        package: &'static str,
+        /// Where the file may lie, best first.
+        paths: &'static [&'static str],
+        /// The service that the package starts and nobody here needs.
+        service: Option<&'static str>,
+    },
+}
+
+impl Tool {
+    /// Every tool.
+    pub const ALL: [Self; 19] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::KubeScheduler,
+        Self::Kubelet,
+        Self::Kubectl,
+        Self::Helm,
+        Self::Minio,
+        Self::LocalPathProvisioner,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::Runc,
+        Self::CniBridge,
+        Self::Restic,
+        Self::Busybox,
+        Self::Ip,
+        Self::Unshare,
+        Self::Nsenter,
+    ];
+
+    /// What an API server with its controllers needs, without a node.
+    pub const CONTROL_PLANE: [Self; 4] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::Kubectl,
+    ];
+
+    /// What a whole one-node cluster needs.
+    pub const CLUSTER: [Self; 17] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::KubeScheduler,
+        Self::Kubelet,
+        Self::Kubectl,
+        Self::Helm,
+        Self::LocalPathProvisioner,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::Runc,
+        Self::CniBridge,
+        Self::Busybox,
+        Self::Ip,
+        Self::Unshare,
+        Self::Nsenter,
+    ];
+
+    /// The name of the program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
+            Self::Minio => "minio",
+            Self::LocalPathProvisioner => "local-path-provisioner",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::Runc => "runc",
+            Self::CniBridge => "bridge",
+            Self::Restic => "restic",
+            Self::Busybox => "busybox",
+            Self::Ip => "ip",
+            Self::Unshare => "unshare",
+            Self::Nsenter => "nsenter",
+        }
+    }
+
+    /// Where the tool comes from.
+    pub fn source(self) -> Source {
+        let debian = |package, paths| Source::Debian {
+            package,
+            paths,
+            service: None,
+        };
+        match self {
+            Self::KubeApiserver
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubelet
+            | Self::Kubectl => Source::Kubernetes,
+            Self::Helm => Source::Go {
+                package: "helm.sh/helm/v3/cmd/helm",
+                version: HELM,
+            },
+            Self::Minio => Source::Go {
+                package: "github.com/minio/minio",
+                version: MINIO,
+            },
+            Self::LocalPathProvisioner => Source::Go {
+                package: "github.com/rancher/local-path-provisioner",
+                version: LOCAL_PATH_PROVISIONER,
+            },
+            Self::Etcd => Source::Debian {
+                package: "etcd-server",
+                paths: &["/usr/bin/etcd"],
+                service: Some("etcd"),
+            },
+            Self::Containerd => Source::Debian {
+                package: "containerd",
+                paths: &["/usr/bin/containerd"],
+                service: Some("containerd"),
+            },
+            Self::ContainerdShim => debian("containerd", &["/usr/bin/containerd-shim-runc-v2"]),
+            Self::Ctr => debian("containerd", &["/usr/bin/ctr"]),
+            Self::Runc => debian("runc", &["/usr/sbin/runc", "/usr/bin/runc"]),
+            Self::CniBridge => debian("containernetworking-plugins", &["/usr/lib/cni/bridge"]),
+            Self::Restic => debian("restic", &["/usr/bin/restic"]),
+            Self::Busybox => debian("busybox-static", &["/bin/busybox", "/usr/bin/busybox"]),
+            Self::Ip => debian("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]),
+            Self::Unshare => debian("util-linux", &["/usr/bin/unshare"]),
+            Self::Nsenter => debian("util-linux", &["/usr/bin/nsenter"]),
+        }
+    }
+}
