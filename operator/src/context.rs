@@ -1,0 +1,102 @@
+//! What every controller is given: client, settings, clock, metrics. Passed in, never global.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// Name under which the operator reports events.
+const REPORTER: &str = "ark-operator";
+
+/// Shared by all controllers of the process.
+pub(crate) struct Context {
+    /// Client of the cluster.
+    pub(crate) client: Client,
+    /// Ark's namespace.
+    pub(crate) namespace: String,
+    /// What the environment says.
+    pub(crate) settings: Settings,
+    /// The clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Identity of the cluster: uid of its `kube-system` namespace.
+    pub(crate) cluster: String,
+    /// Counters.
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the process stops or loses its lease.
+    pub(crate) shutdown: CancellationToken,
+    recorder: Recorder,
+}
+
+impl Context {
+    /// Asks the cluster who it is and puts everything together.
+    pub(crate) async fn new(
+        client: Client,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) -> Result<Self> {
+        let system: Namespace = Api::all(client.clone())
+            .get("kube-system")
+            .await
+            .map_err(Error::kube("get Namespace kube-system"))?;
+        let cluster = system
+            .uid()
+            .ok_or_else(|| Error::Bug("namespace kube-system has no uid".to_owned()))?;
+        let reporter = Reporter {
+            controller: REPORTER.to_owned(),
+            instance: Some(settings.pod.clone()),
+        };
+        Ok(Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            namespace: settings.namespace.clone(),
+            settings,
+            clock,
+            cluster,
+            metrics,
+            shutdown,
+        })
+    }
+
+    /// Objects of kind `K` in Ark's namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Puts an event on `object`. An event that cannot be written is logged; nothing depends on it.
+    pub(crate) async fn event<K>(&self, object: &K, type_: EventType, reason: &str, note: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(shorten(note)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+            tracing::warn!(error = %crate::error::describe(&error), reason, "cannot write an event");
+        }
+    }
+}
+
+/// An event's note has room for 1,024 bytes.
+fn shorten(note: &str) -> String {
+    let mut end = note.len().min(1000);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note[..end].to_owned()
+}

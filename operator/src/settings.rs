@@ -1,0 +1,133 @@
+//! Settings of the process, read once from the environment. All names are in [`ark_api::env`].
+//!
+//! Fails with every wrong setting at once.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ark_api::env;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// What the environment says.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Ark's namespace.
+    pub(crate) namespace: String,
+    /// Pod the operator runs in; also its identity in the leader's lease.
+    pub(crate) pod: String,
+    /// Directory below which `local` locations live, if the chart mounts one.
+    pub(crate) local_store_root: Option<PathBuf>,
+    /// Name of the default location, if given.
+    pub(crate) default_location: Option<String>,
+    /// Secret with cloud credentials of locations that name none.
+    pub(crate) default_credentials_secret: Option<String>,
+    /// Image of the init container of restored pods.
+    pub(crate) restore_wait_image: Option<String>,
+    /// Directory for spool files; every run makes its own inside and removes it.
+    pub(crate) spool: PathBuf,
+    /// Where `/healthz`, `/readyz` and `/metrics` answer.
+    pub(crate) http_address: SocketAddr,
+    /// Where artefacts are handed out: a loopback address.
+    pub(crate) artefact_address: SocketAddr,
+    /// Log filter.
+    pub(crate) log: Option<String>,
+    /// Log format.
+    pub(crate) log_format: LogFormat,
+}
+
+impl Settings {
+    /// Reads the settings through `get`, which looks a variable up.
+    pub(crate) fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let mut wrong = Vec::new();
+        let mut address = |name: &str, default: SocketAddr| match get(name) {
+            None => default,
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                wrong.push(format!("{name}={text:?} is not an address and port"));
+                default
+            }),
+        };
+        let http_address = address(
+            env::HTTP_ADDRESS,
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), env::HTTP_PORT),
+        );
+        let artefact_address = address(
+            env::ARTEFACT_ADDRESS,
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), env::ARTEFACT_PORT),
+        );
+        if !artefact_address.ip().is_loopback() {
+            wrong.push(format!(
+                "{}={artefact_address} is not a loopback address; artefacts are only handed out over a port-forward",
+                env::ARTEFACT_ADDRESS
+            ));
+        }
+        let log_format = match get(env::LOG_FORMAT).as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                wrong.push(format!("{}={other:?} is neither text nor json", env::LOG_FORMAT));
+                LogFormat::Text
+            }
+        };
+        let local_store_root = get(env::LOCAL_STORE_ROOT).map(PathBuf::from);
+        if local_store_root.as_ref().is_some_and(|root| !root.is_absolute()) {
+            wrong.push(format!("{} is not an absolute path", env::LOCAL_STORE_ROOT));
+        }
+        let settings = Self {
+            namespace: get(env::NAMESPACE).unwrap_or_else(|| ark_api::DEFAULT_NAMESPACE.to_owned()),
+            pod: get(env::POD_NAME).unwrap_or_else(|| format!("process-{}", std::process::id())),
+            local_store_root,
+            default_location: get(env::DEFAULT_LOCATION),
+            default_credentials_secret: get(env::DEFAULT_CREDENTIALS_SECRET),
+            restore_wait_image: get(env::RESTORE_WAIT_IMAGE),
+            spool: std::env::temp_dir(),
+            http_address,
+            artefact_address,
+            log: get(env::LOG),
+            log_format,
+        };
+        if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        Settings::read(|name| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn defaults_need_nothing() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(settings.namespace, "heptio-ark");
+        assert_eq!(settings.http_address.port(), env::HTTP_PORT);
+        assert!(settings.artefact_address.ip().is_loopback());
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let wrong = read(&[
+            (env::HTTP_ADDRESS, "nowhere"),
+            (env::ARTEFACT_ADDRESS, "0.0.0.0:1"),
+            (env::LOG_FORMAT, "xml"),
+            (env::LOCAL_STORE_ROOT, "relative"),
+        ])
+        .unwrap_err();
+        assert_eq!(wrong.len(), 4, "{wrong:?}");
+    }
+}
