@@ -103,6 +103,12 @@ pub fn resolve(
             problems.push("spec.provider is empty: use `local` or `aws`".to_owned());
             None
         }
+        later @ ("azure" | "gcp") => {
+            problems.push(format!(
+                "spec.provider {later:?} is not supported yet by this version: use `local` or `aws` (any S3 service)"
+            ));
+            None
+        }
         other => {
             problems.push(format!(
                 "spec.provider {other:?} is not supported: use `local` or `aws`"
