@@ -106,7 +106,9 @@ impl Error {
     }
 
     /// Data `what` that does not have the form it must have.
-    pub(crate) fn malformed<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub(crate) fn malformed<E: std::fmt::Display>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |error| Self::Malformed {
             what,
@@ -130,12 +132,16 @@ impl Error {
     pub(crate) fn hint(&self) -> &str {
         match self {
             Self::Kube { source, .. } => match status_code(source) {
-                Some(401 | 403) => "give the operator's service account the missing permission (docs/operations/rbac.md)",
+                Some(401 | 403) => {
+                    "give the operator's service account the missing permission (docs/operations/rbac.md)"
+                }
                 Some(_) => "see the API server's message",
                 None => "check that the API server can be reached; it is tried again",
             },
             Self::Store { hint, .. } => hint,
-            Self::Location { .. } => "correct the location or its Secret; it is looked at again at once",
+            Self::Location { .. } => {
+                "correct the location or its Secret; it is looked at again at once"
+            }
             Self::Waiting(_) => "it goes on by itself once that has happened",
             Self::Permanent { hint, .. } => hint,
             Self::Io { .. } => "check the space and the permissions of the operator's /tmp",
@@ -241,7 +247,10 @@ mod tests {
     #[test]
     fn text_says_what_and_what_to_do() {
         let text = api(403).sentence();
-        assert!(text.contains("get Backup a/b") && text.contains("rbac.md"), "{text}");
+        assert!(
+            text.contains("get Backup a/b") && text.contains("rbac.md"),
+            "{text}"
+        );
         assert!(!text.contains("ApiError"), "{text}");
     }
 }

@@ -80,8 +80,6 @@ async fn show_metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
             text,
         )
             .into_response(),
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
-        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

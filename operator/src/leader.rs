@@ -82,7 +82,9 @@ impl Candidate {
             match timeout(left, self.try_hold()).await {
                 Ok(Ok(None)) => renewed = Instant::now(),
                 Ok(Ok(Some(holder))) => {
-                    return Err(Error::Waiting(format!("the lease was taken over by {holder}")));
+                    return Err(Error::Waiting(format!(
+                        "the lease was taken over by {holder}"
+                    )));
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "cannot renew the lease"),
                 Err(_) => tracing::warn!("the API server does not answer; cannot renew the lease"),
@@ -136,7 +138,8 @@ impl Candidate {
             .and_then(|spec| spec.lease_duration_seconds)
             .and_then(|seconds| u64::try_from(seconds).ok())
             .map_or(DURATION, Duration::from_secs);
-        let expired = matches!(&self.seen, Some((seen, at)) if *seen == version && at.elapsed() >= duration);
+        let expired =
+            matches!(&self.seen, Some((seen, at)) if *seen == version && at.elapsed() >= duration);
         if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
             self.seen = Some((version, Instant::now()));
         }
@@ -146,7 +149,9 @@ impl Candidate {
     /// The lease in our name, based on what it was.
     fn mine(&self, before: Option<&Lease>) -> Lease {
         let now = Some(MicroTime(jiff::Timestamp::now()));
-        let spec = before.and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let spec = before
+            .and_then(|lease| lease.spec.clone())
+            .unwrap_or_default();
         let renewal = spec.holder_identity.as_deref() == Some(self.identity.as_str());
         let transitions = spec.lease_transitions.unwrap_or_default();
         Lease {
@@ -160,9 +165,17 @@ impl Candidate {
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-                acquire_time: if renewal { spec.acquire_time } else { now.clone() },
+                acquire_time: if renewal {
+                    spec.acquire_time
+                } else {
+                    now.clone()
+                },
                 renew_time: now,
-                lease_transitions: Some(if renewal { transitions } else { transitions + 1 }),
+                lease_transitions: Some(if renewal {
+                    transitions
+                } else {
+                    transitions + 1
+                }),
                 ..LeaseSpec::default()
             }),
         }

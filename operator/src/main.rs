@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, expect(clippy::panic, clippy::unwrap_used, reason = "tests"))]
 
+mod bucket;
 mod clock;
 mod context;
 mod error;
@@ -13,8 +14,10 @@ mod http;
 mod leader;
 mod metrics;
 mod reconcile;
+mod run_log;
 mod settings;
 mod status;
+mod store;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -35,7 +38,10 @@ use crate::settings::Settings;
 const GRACE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|arg| arg == "--version") {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|arg| arg == "--version")
+    {
         return telemetry::version();
     }
     let settings = match Settings::read(|name| std::env::var(name).ok()) {
@@ -49,7 +55,10 @@ fn main() -> ExitCode {
         }
     };
     telemetry::start(settings.log.as_deref(), settings.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
@@ -156,7 +165,9 @@ async fn connect(
         );
         match context.await {
             Ok(context) => return Ok(Some(Arc::new(context))),
-            Err(error) => tracing::warn!(%error, hint = error.hint(), "the cluster does not answer yet"),
+            Err(error) => {
+                tracing::warn!(%error, hint = error.hint(), "the cluster does not answer yet")
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(None),

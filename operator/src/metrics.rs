@@ -69,7 +69,11 @@ impl Metrics {
             "Time from start to end of backups",
             backup_seconds.clone(),
         );
-        registry.register("restores", "Restores that ended, by phase", restores.clone());
+        registry.register(
+            "restores",
+            "Restores that ended, by phase",
+            restores.clone(),
+        );
         registry.register(
             "restore_duration_seconds",
             "Time from start to end of restores",
@@ -116,6 +120,9 @@ mod tests {
         let phase = "completed".to_owned();
         metrics.backups.get_or_create(&Outcome { phase }).inc();
         let text = metrics.text().unwrap();
-        assert!(text.contains(r#"ark_backups_total{phase="completed"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"ark_backups_total{phase="completed"} 1"#),
+            "{text}"
+        );
     }
 }

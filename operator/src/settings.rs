@@ -73,12 +73,18 @@ impl Settings {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
             Some(other) => {
-                wrong.push(format!("{}={other:?} is neither text nor json", env::LOG_FORMAT));
+                wrong.push(format!(
+                    "{}={other:?} is neither text nor json",
+                    env::LOG_FORMAT
+                ));
                 LogFormat::Text
             }
         };
         let local_store_root = get(env::LOCAL_STORE_ROOT).map(PathBuf::from);
-        if local_store_root.as_ref().is_some_and(|root| !root.is_absolute()) {
+        if local_store_root
+            .as_ref()
+            .is_some_and(|root| !root.is_absolute())
+        {
             wrong.push(format!("{} is not an absolute path", env::LOCAL_STORE_ROOT));
         }
         let settings = Self {
@@ -94,7 +100,11 @@ impl Settings {
             log: get(env::LOG),
             log_format,
         };
-        if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+        if wrong.is_empty() {
+            Ok(settings)
+        } else {
+            Err(wrong)
+        }
     }
 }
 

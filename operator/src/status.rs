@@ -51,7 +51,11 @@ where
             Ok(written) => return Ok(written),
             Err(error) if is_conflict(&error) => {}
             Err(error) if is_not_found(&error) => return Err(gone(&kind, name)),
-            Err(error) => return Err(Error::kube(format!("write the status of {kind} {name}"))(error)),
+            Err(error) => {
+                return Err(Error::kube(format!("write the status of {kind} {name}"))(
+                    error,
+                ));
+            }
         }
     }
     Err(Error::Waiting(format!(

@@ -12,7 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::settings::LogFormat;
 
 /// What is logged when the user asks for nothing else.
-const DEFAULT_FILTER: &str = "info,kube_client=warn,kube_runtime=warn,opendal=warn,rustic_core=warn";
+const DEFAULT_FILTER: &str =
+    "info,kube_client=warn,kube_runtime=warn,opendal=warn,rustic_core=warn";
 
 /// Starts logging. A filter that makes no sense is said so and replaced by the default.
 pub(crate) fn start(filter: Option<&str>, format: LogFormat) {
@@ -48,7 +49,11 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) {
 
 /// Writes the version to standard output.
 pub(crate) fn version() -> ExitCode {
-    match writeln!(std::io::stdout(), "ark-operator {}", env!("CARGO_PKG_VERSION")) {
+    match writeln!(
+        std::io::stdout(),
+        "ark-operator {}",
+        env!("CARGO_PKG_VERSION")
+    ) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -109,7 +109,11 @@ async fn step<R: Reconciler>(
         Ok(object) => shared.reconciler.reconcile(object, context).await,
         Err(invalid) => {
             let message = format!("the object cannot be read: {}", invalid.error);
-            tracing::error!(object = show(&*object), message, "object ignored until it changes");
+            tracing::error!(
+                object = show(&*object),
+                message,
+                "object ignored until it changes"
+            );
             context
                 .event(&*object, EventType::Warning, "Malformed", &message)
                 .await;
@@ -117,7 +121,10 @@ async fn step<R: Reconciler>(
         }
     };
     let name = object.name_any();
-    let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = shared
+        .failures
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     if result.is_ok() {
         failures.remove(&name);
     } else {
@@ -137,7 +144,12 @@ fn on_error<R: Reconciler>(
     }
     let kind = R::Kind::kind(&()).into_owned();
     let labels = metrics::Controller { kind };
-    shared.context.metrics.reconcile_errors.get_or_create(&labels).inc();
+    shared
+        .context
+        .metrics
+        .reconcile_errors
+        .get_or_create(&labels)
+        .inc();
     let failures = shared
         .failures
         .lock()
