@@ -68,6 +68,38 @@ pub mod reason {
     pub const QUEUED: &str = "Queued";
     /// Waiting for volumes.
     pub const VOLUMES_RUNNING: &str = "VolumesRunning";
+    /// Waiting for an agent's second or later try; the message says what went wrong.
+    pub const RETRYING: &str = "Retrying";
+    /// There is no repository where one must be.
+    pub const REPOSITORY_MISSING: &str = "RepositoryMissing";
+    /// No snapshot, or more than one, has the given id.
+    pub const SNAPSHOT_NOT_FOUND: &str = "SnapshotNotFound";
+    /// The pod is gone, or another one has its name.
+    pub const POD_GONE: &str = "PodGone";
+    /// The pod does not run on the node, so its volumes are not mounted there.
+    pub const POD_NOT_RUNNING: &str = "PodNotRunning";
+    /// The pod has no volume of that name.
+    pub const NO_SUCH_VOLUME: &str = "NoSuchVolume";
+    /// The volume is of a kind whose files the agent cannot reach; the message says why.
+    pub const UNSUPPORTED_VOLUME: &str = "UnsupportedVolume";
+    /// The volume is a block device.
+    pub const BLOCK_VOLUME: &str = "BlockVolume";
+    /// The kubelet has no directory, or no single one, for the volume.
+    pub const VOLUME_NOT_FOUND: &str = "VolumeNotFound";
+    /// The volume's directory is there, but nothing is mounted on it as the agent sees it.
+    pub const VOLUME_NOT_MOUNTED: &str = "VolumeNotMounted";
+    /// The agent was given another directory than the kubelet's `pods`.
+    pub const WRONG_KUBELET_ROOT: &str = "WrongKubeletRoot";
+    /// Waiting for the restored pod's gate to start.
+    pub const GATE_NOT_STARTED: &str = "GateNotStarted";
+    /// The restored pod has no gate, or is past it: its volumes may be in use.
+    pub const GATE_OPEN: &str = "GateOpen";
+    /// Files could not be read or written; they are listed.
+    pub const FILE_ERRORS: &str = "FileErrors";
+    /// It was cancelled.
+    pub const CANCELLED: &str = "Cancelled";
+    /// It was started again and again and never got to its end.
+    pub const TOO_MANY_ATTEMPTS: &str = "TooManyAttempts";
     /// Any other error; the message says which.
     pub const ERROR: &str = "Error";
 }
