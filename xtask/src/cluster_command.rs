@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-use crate::cluster::{Cluster, Component};
+use crate::cluster::{Cluster, Component, Supervisor};
 use crate::{image, place, print};
 
 /// What to do with the test cluster.
@@ -67,12 +67,15 @@ pub fn run(command: ClusterCommand) -> Result<()> {
         ClusterCommand::Kubectl(rest) => replace(Cluster::open()?.kubectl()?.args(rest.args)),
         ClusterCommand::Helm(rest) => replace(Cluster::open()?.helm()?.args(rest.args)),
         ClusterCommand::Exec(rest) => {
-            let (program, args) = rest.args.split_first().context("which program?")?;
-            replace(Cluster::open()?.node_command(program)?.args(args))
+            // Entering the namespace leads to its root; this goes back to where it was called.
+            let mut command = Cluster::open()?.node_command("sh")?;
+            command.args(["-c", r#"cd "$0" && exec "$@""#]);
+            command.arg(std::env::current_dir().context("no current folder")?);
+            replace(command.args(rest.args))
         }
         ClusterCommand::Minio { bucket } => minio(&bucket),
         ClusterCommand::Kill { component } => {
-            Cluster::open()?.supervisor().kill(named(&component)?)
+            Supervisor::of(&place::cluster()?).kill(named(&component)?)
         }
         ClusterCommand::Start { component } => start(&component),
         ClusterCommand::Load => {
@@ -93,7 +96,7 @@ fn up() -> Result<()> {
 
 fn status() -> Result<()> {
     let dir = place::cluster()?;
-    let supervisor = crate::cluster::Supervisor::of(&dir);
+    let supervisor = Supervisor::of(&dir);
     let state = supervisor.state()?;
     if state.members.is_empty() {
         bail!("no cluster in {}", dir.display());
@@ -155,12 +158,12 @@ fn minio(bucket: &str) -> Result<()> {
 }
 
 fn start(name: &str) -> Result<()> {
-    let supervisor = crate::cluster::Supervisor::of(&place::cluster()?);
+    let supervisor = Supervisor::of(&place::cluster()?);
     supervisor.start_again(named(name)?)
 }
 
 fn named(name: &str) -> Result<Component> {
-    let state = crate::cluster::Supervisor::of(&place::cluster()?).state()?;
+    let state = Supervisor::of(&place::cluster()?).state()?;
     let component = state
         .members
         .keys()

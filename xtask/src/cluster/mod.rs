@@ -279,7 +279,8 @@ impl Cluster {
         Ok((self.network.address, port))
     }
 
-    /// A command that sees the volumes of pods as the node does.
+    /// A command that sees the volumes of pods as the node does. It runs in the root folder; give
+    /// it absolute paths.
     pub fn node_command(&self, program: impl AsRef<Path>) -> Result<Command> {
         self.supervisor.node_command(program.as_ref())
     }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 const SCRIPT: &str = r#"groups=
 while read -r group; do groups="$groups -$group"; done
-for group in $groups; do kill -KILL -- "$group" 2>/dev/null; done
+for group in $groups; do kill -KILL "$group" 2>/dev/null; done
 rm -rf -- "$1""#;
 
 /// Holds the pipe; dropping it ends the processes.
@@ -59,5 +59,30 @@ impl Drop for Reaper {
         );
         // Waits until the folder is gone; a failure leaves only that.
         drop(self.child.wait());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::process::Identity;
+    use super::*;
+
+    #[test]
+    fn what_was_added_ends_and_the_folder_goes() {
+        let dir = tempfile::tempdir().unwrap().keep();
+        let reaper = Reaper::start(&dir).unwrap();
+        let child = Command::new("sleep")
+            .arg("60")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let identity = Identity::of(pid).unwrap();
+        reaper.add(pid).unwrap();
+        drop(reaper);
+        identity.wait_gone(Duration::from_secs(5)).unwrap();
+        assert!(!dir.exists());
     }
 }
