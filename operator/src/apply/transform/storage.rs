@@ -1,0 +1,83 @@
+//! Claims and volumes: which binding survives a restore.
+
+use serde_json::{Value, json};
+
+use super::{Rules, drop_if_empty, list, remove, text};
+
+/// Annotations the volume controllers and the scheduler put on a claim.
+const CLAIM_ANNOTATIONS: &[&str] = &[
+    "pv.kubernetes.io/bind-completed",
+    "pv.kubernetes.io/bound-by-controller",
+    "volume.kubernetes.io/storage-provisioner",
+    "volume.beta.kubernetes.io/storage-provisioner",
+    "volume.kubernetes.io/selected-node",
+    "volume.kubernetes.io/storage-resizer",
+];
+
+/// What a restored claim is bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// A volume provisioned anew: its data comes from the backup, or there is none to keep.
+    #[default]
+    Fresh,
+    /// A fresh volume that is filled from the backup: sources of data are dropped as well.
+    Filled,
+    /// The volume it was bound to, restored as it is.
+    Same,
+}
+
+/// A claim that a pod's ephemeral volume made belongs to that pod, which makes a new one.
+pub(super) fn skip_claim(claim: &Value) -> Option<&'static str> {
+    list(claim, "/metadata/ownerReferences")
+        .iter()
+        .any(|owner| {
+            text(owner, "/kind") == Some("Pod")
+                && owner.get("controller").and_then(Value::as_bool) == Some(true)
+        })
+        .then_some("its pod makes it anew for an ephemeral volume")
+}
+
+pub(super) fn strip_claim(claim: &mut Value, binding: Binding) {
+    remove(claim, "/metadata/annotations", CLAIM_ANNOTATIONS);
+    drop_if_empty(claim, "annotations");
+    match binding {
+        Binding::Same => {}
+        Binding::Fresh => remove(claim, "/spec", &["volumeName"]),
+        Binding::Filled => remove(
+            claim,
+            "/spec",
+            &["volumeName", "dataSource", "dataSourceRef", "selector"],
+        ),
+    }
+}
+
+pub(super) fn strip_volume(volume: &mut Value) {
+    remove(
+        volume,
+        "/metadata/annotations",
+        &["pv.kubernetes.io/bound-by-controller"],
+    );
+    drop_if_empty(volume, "annotations");
+    // The claim has a new uid; by namespace and name the two find each other again.
+    remove(volume, "/spec/claimRef", &["uid", "resourceVersion"]);
+}
+
+pub(super) fn map_claim_ref(volume: &mut Value, rules: Rules<'_>) {
+    if let Some(namespace) = text(volume, "/spec/claimRef/namespace") {
+        let target = rules.target(namespace).to_owned();
+        volume["spec"]["claimRef"]["namespace"] = json!(target);
+    }
+}
+
+/// What becomes of a stored volume (PV) whose claim's files are (`has_data`) or are not in the
+/// backup. `Err` says why it is not restored.
+pub(crate) fn keep_volume(volume: &Value, has_data: bool) -> Result<(), &'static str> {
+    if has_data {
+        return Err("its claim gets a new volume, filled from the backup");
+    }
+    if text(volume, "/spec/persistentVolumeReclaimPolicy") == Some("Retain") {
+        Ok(())
+    } else {
+        Err("its storage is deleted with its claim, so the claim gets a new volume")
+    }
+}

@@ -1,0 +1,458 @@
+//! Reads a bundle (tar.gz) into a spool on disk: one file per resource, an index in memory.
+//!
+//! Does: checks every name against the layout, every object against its path, and every size
+//! against [`Limits`], because a bucket is not a trusted place. Skips the duplicates that Velero
+//! stores below `<version>-preferredversion`. Keeps memory bounded by one object and the index.
+//!
+//! Does not: interpret objects, or decide what is restored.
+//!
+//! Fails: as a whole ([`ReadError`]) when the archive is damaged or exceeds a limit on its total;
+//! one entry that makes no sense is a [`Rejected`] row and the rest is read.
+//!
+//! Order: the whole bundle is read before anything of it is used, so a damaged one changes nothing.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use serde_json::Value;
+
+/// Most bytes of an extended header (a long path) that are read.
+const MAX_PATH_HEADER: u64 = 64 * 1024;
+/// Longest name of anything in Kubernetes.
+const MAX_NAME: usize = 253;
+
+/// How much of a bundle is believed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of one object.
+    pub(crate) object: u64,
+    /// Bytes of the archive, decompressed.
+    pub(crate) total: u64,
+    /// Objects.
+    pub(crate) objects: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            object: 16 << 20,
+            total: 16 << 30,
+            objects: 2_000_000,
+        }
+    }
+}
+
+/// Why a bundle cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The spool cannot be written or read.
+    #[error("spooling the bundle to disk: {0}")]
+    Spool(#[source] io::Error),
+    /// The archive is cut short or not one.
+    #[error("the bundle is damaged: {0}")]
+    Damaged(String),
+    /// The archive is larger than any backup of ours may be.
+    #[error("the bundle is too large: {0}")]
+    TooLarge(String),
+    /// The layout is not one this version knows.
+    #[error("the bundle has format version {0:?}, which this version of Ark cannot read")]
+    Version(String),
+}
+
+/// An entry that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// Its path in the archive, cut to a printable length.
+    pub(crate) path: String,
+    /// What is wrong with it.
+    pub(crate) reason: String,
+}
+
+/// An object in the spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Namespace in the backup; empty for cluster-scoped objects.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    offset: u64,
+    length: u32,
+}
+
+struct Pile {
+    file: BufWriter<File>,
+    entries: Vec<Entry>,
+    end: u64,
+}
+
+/// The objects of a bundle, on disk, by resource (`pods`, `deployments.apps`).
+pub(crate) struct Spool {
+    resources: BTreeMap<String, (File, Vec<Entry>)>,
+    rejected: Vec<Rejected>,
+}
+
+impl Spool {
+    /// Resources with at least one object.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &str> {
+        self.resources.keys().map(String::as_str)
+    }
+
+    /// Objects of `resource`, by namespace and name.
+    pub(crate) fn entries(&self, resource: &str) -> &[Entry] {
+        self.resources
+            .get(resource)
+            .map_or(&[], |(_, entries)| entries)
+    }
+
+    /// Entries that were left out.
+    pub(crate) fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// Number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.resources.values().map(|(_, e)| e.len()).sum()
+    }
+
+    /// Reads one object back.
+    pub(crate) fn load(&self, resource: &str, entry: &Entry) -> Result<Value, ReadError> {
+        let (file, _) = self
+            .resources
+            .get(resource)
+            .ok_or_else(|| ReadError::Damaged(format!("no resource {resource} in the spool")))?;
+        let mut bytes = vec![0; entry.length as usize];
+        file.read_exact_at(&mut bytes, entry.offset)
+            .map_err(ReadError::Spool)?;
+        serde_json::from_slice(&bytes).map_err(|e| ReadError::Damaged(e.to_string()))
+    }
+}
+
+/// Where an archive path says its object belongs.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Object {
+        resource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    },
+    /// The file with the layout's version.
+    Version,
+    /// Something every bundle holds and nobody needs: directories, duplicates, other metadata.
+    Other,
+}
+
+/// Reads the bundle `archive` into unnamed files below `directory`.
+pub(crate) fn spool(
+    archive: impl Read,
+    directory: &Path,
+    limits: Limits,
+) -> Result<Spool, ReadError> {
+    let mut reader = Reader {
+        directory,
+        limits,
+        piles: BTreeMap::new(),
+        seen: HashSet::new(),
+        rejected: Vec::new(),
+    };
+    let bounded = MultiGzDecoder::new(archive).take(limits.total.saturating_add(1));
+    let mut archive = tar::Archive::new(bounded);
+    let read = reader.read_all(&mut archive);
+    let rest = archive.into_inner();
+    if rest.limit() == 0 {
+        return Err(too_large(limits.total));
+    }
+    read?;
+    finish(rest)?;
+    reader.into_spool()
+}
+
+/// Reads what follows the archive's end, so that a bundle cut short within its checksum is noticed.
+fn finish(mut rest: impl Read) -> Result<(), ReadError> {
+    io::copy(&mut rest, &mut io::sink())
+        .map(drop)
+        .map_err(|e| ReadError::Damaged(e.to_string()))
+}
+
+fn too_large(total: u64) -> ReadError {
+    ReadError::TooLarge(format!("more than {} MiB unpacked", total >> 20))
+}
+
+struct Reader<'a> {
+    directory: &'a Path,
+    limits: Limits,
+    piles: BTreeMap<String, Pile>,
+    seen: HashSet<String>,
+    rejected: Vec<Rejected>,
+}
+
+impl Reader<'_> {
+    fn read_all<R: Read>(
+        &mut self,
+        archive: &mut tar::Archive<io::Take<R>>,
+    ) -> Result<(), ReadError> {
+        let damaged = |e: io::Error| ReadError::Damaged(e.to_string());
+        // Raw entries: long paths come as entries of their own, and their sizes are checked here.
+        let entries = archive.entries().map_err(damaged)?.raw(true);
+        let mut long_path: Option<Vec<u8>> = None;
+        let mut found = false;
+        for entry in entries {
+            let mut entry = entry.map_err(damaged)?;
+            found = true;
+            let kind = entry.header().entry_type();
+            if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
+                if entry.size() > MAX_PATH_HEADER {
+                    return Err(ReadError::Damaged("a path header is far too long".into()));
+                }
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).map_err(damaged)?;
+                if kind.is_gnu_longname() {
+                    while bytes.last() == Some(&0) {
+                        bytes.pop();
+                    }
+                    long_path = Some(bytes);
+                } else if let Some(path) = pax_path(&bytes) {
+                    long_path = Some(path);
+                }
+                continue;
+            }
+            let raw = long_path
+                .take()
+                .unwrap_or_else(|| entry.path_bytes().into_owned());
+            if !kind.is_file() {
+                continue;
+            }
+            let path = String::from_utf8_lossy(&raw).into_owned();
+            let size = entry.size();
+            self.one(&path, size, &mut entry)?;
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(ReadError::Damaged("it holds nothing".into()))
+        }
+    }
+
+    fn one(&mut self, path: &str, size: u64, content: &mut impl Read) -> Result<(), ReadError> {
+        let place = match place(path) {
+            Ok(place) => place,
+            Err(reason) => {
+                self.reject(path, reason);
+                return Ok(());
+            }
+        };
+        let (resource, namespace, name) = match place {
+            Place::Other => return Ok(()),
+            Place::Version => return check_version(content),
+            Place::Object {
+                resource,
+                namespace,
+                name,
+            } => (resource, namespace, name),
+        };
+        if size > self.limits.object {
+            let reason = format!(
+                "is larger than the {} MiB an object may have",
+                self.limits.object >> 20
+            );
+            self.reject(path, reason);
+            return Ok(());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        content
+            .take(size)
+            .read_to_end(&mut bytes)
+            .map_err(|e| ReadError::Damaged(e.to_string()))?;
+        if bytes.len() as u64 != size {
+            return Err(ReadError::Damaged(format!("{} is cut short", shown(path))));
+        }
+        if let Err(reason) = check_object(&bytes, namespace, name) {
+            self.reject(path, reason);
+            return Ok(());
+        }
+        if self.seen.len() >= self.limits.objects {
+            return Err(ReadError::TooLarge(format!(
+                "more than {} objects",
+                self.limits.objects
+            )));
+        }
+        if !self.seen.insert(format!("{resource}\0{namespace}\0{name}")) {
+            self.reject(path, "is there twice; the first one counts".into());
+            return Ok(());
+        }
+        self.keep(resource, namespace, name, &bytes)
+            .map_err(ReadError::Spool)
+    }
+
+    fn keep(
+        &mut self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        if !self.piles.contains_key(resource) {
+            let pile = Pile {
+                file: BufWriter::new(tempfile::tempfile_in(self.directory)?),
+                entries: Vec::new(),
+                end: 0,
+            };
+            self.piles.insert(resource.to_owned(), pile);
+        }
+        let Some(pile) = self.piles.get_mut(resource) else {
+            return Ok(());
+        };
+        pile.file.write_all(bytes)?;
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        pile.entries.push(Entry {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            offset: pile.end,
+            length,
+        });
+        pile.end += u64::from(length);
+        Ok(())
+    }
+
+    fn reject(&mut self, path: &str, reason: String) {
+        // A hostile bundle must not fill the memory with complaints either.
+        if self.rejected.len() < 10_000 {
+            self.rejected.push(Rejected {
+                path: shown(path),
+                reason,
+            });
+        }
+    }
+
+    fn into_spool(self) -> Result<Spool, ReadError> {
+        let mut resources = BTreeMap::new();
+        for (resource, pile) in self.piles {
+            let mut file = pile
+                .file
+                .into_inner()
+                .map_err(|e| ReadError::Spool(e.into_error()))?;
+            file.seek(SeekFrom::Start(0)).map_err(ReadError::Spool)?;
+            let mut entries = pile.entries;
+            entries.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+            resources.insert(resource, (file, entries));
+        }
+        Ok(Spool {
+            resources,
+            rejected: self.rejected,
+        })
+    }
+}
+
+/// The path in a PAX header, if it holds one.
+fn pax_path(bytes: &[u8]) -> Option<Vec<u8>> {
+    tar::PaxExtensions::new(bytes)
+        .filter_map(Result::ok)
+        .find(|extension| extension.key_bytes() == b"path")
+        .map(|extension| extension.value_bytes().to_vec())
+}
+
+fn check_version(content: &mut impl Read) -> Result<(), ReadError> {
+    let mut text = String::new();
+    content
+        .take(64)
+        .read_to_string(&mut text)
+        .map_err(|e| ReadError::Damaged(e.to_string()))?;
+    let text = text.trim();
+    // `1` and `1.0.0` are what the first releases wrote; the tree below is the same.
+    if text == "1" || text.starts_with("1.") {
+        Ok(())
+    } else {
+        Err(ReadError::Version(shown(text)))
+    }
+}
+
+/// Says where `path` belongs, or what is wrong with it.
+fn place(path: &str) -> Result<Place<'_>, String> {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    if path == "metadata/version" {
+        return Ok(Place::Version);
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    for part in &parts {
+        if *part == ".." || *part == "." || part.is_empty() {
+            return Err("has a path that leaves its directory".into());
+        }
+        if part.len() > MAX_NAME + ".json".len() || part.chars().any(char::is_control) {
+            return Err("has a path that no object can have".into());
+        }
+    }
+    let (resource, namespace, file) = match parts[..] {
+        ["resources", resource, "cluster", file] => (resource, "", file),
+        ["resources", resource, "namespaces", namespace, file] => (resource, namespace, file),
+        ["resources", _, version, "cluster", _]
+        | ["resources", _, version, "namespaces", _, _]
+            if version.starts_with('v') =>
+        {
+            return Ok(Place::Other);
+        }
+        ["metadata", ..] => return Ok(Place::Other),
+        _ => return Err("is not where objects are in a bundle".into()),
+    };
+    let Some(name) = file.strip_suffix(".json").filter(|n| !n.is_empty()) else {
+        return Err("is not a JSON file".into());
+    };
+    let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !resource.chars().all(|c| label(c) || c == '.') {
+        return Err("is of a resource whose name makes no sense".into());
+    }
+    if !namespace.chars().all(label) {
+        return Err("is in a namespace whose name makes no sense".into());
+    }
+    Ok(Place::Object {
+        resource,
+        namespace,
+        name,
+    })
+}
+
+/// What is read of an object to check it against its path.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    metadata: Name,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Name {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    namespace: String,
+}
+
+fn check_object(bytes: &[u8], namespace: &str, name: &str) -> Result<(), String> {
+    let head: Head =
+        serde_json::from_slice(bytes).map_err(|_| "is not a Kubernetes object".to_owned())?;
+    if head.api_version.is_empty() || head.kind.is_empty() {
+        return Err("does not say which kind of object it is".into());
+    }
+    if head.metadata.name != name || head.metadata.namespace != namespace {
+        return Err("holds an object with another name or namespace than its path says".into());
+    }
+    Ok(())
+}
+
+/// `text` in a form that is safe in a log line.
+fn shown(text: &str) -> String {
+    text.chars()
+        .take(300)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;
