@@ -6,7 +6,9 @@
 
 #![cfg_attr(test, expect(clippy::panic, clippy::unwrap_used, reason = "tests"))]
 
+mod apply;
 mod bucket;
+mod bundle;
 mod clock;
 mod context;
 mod error;

@@ -190,7 +190,15 @@ mod tests {
             namespaces: &none,
             preserve_node_ports: false,
         };
-        decide(resource, existing, desired, policy, "uid-1", rules, Binding::Fresh)
+        decide(
+            resource,
+            existing,
+            desired,
+            policy,
+            "uid-1",
+            rules,
+            Binding::Fresh,
+        )
     }
 
     fn map(value: &str) -> Value {
@@ -208,10 +216,17 @@ mod tests {
         let mut desired = map("v");
         transform::stamp(
             &mut desired,
-            Stamp { restore: "r", uid: "uid-1", backup: "b" },
+            Stamp {
+                restore: "r",
+                uid: "uid-1",
+                backup: "b",
+            },
         );
         for policy in [ExistingResourcePolicy::None, ExistingResourcePolicy::Update] {
-            assert_eq!(run("configmaps", &existing, &desired, policy), Decision::Equal);
+            assert_eq!(
+                run("configmaps", &existing, &desired, policy),
+                Decision::Equal
+            );
         }
     }
 
@@ -221,11 +236,21 @@ mod tests {
         let mut desired = map("old");
         desired["data"].as_object_mut().unwrap().remove("only");
         assert_eq!(
-            run("configmaps", &existing, &desired, ExistingResourcePolicy::None),
+            run(
+                "configmaps",
+                &existing,
+                &desired,
+                ExistingResourcePolicy::None
+            ),
             Decision::Differs
         );
         assert_eq!(
-            run("configmaps", &existing, &desired, ExistingResourcePolicy::Update),
+            run(
+                "configmaps",
+                &existing,
+                &desired,
+                ExistingResourcePolicy::Update
+            ),
             Decision::Patch(json!({
                 "data": {"k": "old", "only": null},
                 "metadata": {"labels": {ark_api::label::RESTORE_UID: "uid-1"}},
@@ -238,25 +263,48 @@ mod tests {
         let mut existing = map("changed since");
         transform::stamp(
             &mut existing,
-            Stamp { restore: "r", uid: "uid-1", backup: "b" },
+            Stamp {
+                restore: "r",
+                uid: "uid-1",
+                backup: "b",
+            },
         );
         assert_eq!(
-            run("configmaps", &existing, &map("v"), ExistingResourcePolicy::Update),
+            run(
+                "configmaps",
+                &existing,
+                &map("v"),
+                ExistingResourcePolicy::Update
+            ),
             Decision::Own
         );
         // Another restore of the same name is another restore.
         transform::stamp(
             &mut existing,
-            Stamp { restore: "r", uid: "uid-0", backup: "b" },
+            Stamp {
+                restore: "r",
+                uid: "uid-0",
+                backup: "b",
+            },
         );
         assert_eq!(
-            run("configmaps", &existing, &map("v"), ExistingResourcePolicy::None),
+            run(
+                "configmaps",
+                &existing,
+                &map("v"),
+                ExistingResourcePolicy::None
+            ),
             Decision::Differs
         );
         let mut patched = map("v");
         patched["metadata"]["labels"][ark_api::label::RESTORE_UID] = json!("uid-1");
         assert_eq!(
-            run("configmaps", &patched, &map("v"), ExistingResourcePolicy::Update),
+            run(
+                "configmaps",
+                &patched,
+                &map("v"),
+                ExistingResourcePolicy::Update
+            ),
             Decision::OwnChange
         );
     }
@@ -267,7 +315,12 @@ mod tests {
             "clusterIPs": ["10.0.0.9"], "ports": [{"port": 80, "nodePort": 30001}]}});
         let desired = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
         assert_eq!(
-            run("services", &existing, &desired, ExistingResourcePolicy::Update),
+            run(
+                "services",
+                &existing,
+                &desired,
+                ExistingResourcePolicy::Update
+            ),
             Decision::Equal
         );
     }
@@ -279,14 +332,24 @@ mod tests {
         let desired = json!({"metadata": {"name": "default", "labels": {"x": "backup", "y": "1"}},
             "imagePullSecrets": [{"name": "b"}]});
         assert_eq!(
-            run("serviceaccounts", &existing, &desired, ExistingResourcePolicy::None),
+            run(
+                "serviceaccounts",
+                &existing,
+                &desired,
+                ExistingResourcePolicy::None
+            ),
             Decision::Patch(json!({
                 "imagePullSecrets": [{"name": "a"}, {"name": "b"}],
                 "metadata": {"labels": {"y": "1", ark_api::label::RESTORE_UID: "uid-1"}},
             }))
         );
         assert_eq!(
-            run("serviceaccounts", &existing, &existing, ExistingResourcePolicy::None),
+            run(
+                "serviceaccounts",
+                &existing,
+                &existing,
+                ExistingResourcePolicy::None
+            ),
             Decision::Equal
         );
     }
@@ -296,10 +359,26 @@ mod tests {
         for (from, to, wanted) in [
             (json!({"a": 1}), json!({"a": 1}), None),
             (json!({"a": 1, "b": 2}), json!({"b": 2, "a": 1}), None),
-            (json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), Some(json!({"a": {"b": 2}}))),
-            (json!({"a": {"b": 1}}), json!({"a": {}}), Some(json!({"a": {"b": null}}))),
-            (json!({"a": [1]}), json!({"a": [1, 2]}), Some(json!({"a": [1, 2]}))),
-            (json!({"a": 1}), json!({"a": {"b": 1}}), Some(json!({"a": {"b": 1}}))),
+            (
+                json!({"a": {"b": 1}}),
+                json!({"a": {"b": 2}}),
+                Some(json!({"a": {"b": 2}})),
+            ),
+            (
+                json!({"a": {"b": 1}}),
+                json!({"a": {}}),
+                Some(json!({"a": {"b": null}})),
+            ),
+            (
+                json!({"a": [1]}),
+                json!({"a": [1, 2]}),
+                Some(json!({"a": [1, 2]})),
+            ),
+            (
+                json!({"a": 1}),
+                json!({"a": {"b": 1}}),
+                Some(json!({"a": {"b": 1}})),
+            ),
             (json!({}), json!({"a": null}), Some(json!({"a": null}))),
         ] {
             assert_eq!(merge_patch(&from, &to), wanted, "{from} -> {to}");
@@ -309,6 +388,9 @@ mod tests {
     #[test]
     fn labels_can_be_taken_alone() {
         let patch = json!({"spec": {"x": 1}, "metadata": {"labels": {"a": "b"}, "finalizers": []}});
-        assert_eq!(labels_only(&patch), json!({"metadata": {"labels": {"a": "b"}}}));
+        assert_eq!(
+            labels_only(&patch),
+            json!({"metadata": {"labels": {"a": "b"}}})
+        );
     }
 }

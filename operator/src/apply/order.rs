@@ -116,7 +116,12 @@ pub(crate) fn stage(resource: &str) -> Stage {
         (0, _) if resource == CRDS => Stage::Definitions,
         (0, _) if resource == NAMESPACES => Stage::Namespaces,
         (0, _) if resource == PODS => Stage::Pods,
-        (0, at) if FIRST.iter().position(|r| *r == PODS).is_some_and(|pods| at < pods) => {
+        (0, at)
+            if FIRST
+                .iter()
+                .position(|r| *r == PODS)
+                .is_some_and(|pods| at < pods) =>
+        {
             Stage::BeforePods
         }
         _ => Stage::AfterPods,
@@ -177,7 +182,10 @@ mod tests {
         {
             wanted.insert(pods + 1 + i, (*r).to_owned());
         }
-        let late = wanted.iter().position(|r| r.starts_with("clusters.")).unwrap();
+        let late = wanted
+            .iter()
+            .position(|r| r.starts_with("clusters."))
+            .unwrap();
         let late = wanted.remove(late);
         let end = wanted.len() - 1;
         wanted.insert(end, late);

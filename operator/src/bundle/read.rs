@@ -6,7 +6,7 @@
 //!
 //! Does not: interpret objects, or decide what is restored.
 //!
-//! Fails: as a whole ([`ReadError`]) when the archive is damaged or exceeds a limit on its total;
+//! Fails: as a whole when the archive is damaged or exceeds a limit on its total;
 //! one entry that makes no sense is a [`Rejected`] row and the rest is read.
 //!
 //! Order: the whole bundle is read before anything of it is used, so a damaged one changes nothing.
@@ -19,6 +19,8 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
+
+use crate::error::{Error, Result};
 
 /// Most bytes of an extended header (a long path) that are read.
 const MAX_PATH_HEADER: u64 = 64 * 1024;
@@ -44,23 +46,6 @@ impl Default for Limits {
             objects: 2_000_000,
         }
     }
-}
-
-/// Why a bundle cannot be used at all.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
-    /// The spool cannot be written or read.
-    #[error("spooling the bundle to disk: {0}")]
-    Spool(#[source] io::Error),
-    /// The archive is cut short or not one.
-    #[error("the bundle is damaged: {0}")]
-    Damaged(String),
-    /// The archive is larger than any backup of ours may be.
-    #[error("the bundle is too large: {0}")]
-    TooLarge(String),
-    /// The layout is not one this version knows.
-    #[error("the bundle has format version {0:?}, which this version of Ark cannot read")]
-    Version(String),
 }
 
 /// An entry that was left out, and why.
@@ -119,15 +104,15 @@ impl Spool {
     }
 
     /// Reads one object back.
-    pub(crate) fn load(&self, resource: &str, entry: &Entry) -> Result<Value, ReadError> {
+    pub(crate) fn load(&self, resource: &str, entry: &Entry) -> Result<Value> {
         let (file, _) = self
             .resources
             .get(resource)
-            .ok_or_else(|| ReadError::Damaged(format!("no resource {resource} in the spool")))?;
+            .ok_or_else(|| Error::Bug(format!("no resource {resource} in the spool")))?;
         let mut bytes = vec![0; entry.length as usize];
         file.read_exact_at(&mut bytes, entry.offset)
-            .map_err(ReadError::Spool)?;
-        serde_json::from_slice(&bytes).map_err(|e| ReadError::Damaged(e.to_string()))
+            .map_err(Error::io("read the spooled bundle"))?;
+        serde_json::from_slice(&bytes).map_err(damaged)
     }
 }
 
@@ -146,11 +131,7 @@ enum Place<'a> {
 }
 
 /// Reads the bundle `archive` into unnamed files below `directory`.
-pub(crate) fn spool(
-    archive: impl Read,
-    directory: &Path,
-    limits: Limits,
-) -> Result<Spool, ReadError> {
+pub(crate) fn spool(archive: impl Read, directory: &Path, limits: Limits) -> Result<Spool> {
     let mut reader = Reader {
         directory,
         limits,
@@ -163,7 +144,7 @@ pub(crate) fn spool(
     let read = reader.read_all(&mut archive);
     let rest = archive.into_inner();
     if rest.limit() == 0 {
-        return Err(too_large(limits.total));
+        return Err(too_large(&format!("{} MiB unpacked", limits.total >> 20)));
     }
     read?;
     finish(rest)?;
@@ -171,14 +152,23 @@ pub(crate) fn spool(
 }
 
 /// Reads what follows the archive's end, so that a bundle cut short within its checksum is noticed.
-fn finish(mut rest: impl Read) -> Result<(), ReadError> {
+fn finish(mut rest: impl Read) -> Result<()> {
     io::copy(&mut rest, &mut io::sink())
         .map(drop)
-        .map_err(|e| ReadError::Damaged(e.to_string()))
+        .map_err(damaged)
 }
 
-fn too_large(total: u64) -> ReadError {
-    ReadError::TooLarge(format!("more than {} MiB unpacked", total >> 20))
+fn damaged(message: impl std::fmt::Display) -> Error {
+    Error::malformed("the bundle")(message)
+}
+
+fn too_large(what: &str) -> Error {
+    Error::Permanent {
+        message: format!(
+            "the bundle is larger than Ark believes a backup can be: more than {what}"
+        ),
+        hint: "it was not written by Ark or Velero, or somebody changed it",
+    }
 }
 
 struct Reader<'a> {
@@ -190,11 +180,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read_all<R: Read>(
-        &mut self,
-        archive: &mut tar::Archive<io::Take<R>>,
-    ) -> Result<(), ReadError> {
-        let damaged = |e: io::Error| ReadError::Damaged(e.to_string());
+    fn read_all<R: Read>(&mut self, archive: &mut tar::Archive<io::Take<R>>) -> Result<()> {
         // Raw entries: long paths come as entries of their own, and their sizes are checked here.
         let entries = archive.entries().map_err(damaged)?.raw(true);
         let mut long_path: Option<Vec<u8>> = None;
@@ -205,7 +191,7 @@ impl Reader<'_> {
             let kind = entry.header().entry_type();
             if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
                 if entry.size() > MAX_PATH_HEADER {
-                    return Err(ReadError::Damaged("a path header is far too long".into()));
+                    return Err(damaged("a path header is far too long"));
                 }
                 let mut bytes = Vec::new();
                 entry.read_to_end(&mut bytes).map_err(damaged)?;
@@ -232,11 +218,11 @@ impl Reader<'_> {
         if found {
             Ok(())
         } else {
-            Err(ReadError::Damaged("it holds nothing".into()))
+            Err(damaged("it holds nothing"))
         }
     }
 
-    fn one(&mut self, path: &str, size: u64, content: &mut impl Read) -> Result<(), ReadError> {
+    fn one(&mut self, path: &str, size: u64, content: &mut impl Read) -> Result<()> {
         let place = match place(path) {
             Ok(place) => place,
             Err(reason) => {
@@ -265,26 +251,23 @@ impl Reader<'_> {
         content
             .take(size)
             .read_to_end(&mut bytes)
-            .map_err(|e| ReadError::Damaged(e.to_string()))?;
+            .map_err(damaged)?;
         if bytes.len() as u64 != size {
-            return Err(ReadError::Damaged(format!("{} is cut short", shown(path))));
+            return Err(damaged(format!("{} is cut short", shown(path))));
         }
         if let Err(reason) = check_object(&bytes, namespace, name) {
             self.reject(path, reason);
             return Ok(());
         }
         if self.seen.len() >= self.limits.objects {
-            return Err(ReadError::TooLarge(format!(
-                "more than {} objects",
-                self.limits.objects
-            )));
+            return Err(too_large(&format!("{} objects", self.limits.objects)));
         }
         if !self.seen.insert(format!("{resource}\0{namespace}\0{name}")) {
             self.reject(path, "is there twice; the first one counts".into());
             return Ok(());
         }
         self.keep(resource, namespace, name, &bytes)
-            .map_err(ReadError::Spool)
+            .map_err(Error::io("spool the bundle"))
     }
 
     fn keep(
@@ -327,14 +310,15 @@ impl Reader<'_> {
         }
     }
 
-    fn into_spool(self) -> Result<Spool, ReadError> {
+    fn into_spool(self) -> Result<Spool> {
         let mut resources = BTreeMap::new();
         for (resource, pile) in self.piles {
             let mut file = pile
                 .file
                 .into_inner()
-                .map_err(|e| ReadError::Spool(e.into_error()))?;
-            file.seek(SeekFrom::Start(0)).map_err(ReadError::Spool)?;
+                .map_err(|e| Error::io("spool the bundle")(e.into_error()))?;
+            file.seek(SeekFrom::Start(0))
+                .map_err(Error::io("spool the bundle"))?;
             let mut entries = pile.entries;
             entries.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
             resources.insert(resource, (file, entries));
@@ -354,18 +338,21 @@ fn pax_path(bytes: &[u8]) -> Option<Vec<u8>> {
         .map(|extension| extension.value_bytes().to_vec())
 }
 
-fn check_version(content: &mut impl Read) -> Result<(), ReadError> {
+fn check_version(content: &mut impl Read) -> Result<()> {
     let mut text = String::new();
     content
         .take(64)
         .read_to_string(&mut text)
-        .map_err(|e| ReadError::Damaged(e.to_string()))?;
+        .map_err(damaged)?;
     let text = text.trim();
     // `1` and `1.0.0` are what the first releases wrote; the tree below is the same.
     if text == "1" || text.starts_with("1.") {
         Ok(())
     } else {
-        Err(ReadError::Version(shown(text)))
+        Err(damaged(format!(
+            "it has format version {:?}, which this version of Ark does not know",
+            shown(text)
+        )))
     }
 }
 
@@ -387,8 +374,7 @@ fn place(path: &str) -> Result<Place<'_>, String> {
     let (resource, namespace, file) = match parts[..] {
         ["resources", resource, "cluster", file] => (resource, "", file),
         ["resources", resource, "namespaces", namespace, file] => (resource, namespace, file),
-        ["resources", _, version, "cluster", _]
-        | ["resources", _, version, "namespaces", _, _]
+        ["resources", _, version, "cluster", _] | ["resources", _, version, "namespaces", _, _]
             if version.starts_with('v') =>
         {
             return Ok(Place::Other);
@@ -413,33 +399,25 @@ fn place(path: &str) -> Result<Place<'_>, String> {
     })
 }
 
-/// What is read of an object to check it against its path.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Head {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    metadata: Name,
-}
-
-#[derive(Default, serde::Deserialize)]
-struct Name {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    namespace: String,
-}
-
+/// Checks the parsed form: what a stricter or laxer reader makes of the bytes does not matter, since
+/// this is the form that is used.
 fn check_object(bytes: &[u8], namespace: &str, name: &str) -> Result<(), String> {
-    let head: Head =
-        serde_json::from_slice(bytes).map_err(|_| "is not a Kubernetes object".to_owned())?;
-    if head.api_version.is_empty() || head.kind.is_empty() {
+    let object: Value = serde_json::from_slice(bytes)
+        .ok()
+        .filter(Value::is_object)
+        .ok_or("is not a Kubernetes object")?;
+    let text = |value: &Value, key: &str| {
+        let text = value.get(key).and_then(Value::as_str).unwrap_or_default();
+        text.to_owned()
+    };
+    if text(&object, "apiVersion").is_empty() || text(&object, "kind").is_empty() {
         return Err("does not say which kind of object it is".into());
     }
-    if head.metadata.name != name || head.metadata.namespace != namespace {
+    let metadata = object
+        .get("metadata")
+        .filter(|m| m.is_object())
+        .ok_or("has no metadata")?;
+    if text(metadata, "name") != name || text(metadata, "namespace") != namespace {
         return Err("holds an object with another name or namespace than its path says".into());
     }
     Ok(())

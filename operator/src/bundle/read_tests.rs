@@ -42,9 +42,13 @@ fn bundle(fill: impl FnOnce(&mut tar::Builder<&mut GzEncoder<Vec<u8>>>)) -> Vec<
     gz.finish().unwrap()
 }
 
-fn read(bytes: &[u8], limits: Limits) -> Result<Spool, ReadError> {
+fn read(bytes: &[u8], limits: Limits) -> Result<Spool> {
     let directory = tempfile::tempdir().unwrap();
     spool(Cursor::new(bytes), directory.path(), limits)
+}
+
+fn message(result: Result<Spool>) -> String {
+    result.err().map(|e| e.to_string()).unwrap()
 }
 
 #[test]
@@ -52,8 +56,16 @@ fn reads_the_layout_and_skips_duplicates() {
     let long = "x".repeat(200);
     let bytes = bundle(|b| {
         add(b, "metadata/version", b"1.1.0\n");
-        add(b, "resources/pods/namespaces/web/b.json", &object("Pod", "web", "b"));
-        add(b, "resources/pods/namespaces/web/a.json", &object("Pod", "web", "a"));
+        add(
+            b,
+            "resources/pods/namespaces/web/b.json",
+            &object("Pod", "web", "b"),
+        );
+        add(
+            b,
+            "resources/pods/namespaces/web/a.json",
+            &object("Pod", "web", "a"),
+        );
         add(
             b,
             "resources/pods/v1-preferredversion/namespaces/web/a.json",
@@ -77,7 +89,11 @@ fn reads_the_layout_and_skips_duplicates() {
         spool.resources().collect::<Vec<_>>(),
         ["clusterroles.rbac.authorization.k8s.io", "pods"]
     );
-    let names: Vec<_> = spool.entries("pods").iter().map(|e| e.name.as_str()).collect();
+    let names: Vec<_> = spool
+        .entries("pods")
+        .iter()
+        .map(|e| e.name.as_str())
+        .collect();
     assert_eq!(names, ["a", "b", long.as_str()]);
     for entry in spool.entries("pods") {
         let value = spool.load("pods", entry).unwrap();
@@ -116,16 +132,49 @@ fn bad_entries_are_rows_and_the_rest_is_read() {
         ("resources/pods/namespaces/web/.json", &pod, "not a JSON"),
         ("resources/pods/a.json", &pod, "not where"),
         ("elsewhere/a.json", &pod, "not where"),
-        ("resources/Pods!/namespaces/web/a.json", &pod, "resource whose name"),
-        ("resources/pods/namespaces/We_b/a.json", &pod, "namespace whose name"),
+        (
+            "resources/Pods!/namespaces/web/a.json",
+            &pod,
+            "resource whose name",
+        ),
+        (
+            "resources/pods/namespaces/We_b/a.json",
+            &pod,
+            "namespace whose name",
+        ),
         ("resources/pods/namespaces/web/c.json", &pod, "another name"),
-        ("resources/pods/namespaces/other/a.json", &pod, "another name"),
+        (
+            "resources/pods/namespaces/other/a.json",
+            &pod,
+            "another name",
+        ),
         ("resources/pods/cluster/a.json", &pod, "another name"),
-        ("resources/pods/namespaces/web/j.json", b"{oh", "not a Kubernetes"),
-        ("resources/pods/namespaces/web/k.json", b"[]", "not a Kubernetes"),
+        (
+            "resources/pods/namespaces/web/j.json",
+            b"{oh",
+            "not a Kubernetes",
+        ),
+        (
+            "resources/pods/namespaces/web/k.json",
+            b"[]",
+            "not a Kubernetes",
+        ),
+        (
+            "resources/pods/namespaces/web/m.json",
+            br#"{"apiVersion":"v1","kind":"Pod","metadata":["m","web"]}"#,
+            "no metadata",
+        ),
         ("resources/pods/namespaces/web/l.json", b"{}", "which kind"),
-        ("resources/pods/namespaces/web/good.json", &object("Pod", "web", "good"), ""),
-        ("resources/pods/namespaces/web/good.json", &object("Pod", "web", "good"), "twice"),
+        (
+            "resources/pods/namespaces/web/good.json",
+            &object("Pod", "web", "good"),
+            "",
+        ),
+        (
+            "resources/pods/namespaces/web/good.json",
+            &object("Pod", "web", "good"),
+            "twice",
+        ),
     ];
     let bytes = bundle(|b| {
         for (path, content, _) in cases {
@@ -148,7 +197,9 @@ fn links_and_devices_are_not_followed() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
-        header.set_path("resources/pods/namespaces/web/a.json").unwrap();
+        header
+            .set_path("resources/pods/namespaces/web/a.json")
+            .unwrap();
         header.set_link_name("/etc/shadow").unwrap();
         header.set_cksum();
         b.append(&header, io::empty()).unwrap();
@@ -173,12 +224,12 @@ fn sizes_are_bounded() {
             add(b, &name(i), &object("Pod", "web", &format!("p{i}")));
         }
     });
-    assert!(matches!(read(&many, limits), Err(ReadError::TooLarge(_))));
+    assert!(message(read(&many, limits)).contains("more than 2 objects"));
 
     // A small download that unpacks to far more than the limit.
     let bomb = bundle(|b| add(b, "metadata/junk", &vec![0; 8 << 20]));
     assert!(bomb.len() < 100_000);
-    assert!(read(&bomb, limits).is_err());
+    assert!(message(read(&bomb, limits)).contains("1 MiB unpacked"));
 }
 
 #[test]
@@ -190,10 +241,7 @@ fn a_huge_path_header_is_refused() {
         header.set_cksum();
         b.append(&header, vec![b'a'; 1 << 20].as_slice()).unwrap();
     });
-    assert!(matches!(
-        read(&bytes, Limits::default()),
-        Err(ReadError::Damaged(_))
-    ));
+    assert!(message(read(&bytes, Limits::default())).contains("path header"));
 }
 
 #[test]
@@ -207,9 +255,10 @@ fn damaged_bundles_are_refused_as_a_whole() {
     });
     assert!(read(&good, Limits::default()).is_ok());
     for cut in [0, 1, 10, good.len() / 2, good.len() - 9, good.len() - 1] {
+        let message = message(read(&good[..cut], Limits::default()));
         assert!(
-            matches!(read(&good[..cut], Limits::default()), Err(ReadError::Damaged(_))),
-            "cut at {cut}"
+            message.contains("bundle cannot be read"),
+            "cut at {cut}: {message}"
         );
     }
     let mut flipped = good.clone();
@@ -221,7 +270,12 @@ fn damaged_bundles_are_refused_as_a_whole() {
 
 #[test]
 fn unknown_versions_are_refused() {
-    for (version, good) in [("1", true), ("1.1.0", true), ("1.9.3", true), ("2.0.0", false)] {
+    for (version, good) in [
+        ("1", true),
+        ("1.1.0", true),
+        ("1.9.3", true),
+        ("2.0.0", false),
+    ] {
         let bytes = bundle(|b| add(b, "metadata/version", version.as_bytes()));
         assert_eq!(read(&bytes, Limits::default()).is_ok(), good, "{version}");
     }

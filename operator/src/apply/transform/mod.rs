@@ -71,11 +71,12 @@ pub(crate) fn skip(resource: &str, object: &Value) -> Option<&'static str> {
         "secrets" => identity::skip_secret(object),
         "configmaps" if name(object) == "kube-root-ca.crt" => Some("the cluster makes it itself"),
         "endpoints" | "endpointslices.discovery.k8s.io" => service::skip_endpoints(object),
-        "apiservices.apiregistration.k8s.io" => {
-            text(object, "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged")
-                .is_some()
-                .then_some("the cluster makes it itself")
-        }
+        "apiservices.apiregistration.k8s.io" => text(
+            object,
+            "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged",
+        )
+        .is_some()
+        .then_some("the cluster makes it itself"),
         "persistentvolumeclaims" => storage::skip_claim(object),
         _ => None,
     }
@@ -130,7 +131,10 @@ pub(crate) fn normalize(
 /// Marks `object` as made by this restore, so that a restarted operator knows its own objects.
 pub(crate) fn stamp(object: &mut Value, stamp: Stamp<'_>) {
     let labels = map_at(object, "labels");
-    labels.insert(label::RESTORE_NAME.into(), json!(label::value(stamp.restore)));
+    labels.insert(
+        label::RESTORE_NAME.into(),
+        json!(label::value(stamp.restore)),
+    );
     labels.insert(label::RESTORE_UID.into(), json!(stamp.uid));
     labels.insert(label::BACKUP_NAME.into(), json!(label::value(stamp.backup)));
     map_at(object, "annotations").insert(annotation::RESTORE_UID.into(), json!(stamp.uid));

@@ -22,7 +22,12 @@ pub(super) fn strip(pod: &mut Value) {
     super::remove(
         pod,
         "/spec",
-        &["nodeName", "priority", "ephemeralContainers", "resourceClaimStatuses"],
+        &[
+            "nodeName",
+            "priority",
+            "ephemeralContainers",
+            "resourceClaimStatuses",
+        ],
     );
     strip_token_volumes(pod);
     strip_gates(pod);
@@ -45,7 +50,8 @@ fn strip_token_volumes(pod: &mut Value) {
         .iter()
         .filter(|volume| {
             let name = text(volume, "/name").unwrap_or_default();
-            let projected = name.starts_with("kube-api-access-") && volume.get("projected").is_some();
+            let projected =
+                name.starts_with("kube-api-access-") && volume.get("projected").is_some();
             let secret = text(volume, "/secret/secretName")
                 .is_some_and(|secret| secret.starts_with(&format!("{account}-token-")));
             (projected || secret) && mounted_as_token.iter().any(|m| m == name)
@@ -92,7 +98,10 @@ fn remove_volumes(pod: &mut Value, names: &[String]) {
     let named = |value: &Value| {
         text(value, "/name").is_some_and(|name| names.iter().any(|doomed| doomed == name))
     };
-    if let Some(volumes) = pod.pointer_mut("/spec/volumes").and_then(Value::as_array_mut) {
+    if let Some(volumes) = pod
+        .pointer_mut("/spec/volumes")
+        .and_then(Value::as_array_mut)
+    {
         volumes.retain(|volume| !named(volume));
     }
     if list(pod, "/spec/volumes").is_empty() {

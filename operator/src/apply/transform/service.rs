@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{list, remove, text};
 
-const LAST_APPLIED: &str = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+const LAST_APPLIED: &str =
+    "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
 
 pub(super) fn strip(service: &mut Value, preserve_node_ports: bool) {
     if text(service, "/spec/clusterIP") != Some("None") {
@@ -17,7 +18,10 @@ pub(super) fn strip(service: &mut Value, preserve_node_ports: bool) {
     if !wanted.health_check {
         remove(service, "/spec", &["healthCheckNodePort"]);
     }
-    if let Some(ports) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) {
+    if let Some(ports) = service
+        .pointer_mut("/spec/ports")
+        .and_then(Value::as_array_mut)
+    {
         for port in ports {
             if !wanted.names(port)
                 && let Some(port) = port.as_object_mut()
@@ -38,8 +42,8 @@ struct UserPorts {
 
 impl UserPorts {
     fn of(service: &Value) -> Self {
-        let applied = text(service, LAST_APPLIED)
-            .and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let applied =
+            text(service, LAST_APPLIED).and_then(|text| serde_json::from_str::<Value>(text).ok());
         match applied {
             Some(applied) => Self::in_spec(&applied),
             None => Self::in_managed_fields(service),
@@ -109,7 +113,11 @@ pub(super) fn skip_endpoints(object: &Value) -> Option<&'static str> {
         "/metadata/labels/endpointslice.kubernetes.io~1managed-by",
     )
     .is_some_and(|by| by.ends_with("-controller.k8s.io"));
-    let managed = text(object, "/metadata/labels/endpoints.kubernetes.io~1managed-by").is_some()
+    let managed = text(
+        object,
+        "/metadata/labels/endpoints.kubernetes.io~1managed-by",
+    )
+    .is_some()
         || text(
             object,
             "/metadata/annotations/endpoints.kubernetes.io~1last-change-trigger-time",

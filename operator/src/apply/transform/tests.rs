@@ -79,34 +79,88 @@ fn namespaces_take_their_new_name() {
 fn skipped_objects_say_why() {
     let owner = json!([{"kind": "Pod", "controller": true, "name": "p"}]);
     let cases = [
-        ("pods", json!({"status": {"phase": "Succeeded"}}), "finished"),
+        (
+            "pods",
+            json!({"status": {"phase": "Succeeded"}}),
+            "finished",
+        ),
         ("pods", json!({"status": {"phase": "Failed"}}), "finished"),
-        ("pods", json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "h"}}}), "static"),
-        ("pods", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), "deleted"),
+        (
+            "pods",
+            json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "h"}}}),
+            "static",
+        ),
+        (
+            "pods",
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            "deleted",
+        ),
         ("pods", json!({"status": {"phase": "Running"}}), ""),
-        ("jobs.batch", json!({"status": {"completionTime": "t"}}), "finished"),
-        ("jobs.batch", json!({"status": {"conditions": [{"type": "Failed", "status": "True"}]}}), "finished"),
+        (
+            "jobs.batch",
+            json!({"status": {"completionTime": "t"}}),
+            "finished",
+        ),
+        (
+            "jobs.batch",
+            json!({"status": {"conditions": [{"type": "Failed", "status": "True"}]}}),
+            "finished",
+        ),
         ("jobs.batch", json!({"status": {"active": 1}}), ""),
-        ("persistentvolumeclaims", json!({"metadata": {"ownerReferences": owner}}), "ephemeral"),
-        ("configmaps", json!({"metadata": {"name": "kube-root-ca.crt"}}), "itself"),
+        (
+            "persistentvolumeclaims",
+            json!({"metadata": {"ownerReferences": owner}}),
+            "ephemeral",
+        ),
+        (
+            "configmaps",
+            json!({"metadata": {"name": "kube-root-ca.crt"}}),
+            "itself",
+        ),
         ("configmaps", json!({"metadata": {"name": "mine"}}), ""),
-        ("apiservices.apiregistration.k8s.io",
-         json!({"metadata": {"labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}}}), "itself"),
-        ("secrets", json!({"type": "kubernetes.io/service-account-token", "metadata": {
+        (
+            "apiservices.apiregistration.k8s.io",
+            json!({"metadata": {"labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}}}),
+            "itself",
+        ),
+        (
+            "secrets",
+            json!({"type": "kubernetes.io/service-account-token", "metadata": {
             "name": "default-token-abcde",
-            "annotations": {"kubernetes.io/service-account.name": "default"}}}), "itself"),
-        ("secrets", json!({"type": "kubernetes.io/service-account-token", "metadata": {
+            "annotations": {"kubernetes.io/service-account.name": "default"}}}),
+            "itself",
+        ),
+        (
+            "secrets",
+            json!({"type": "kubernetes.io/service-account-token", "metadata": {
             "name": "my-own-token",
-            "annotations": {"kubernetes.io/service-account.name": "default"}}}), ""),
-        ("endpointslices.discovery.k8s.io", json!({"metadata": {"labels": {
-            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}}}), "Service"),
-        ("endpointslices.discovery.k8s.io", json!({"metadata": {"name": "by-hand"}}), ""),
-        ("endpoints", json!({"metadata": {"annotations": {
-            "endpoints.kubernetes.io/last-change-trigger-time": "t"}}}), "Service"),
+            "annotations": {"kubernetes.io/service-account.name": "default"}}}),
+            "",
+        ),
+        (
+            "endpointslices.discovery.k8s.io",
+            json!({"metadata": {"labels": {
+            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}}}),
+            "Service",
+        ),
+        (
+            "endpointslices.discovery.k8s.io",
+            json!({"metadata": {"name": "by-hand"}}),
+            "",
+        ),
+        (
+            "endpoints",
+            json!({"metadata": {"annotations": {
+            "endpoints.kubernetes.io/last-change-trigger-time": "t"}}}),
+            "Service",
+        ),
     ];
     for (resource, object, wanted) in cases {
         match skip(resource, &object) {
-            Some(why) => assert!(!wanted.is_empty() && why.contains(wanted), "{object}: {why}"),
+            Some(why) => assert!(
+                !wanted.is_empty() && why.contains(wanted),
+                "{object}: {why}"
+            ),
             None => assert_eq!(wanted, "", "{object}"),
         }
     }
@@ -202,8 +256,14 @@ fn claims_by_binding() {
         "status": {"phase": "Bound"},
     });
     for (binding, keys) in [
-        (Binding::Same, vec!["volumeName", "storageClassName", "dataSource", "selector"]),
-        (Binding::Fresh, vec!["storageClassName", "dataSource", "selector"]),
+        (
+            Binding::Same,
+            vec!["volumeName", "storageClassName", "dataSource", "selector"],
+        ),
+        (
+            Binding::Fresh,
+            vec!["storageClassName", "dataSource", "selector"],
+        ),
         (Binding::Filled, vec!["storageClassName"]),
     ] {
         let got = apply_with("persistentvolumeclaims", claim.clone(), binding);
@@ -299,9 +359,16 @@ fn jobs_lose_the_old_uid() {
     };
     let got = apply("jobs.batch", job(false));
     assert!(got["spec"].get("selector").is_none());
-    assert_eq!(got["spec"]["template"]["metadata"]["labels"], json!({"app": "x"}));
+    assert_eq!(
+        got["spec"]["template"]["metadata"]["labels"],
+        json!({"app": "x"})
+    );
     assert_eq!(got["metadata"]["labels"], json!({"app": "x"}));
-    assert!(apply("jobs.batch", job(true))["spec"].get("selector").is_some());
+    assert!(
+        apply("jobs.batch", job(true))["spec"]
+            .get("selector")
+            .is_some()
+    );
 }
 
 #[test]
@@ -395,14 +462,29 @@ fn nonsense_does_not_panic() {
             "subjects": [1, {"kind": "Group"}], "secrets": [1], "data": 3, "type": []}),
     ];
     for resource in [
-        "pods", "services", "secrets", "serviceaccounts", "persistentvolumes",
-        "persistentvolumeclaims", "jobs.batch", "namespaces", "endpoints",
-        "rolebindings.rbac.authorization.k8s.io", crate::apply::order::CRDS,
+        "pods",
+        "services",
+        "secrets",
+        "serviceaccounts",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "jobs.batch",
+        "namespaces",
+        "endpoints",
+        "rolebindings.rbac.authorization.k8s.io",
+        crate::apply::order::CRDS,
     ] {
         for object in &odd {
             skip(resource, object);
             let mut got = apply(resource, object.clone());
-            stamp(&mut got, Stamp { restore: "r", uid: "u", backup: "b" });
+            stamp(
+                &mut got,
+                Stamp {
+                    restore: "r",
+                    uid: "u",
+                    backup: "b",
+                },
+            );
             assert_eq!(stamped_by(&got), Some("u"));
         }
     }

@@ -1,0 +1,3 @@
+//! Bundles: the tarball of a backup's items.
+
+pub(crate) mod read;
