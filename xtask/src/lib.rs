@@ -7,9 +7,12 @@
 pub mod cluster;
 pub mod cluster_command;
 pub mod exec;
+pub mod generate;
 pub mod http;
 pub mod image;
+pub mod lint;
 pub mod place;
 pub mod print;
+pub mod test;
 pub mod tools;
 pub mod wait;

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::cluster_command::ClusterCommand;
+use xtask::test::Tier;
 use xtask::tools::Tool;
-use xtask::{cluster_command, image, print, tools};
+use xtask::{cluster_command, generate, image, lint, print, test, tools};
 
 /// Tasks of the Ark workspace
 #[derive(Debug, Parser)]
@@ -23,6 +24,24 @@ enum Task {
     Cluster(ClusterCommand),
     /// Build the container images, without a container tool
     Image,
+    /// Run the tests: all tiers, or those named
+    Test {
+        /// Which tiers
+        tiers: Vec<Tier>,
+        /// Passed to the tests, such as a name to run only
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// Check formatting, lints and the chart
+    Lint,
+    /// Print the longest Rust files
+    Longest,
+    /// Write the files that are made from other files
+    Generate {
+        /// Write nothing; fail if a file is not as it should be
+        #[arg(long)]
+        check: bool,
+    },
     /// Build and install every tool the other tasks need
     Tools,
 }
@@ -41,6 +60,10 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Cluster(command) => cluster_command::run(command),
         Task::Image => images(),
+        Task::Test { tiers, filter } => test::run(&tiers, &filter),
+        Task::Lint => lint::run(),
+        Task::Longest => lint::longest_files(),
+        Task::Generate { check } => generate::run(check),
         Task::Tools => tools::ensure(&Tool::ALL),
     }
 }

@@ -83,3 +83,15 @@ fn a_deleted_namespace_ends_and_nothing_outlives_the_user() {
     });
     gone.unwrap();
 }
+
+#[test]
+fn the_generated_definitions_are_accepted() {
+    let plane = ControlPlane::start().unwrap();
+    plane.install_crds().unwrap();
+    let kinds = kubectl(
+        &plane,
+        &["api-resources", "--api-group=ark.heptio.com", "-o", "name"],
+    )
+    .unwrap();
+    assert!(kinds.contains("podvolumebackups.ark.heptio.com"), "{kinds}");
+}

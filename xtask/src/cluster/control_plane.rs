@@ -17,9 +17,9 @@ use super::pki::{self, Pki};
 use super::ports;
 use super::state::{Component, Spec};
 use super::supervisor::Supervisor;
-use crate::exec;
 use crate::tools::{self, Tool};
 use crate::wait::Look;
+use crate::{exec, place};
 
 const READY: Duration = Duration::from_secs(90);
 /// The addresses of Services; nothing serves them, the API server only wants to hand them out.
@@ -81,6 +81,22 @@ impl ControlPlane {
     /// A kubeconfig that acts as a service account, with just the rights this one has.
     pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         service_account_kubeconfig(&self.supervisor, namespace, name)
+    }
+
+    /// Installs Ark's definitions from the chart and waits until the API server serves them.
+    pub fn install_crds(&self) -> Result<()> {
+        let folder = place::workspace().join("charts/ark/crds");
+        exec::output(
+            self.kubectl()?
+                .args(["apply", "--server-side", "-f"])
+                .arg(&folder),
+        )?;
+        exec::output(
+            self.kubectl()?
+                .args(["wait", "--for=condition=Established", "--timeout=30s", "-f"])
+                .arg(&folder),
+        )
+        .map(drop)
     }
 
     /// A `kubectl` command as administrator.

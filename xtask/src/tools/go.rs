@@ -29,8 +29,13 @@ pub(super) fn build(missing: &[Tool]) -> Result<()> {
         build_kubernetes()?;
     }
     for &tool in missing {
-        if let Source::Go { package, version } = tool.source() {
-            build_package(tool, package, version)?;
+        if let Source::Go {
+            package,
+            version,
+            linker_flags,
+        } = tool.source()
+        {
+            build_package(tool, package, version, linker_flags)?;
         }
     }
     Ok(())
@@ -70,10 +75,10 @@ fn build_kubernetes() -> Result<()> {
     })
 }
 
-fn build_package(tool: Tool, package: &str, version: &str) -> Result<()> {
+fn build_package(tool: Tool, package: &str, version: &str, linker_flags: &str) -> Result<()> {
     let label = format!("building {} {version} (minutes, once)", tool.name());
     into_cache(tool, &label, |to| {
-        let mut command = go(&["install"], "-s -w");
+        let mut command = go(&["install"], &format!("-s -w {linker_flags}"));
         command.env("GOBIN", to).arg(format!("{package}@{version}"));
         command
     })

@@ -6,6 +6,11 @@
 /// The Kubernetes that the test cluster runs.
 pub const KUBERNETES: &str = "1.34.3";
 const HELM: &str = "v3.22.0";
+const HELM_FLAGS: &str = "-X helm.sh/helm/v3/internal/version.version=v3.22.0 \
+    -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
+    -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34 \
+    -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
+    -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34";
 const MINIO: &str = "v0.0.0-20260212201848-7aac2a2c5b7c";
 const LOCAL_PATH_PROVISIONER: &str = "v0.0.30";
 
@@ -63,6 +68,8 @@ pub enum Source {
         package: &'static str,
         /// Version of its module.
         version: &'static str,
+        /// Linker flags on top of the usual ones.
+        linker_flags: &'static str,
     },
     /// A file of a Debian package.
     Debian {
@@ -169,14 +176,18 @@ impl Tool {
             Self::Helm => Source::Go {
                 package: "helm.sh/helm/v3/cmd/helm",
                 version: HELM,
+                // As its own build sets them: without, it takes every cluster for a 1.20.
+                linker_flags: HELM_FLAGS,
             },
             Self::Minio => Source::Go {
                 package: "github.com/minio/minio",
                 version: MINIO,
+                linker_flags: "",
             },
             Self::LocalPathProvisioner => Source::Go {
                 package: "github.com/rancher/local-path-provisioner",
                 version: LOCAL_PATH_PROVISIONER,
+                linker_flags: "",
             },
             Self::Etcd => Source::Debian {
                 package: "etcd-server",
