@@ -66,6 +66,17 @@ impl Progress {
         self.0.bytes_total.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// At the end nothing is left: what was found but not done has vanished or failed, and is a row.
+    pub(crate) fn settle(&self) {
+        let counts = self.snapshot();
+        self.0
+            .files_total
+            .store(counts.files_done, Ordering::Relaxed);
+        self.0
+            .bytes_total
+            .store(counts.bytes_done, Ordering::Relaxed);
+    }
+
     pub(crate) fn uploaded(&self, bytes: u64) {
         self.0.bytes_uploaded.fetch_add(bytes, Ordering::Relaxed);
     }

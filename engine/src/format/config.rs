@@ -4,12 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// What this engine needs of the configuration. Fields of other programs are ignored.
+/// What this engine needs of the configuration. Fields of other programs are kept.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) version: u32,
     pub(crate) id: String,
     pub(crate) chunker_polynomial: String,
+    /// Fields of other programs.
+    #[serde(flatten)]
+    pub(crate) others: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Config {

@@ -9,6 +9,7 @@ pub(crate) mod index;
 pub(crate) mod key;
 pub(crate) mod lock;
 pub(crate) mod name;
+pub(crate) mod root;
 pub(crate) mod snapshot;
 pub(crate) mod time;
 pub(crate) mod tree;

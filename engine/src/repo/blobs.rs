@@ -1,1 +1,157 @@
-//! Reading blobs.
+//! Reading blobs: by id, verified.
+//!
+//! Does: find a blob in the index, fetch its bytes (more than asked for when reads turn out to be
+//! sequential), open, decompress within the length the index claims, and compare its SHA-256 with its id.
+//! Does not: retry a blob that is wrong. What is wrong with the repository's content is `Damaged` or
+//! `ObjectMissing`; other errors are the store's.
+
+use std::{collections::VecDeque, io::Read as _};
+
+use bytes::Bytes;
+
+use super::Repository;
+use crate::{
+    crypto::Id,
+    error::{Error, Result},
+    format::{
+        Invalid,
+        index::BlobKind,
+        tree::{self, Node},
+    },
+    index::{Index, Place},
+    storage::Store,
+};
+
+/// The most fetched ahead at once.
+const MAX_AHEAD: u32 = 8 << 20;
+/// Windows kept: one file's blobs and the directories' own usually lie in different packs.
+const WINDOWS: usize = 2;
+
+/// Reads blobs of one repository with one index.
+pub(crate) struct BlobReader<'a> {
+    repo: &'a Repository,
+    store: &'a Store,
+    index: &'a Index,
+    windows: VecDeque<Window>,
+}
+
+struct Window {
+    kind: BlobKind,
+    pack: u32,
+    start: u32,
+    data: Bytes,
+    /// Bytes of it that were asked for.
+    used: u32,
+}
+
+impl<'a> BlobReader<'a> {
+    pub(crate) fn new(repo: &'a Repository, store: &'a Store, index: &'a Index) -> Self {
+        Self {
+            repo,
+            store,
+            index,
+            windows: VecDeque::new(),
+        }
+    }
+
+    /// The plain bytes of a blob.
+    pub(crate) fn read(&mut self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
+        let damaged = |why: Invalid| self.repo.damaged(format!("blob {id}"), &why);
+        let place = self
+            .index
+            .find(kind, id)
+            .ok_or_else(|| damaged(Invalid::new("it is in no index")))?;
+        let sealed = self.fetch(kind, place)?;
+        let plain = self
+            .repo
+            .key()
+            .open(&sealed)
+            .map_err(|_| damaged(Invalid::new("it is not authentic")))?;
+        let plain = match place.plain {
+            0 => plain,
+            length => decompress(&plain, length).map_err(damaged)?,
+        };
+        if Id::of(&plain) != *id {
+            return Err(damaged(Invalid::new("its content does not match its id")));
+        }
+        Ok(plain)
+    }
+
+    /// The entries of a directory, each valid or not.
+    pub(crate) fn read_tree(&mut self, id: &Id) -> Result<Vec<Result<Node, Invalid>>> {
+        let json = self.read(BlobKind::Tree, id)?;
+        tree::decode(&json).map_err(|why| self.repo.damaged(format!("tree {id}"), &why))
+    }
+
+    /// The sealed bytes of a blob, from a window if one has them. A window that served all its bytes was
+    /// worth it: the next one in that pack is twice as large.
+    fn fetch(&mut self, kind: BlobKind, place: Place) -> Result<Bytes> {
+        let (name, known_end) = self.index.pack(place.pack);
+        let end = place.offset + place.length;
+        let mut ahead = place.length;
+        for window in &mut self.windows {
+            if window.pack != place.pack || window.kind != kind {
+                continue;
+            }
+            let window_end = window.start + u32::try_from(window.data.len()).unwrap_or(u32::MAX);
+            if place.offset >= window.start && end <= window_end {
+                let at = (place.offset - window.start) as usize;
+                window.used = window.used.saturating_add(place.length);
+                return Ok(window.data.slice(at..at + place.length as usize));
+            }
+            if window.used >= (window_end - window.start) / 2 {
+                ahead = (window_end - window.start).saturating_mul(2).max(256 << 10);
+            }
+        }
+        let ahead = ahead.min(MAX_AHEAD).max(place.length);
+        let length = ahead
+            .min(known_end.saturating_sub(place.offset))
+            .max(place.length);
+        let name = name.to_string();
+        let path = format!("data/{}/{name}", &name[..2]);
+        let read = self
+            .store
+            .read_range(&path, u64::from(place.offset), u64::from(length));
+        let data = self.repo.block_on(read)?;
+        self.windows
+            .retain(|window| window.pack != place.pack || window.kind != kind);
+        self.windows.push_front(Window {
+            kind,
+            pack: place.pack,
+            start: place.offset,
+            data: data.clone(),
+            used: place.length,
+        });
+        self.windows.truncate(WINDOWS);
+        Ok(data.slice(..place.length as usize))
+    }
+}
+
+fn decompress(data: &[u8], length: u32) -> Result<Vec<u8>, Invalid> {
+    let mut plain = Vec::new();
+    zstd::stream::read::Decoder::with_buffer(data)
+        .map_err(Invalid::new)?
+        .take(u64::from(length) + 1)
+        .read_to_end(&mut plain)
+        .map_err(Invalid::new)?;
+    if plain.len() as u64 == u64::from(length) {
+        Ok(plain)
+    } else {
+        Err(Invalid::new(
+            "it decompresses to another length than the index says",
+        ))
+    }
+}
+
+/// Whether an error is about the repository's content, so that other content may still be read.
+pub(crate) fn is_content(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Damaged { .. }
+            | Error::ObjectMissing { .. }
+            | Error::Store {
+                temporary: false,
+                ..
+            }
+    )
+}

@@ -32,6 +32,7 @@ use crate::{
 
 pub use aws::{AwsCredentials, parse_aws_credentials};
 pub use retry::Policy;
+pub(crate) use rustic::{RusticStore, Session};
 pub use secret::Secret;
 
 /// Where a store is and how to reach it.

@@ -247,7 +247,8 @@ impl S3 {
                 operation: "read",
                 message: format!("{} bytes came where {len} were asked for", data.len()),
                 path,
-                temporary: true,
+                // A connection that broke is another error: the object itself is shorter.
+                temporary: false,
             }),
             Err(error) => Err(self.error("read", &path, &error)),
         }

@@ -1,0 +1,414 @@
+//! Walking the source: every entry in the order the format wants, with its metadata.
+//!
+//! Order: depth first, entries of a directory sorted by their raw names. For each: metadata, then
+//! attributes; a regular file is opened here and its metadata read from the open file, so that what is
+//! read later is what was described. Nothing is followed: links are entries, mounted file systems are
+//! entered only if asked. Whatever cannot be read becomes a row, and the walk goes on. A cancel ends it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+
+use super::{file::Opened, filter::Filter};
+use crate::{
+    Cancel, Progress,
+    files::{
+        beneath::Root,
+        meta::{Kind, Meta},
+        xattr,
+    },
+    rows::{FileOperation, Rows},
+};
+
+/// Directories kept open on the way down; those above are opened again when the walk comes back.
+const KEEP_OPEN: usize = 64;
+
+/// A file changed this recently may change again without its times showing it.
+const MARGIN: SignedDuration = SignedDuration::from_secs(2);
+
+/// What all parts of one archive share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) root: Root,
+    pub(crate) filter: Filter,
+    pub(crate) one_file_system: bool,
+    /// Files that changed after this cannot be told from the parent's by their times.
+    pub(crate) distrust_after: Option<Timestamp>,
+    pub(crate) rows: Rows,
+    pub(crate) notes: Rows,
+    pub(crate) progress: Progress,
+    pub(crate) cancel: Cancel,
+    pub(crate) counts: Counts,
+}
+
+/// What was walked.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) dirs: AtomicU64,
+    pub(crate) unchanged: AtomicU64,
+}
+
+/// One entry of the source.
+#[derive(Debug)]
+pub(crate) struct WalkEntry {
+    pub(crate) path: PathBuf,
+    pub(crate) name: OsString,
+    pub(crate) meta: Meta,
+    /// 1 for the source's own file system, more for others: stable between machines.
+    pub(crate) device_id: u64,
+    pub(crate) attributes: Vec<(String, Vec<u8>)>,
+    pub(crate) link_target: Option<OsString>,
+    /// For regular files.
+    pub(crate) open: Option<Opened>,
+}
+
+struct Frame {
+    path: PathBuf,
+    dir: Option<OwnedFd>,
+    inode: u64,
+    device: u64,
+    names: std::vec::IntoIter<OsString>,
+}
+
+/// The walk itself.
+pub(crate) struct Walk {
+    shared: Arc<Shared>,
+    stack: Vec<Frame>,
+    devices: Vec<u64>,
+    mount: u64,
+}
+
+impl Walk {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let mut walk = Self {
+            shared,
+            stack: Vec::new(),
+            devices: Vec::new(),
+            mount: 0,
+        };
+        let opened = walk.shared.root.open_dir(Path::new(""));
+        match opened.and_then(|dir| Ok((Meta::of(&dir)?, dir))) {
+            Ok((meta, dir)) => {
+                walk.mount = meta.mount;
+                walk.devices.push(meta.device);
+                walk.push(PathBuf::new(), dir, &meta);
+            }
+            Err(error) => walk.row(Path::new(""), FileOperation::Open, error),
+        }
+        walk
+    }
+
+    fn row(&self, path: &Path, operation: FileOperation, error: Errno) {
+        let operation = match error {
+            Errno::NOENT => FileOperation::Vanished,
+            _ => operation,
+        };
+        self.shared
+            .rows
+            .add(path, operation, std::io::Error::from(error));
+    }
+
+    fn push(&mut self, path: PathBuf, dir: OwnedFd, meta: &Meta) {
+        let (names, error) = list(dir.as_fd());
+        if let Some(error) = error {
+            self.row(&path, FileOperation::List, error);
+        }
+        if let Some(above) = self.stack.len().checked_sub(KEEP_OPEN) {
+            self.stack[above].dir = None;
+        }
+        self.stack.push(Frame {
+            path,
+            dir: Some(dir),
+            inode: meta.inode,
+            device: meta.device,
+            names: names.into_iter(),
+        });
+    }
+
+    /// The next entry below the top frame; `None` if it has no more, or none that can be kept.
+    fn step(&mut self) -> Option<Option<WalkEntry>> {
+        let top = self.stack.last_mut()?;
+        let Some(name) = top.names.next() else {
+            self.stack.pop();
+            return Some(None);
+        };
+        let path = top.path.join(&name);
+        if top.dir.is_none() {
+            match reopen(&self.shared.root, top) {
+                Ok(dir) => top.dir = Some(dir),
+                Err(error) => {
+                    let path = top.path.clone();
+                    self.stack.pop();
+                    self.row(&path, FileOperation::List, error);
+                    return Some(None);
+                }
+            }
+        }
+        let dir = top.dir.take()?;
+        let found = self.entry(dir.as_fd(), path.clone(), name);
+        if let Some(top) = self.stack.last_mut() {
+            top.dir = Some(dir);
+        }
+        match found {
+            Ok(Some((entry, inside))) => {
+                if let Some(inside) = inside {
+                    self.push(path, inside, &entry.meta);
+                }
+                Some(Some(entry))
+            }
+            Ok(None) => Some(None),
+            Err((operation, error)) => {
+                self.row(&path, operation, error);
+                Some(None)
+            }
+        }
+    }
+
+    /// Describes one entry; for a directory to be entered, opens it.
+    fn entry(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: PathBuf,
+        name: OsString,
+    ) -> Result<Option<(WalkEntry, Option<OwnedFd>)>, (FileOperation, Errno)> {
+        let stat = |error| (FileOperation::Stat, error);
+        let open = |error| (FileOperation::Open, error);
+        let now = Timestamp::now();
+        let mut meta = Meta::at(dir, &name).map_err(stat)?;
+        if self.shared.filter.excludes(&path, meta.kind == Kind::Dir) {
+            return Ok(None);
+        }
+        let (mut inside, mut file, mut link_target) = (None, None, None);
+        match meta.kind {
+            Kind::Socket => {
+                self.shared
+                    .notes
+                    .add(&path, FileOperation::Unsupported, "sockets are not kept");
+                return Ok(None);
+            }
+            Kind::Dir if self.shared.one_file_system && meta.mount != self.mount => {
+                self.shared.notes.add(
+                    &path,
+                    FileOperation::Unsupported,
+                    "another file system, not entered",
+                );
+            }
+            Kind::Dir => match open_at(dir, &name, OFlags::DIRECTORY) {
+                Ok(fd) => {
+                    meta = Meta::of(&fd).map_err(stat)?;
+                    inside = Some(fd);
+                }
+                Err(error @ Errno::NOENT) => return Err(open(error)),
+                // Its metadata is kept; that its content is not is a row.
+                Err(error) => self.row(&path, FileOperation::List, error),
+            },
+            Kind::File => {
+                let fd = open_at(dir, &name, OFlags::NONBLOCK).map_err(open)?;
+                meta = Meta::of(&fd).map_err(stat)?;
+                if meta.kind != Kind::File {
+                    return Err(open(Errno::NOENT));
+                }
+                file = Some(fd);
+            }
+            Kind::Symlink => {
+                let target = rustix::fs::readlinkat(dir, &name, Vec::new()).map_err(stat)?;
+                link_target = Some(OsString::from_vec(target.into_bytes()));
+            }
+            Kind::Block | Kind::Char | Kind::Fifo => {}
+        }
+        let attributes = self.attributes(dir, &path, &name);
+        match meta.kind {
+            Kind::File => {}
+            Kind::Dir => drop(self.shared.counts.dirs.fetch_add(1, Ordering::Relaxed)),
+            _ => self.shared.progress.file_done(),
+        }
+        let open =
+            file.map(|fd| Opened::new(fd, path.clone(), meta.clone(), Arc::clone(&self.shared)));
+        self.make_recognisable(&mut meta, now);
+        let device_id = self.device_id(meta.device);
+        let entry = WalkEntry {
+            path,
+            name,
+            meta,
+            device_id,
+            attributes,
+            link_target,
+            open,
+        };
+        Ok(Some((entry, inside)))
+    }
+
+    /// The next backup takes a file for unchanged if size, inode, mtime and ctime are the same. Of a file that
+    /// changed a moment ago that proves nothing: it can change again within the clock's grain. Its stored
+    /// ctime, which nothing restores, is made one that no file has, so that it is read again.
+    fn make_recognisable(&self, meta: &mut Meta, now: Timestamp) {
+        if meta.kind != Kind::File {
+            return;
+        }
+        let changed = meta.mtime.max(meta.ctime);
+        let recent = now.checked_sub(MARGIN).is_ok_and(|limit| changed > limit);
+        let distrusted = self
+            .shared
+            .distrust_after
+            .is_some_and(|limit| changed > limit);
+        if recent || distrusted {
+            let nanosecond = SignedDuration::from_nanos(1);
+            meta.ctime = meta.ctime.checked_sub(nanosecond).unwrap_or(meta.ctime);
+        }
+    }
+
+    fn device_id(&mut self, device: u64) -> u64 {
+        let at = self.devices.iter().position(|known| *known == device);
+        let at = at.unwrap_or_else(|| {
+            self.devices.push(device);
+            self.devices.len() - 1
+        });
+        at as u64 + 1
+    }
+
+    fn attributes(&self, dir: BorrowedFd<'_>, path: &Path, name: &OsStr) -> Vec<(String, Vec<u8>)> {
+        read_attributes(dir, path, name, &self.shared.rows)
+    }
+}
+
+/// Attributes of an entry, sorted by name; what cannot be read is a row.
+pub(super) fn read_attributes(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    name: &OsStr,
+    rows: &Rows,
+) -> Vec<(String, Vec<u8>)> {
+    let row = |message: &dyn std::fmt::Display| rows.add(path, FileOperation::Xattr, message);
+    let names = xattr::list(dir, name).unwrap_or_else(|error| {
+        row(&std::io::Error::from(error));
+        Vec::new()
+    });
+    let mut attributes = Vec::new();
+    for raw in names {
+        let value = match xattr::get(dir, name, &raw) {
+            Ok(Some(value)) => value,
+            Ok(None) => continue,
+            Err(error) => {
+                let shown = crate::rows::show_bytes(OsStr::from_bytes(&raw));
+                row(&format!("{shown}: {}", std::io::Error::from(error)));
+                continue;
+            }
+        };
+        match String::from_utf8(raw) {
+            Ok(name) => attributes.push((name, value)),
+            Err(_) => row(&"an attribute's name is not UTF-8, which the format cannot hold"),
+        }
+    }
+    attributes.sort();
+    attributes
+}
+
+impl Iterator for Walk {
+    type Item = WalkEntry;
+
+    fn next(&mut self) -> Option<WalkEntry> {
+        loop {
+            if self.shared.cancel.is_cancelled() {
+                return None;
+            }
+            if let Some(entry) = self.step()? {
+                return Some(entry);
+            }
+        }
+    }
+}
+
+/// Opens for reading, without touching the access time where the system allows that.
+fn open_at(dir: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => rustix::fs::openat(dir, name, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+/// Opens a directory the walk comes back to, and makes sure it is the same one.
+fn reopen(root: &Root, frame: &Frame) -> Result<OwnedFd, Errno> {
+    let dir = root.open_dir(&frame.path)?;
+    let meta = Meta::of(&dir)?;
+    if meta.inode == frame.inode && meta.device == frame.device {
+        Ok(dir)
+    } else {
+        Err(Errno::STALE)
+    }
+}
+
+/// Names in a directory, sorted; what could be read, and the error that ended the reading.
+fn list(dir: BorrowedFd<'_>) -> (Vec<OsString>, Option<Errno>) {
+    let mut names = Vec::new();
+    let entries = match rustix::fs::Dir::read_from(dir) {
+        Ok(entries) => entries,
+        Err(error) => return (names, Some(error)),
+    };
+    for entry in entries {
+        match entry {
+            Ok(entry) => {
+                let name = entry.file_name().to_bytes();
+                if name != b"." && name != b".." {
+                    names.push(OsString::from_vec(name.to_vec()));
+                }
+            }
+            Err(error) => {
+                names.sort_unstable();
+                return (names, Some(error));
+            }
+        }
+    }
+    names.sort_unstable();
+    (names, None)
+}
+
+/// Counts files and bytes for the progress, beside the walk. Errors are the walk's to report.
+pub(super) fn count(shared: &Shared, ended: &AtomicBool) {
+    let mut todo = vec![PathBuf::new()];
+    let mut mount = None;
+    while let Some(path) = todo.pop() {
+        let Ok(dir) = shared.root.open_dir(&path) else {
+            continue;
+        };
+        for name in list(dir.as_fd()).0 {
+            if shared.cancel.is_cancelled() || ended.load(Ordering::Relaxed) {
+                return;
+            }
+            let path = path.join(&name);
+            let Ok(meta) = Meta::at(&dir, &name) else {
+                continue;
+            };
+            if shared.filter.excludes(&path, meta.kind == Kind::Dir) {
+                continue;
+            }
+            match meta.kind {
+                Kind::Dir => {
+                    let mount =
+                        *mount.get_or_insert_with(|| Meta::of(&shared.root).map_or(0, |m| m.mount));
+                    if !shared.one_file_system || meta.mount == mount {
+                        todo.push(path);
+                    }
+                }
+                Kind::File => shared.progress.found(1, meta.size),
+                Kind::Socket => {}
+                _ => shared.progress.found(1, 0),
+            }
+        }
+    }
+}
