@@ -5,7 +5,7 @@
 
 use std::{
     ffi::OsStr,
-    fmt,
+    fmt::{self, Write as _},
     os::unix::ffi::OsStrExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -152,7 +152,8 @@ pub(crate) fn show_bytes(text: &OsStr) -> String {
             }
         }
         for b in chunk.invalid() {
-            out.push_str(&format!("\\x{b:02x}"));
+            // Writing to a string does not fail.
+            let _ = write!(out, "\\x{b:02x}");
         }
     }
     out

@@ -24,6 +24,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use rand::RngExt as _;
 
 use self::{
     filter::Filter,
@@ -198,6 +199,7 @@ impl Run<'_> {
             filter,
             one_file_system: self.request.one_file_system,
             distrust_after: parent.as_ref().and_then(distrust_after),
+            mark: SignedDuration::from_nanos(rand::rng().random_range(1..1_000_000_000)),
             rows,
             notes: Rows::default(),
             progress: self.progress.clone(),

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) one_file_system: bool,
     /// Files that changed after this cannot be told from the parent's by their times.
     pub(crate) distrust_after: Option<Timestamp>,
+    /// Differs from run to run: see [`Walk::make_recognisable`].
+    pub(crate) mark: SignedDuration,
     pub(crate) rows: Rows,
     pub(crate) notes: Rows,
     pub(crate) progress: Progress,
@@ -83,6 +85,19 @@ struct Frame {
     inode: u64,
     device: u64,
     names: std::vec::IntoIter<OsString>,
+}
+
+/// One step of the walk.
+enum Step {
+    Entry(Box<WalkEntry>),
+    Skipped,
+    End,
+}
+
+/// A described entry, and its directory if it is to be entered.
+struct Found {
+    entry: Box<WalkEntry>,
+    inside: Option<OwnedFd>,
 }
 
 /// The walk itself.
@@ -140,12 +155,14 @@ impl Walk {
         });
     }
 
-    /// The next entry below the top frame; `None` if it has no more, or none that can be kept.
-    fn step(&mut self) -> Option<Option<WalkEntry>> {
-        let top = self.stack.last_mut()?;
+    /// Looks at the next name of the innermost directory.
+    fn step(&mut self) -> Step {
+        let Some(top) = self.stack.last_mut() else {
+            return Step::End;
+        };
         let Some(name) = top.names.next() else {
             self.stack.pop();
-            return Some(None);
+            return Step::Skipped;
         };
         let path = top.path.join(&name);
         if top.dir.is_none() {
@@ -155,26 +172,28 @@ impl Walk {
                     let path = top.path.clone();
                     self.stack.pop();
                     self.row(&path, FileOperation::List, error);
-                    return Some(None);
+                    return Step::Skipped;
                 }
             }
         }
-        let dir = top.dir.take()?;
+        let Some(dir) = top.dir.take() else {
+            return Step::Skipped;
+        };
         let found = self.entry(dir.as_fd(), path.clone(), name);
         if let Some(top) = self.stack.last_mut() {
             top.dir = Some(dir);
         }
         match found {
-            Ok(Some((entry, inside))) => {
+            Ok(Some(Found { entry, inside })) => {
                 if let Some(inside) = inside {
                     self.push(path, inside, &entry.meta);
                 }
-                Some(Some(entry))
+                Step::Entry(entry)
             }
-            Ok(None) => Some(None),
+            Ok(None) => Step::Skipped,
             Err((operation, error)) => {
                 self.row(&path, operation, error);
-                Some(None)
+                Step::Skipped
             }
         }
     }
@@ -185,7 +204,7 @@ impl Walk {
         dir: BorrowedFd<'_>,
         path: PathBuf,
         name: OsString,
-    ) -> Result<Option<(WalkEntry, Option<OwnedFd>)>, (FileOperation, Errno)> {
+    ) -> Result<Option<Found>, (FileOperation, Errno)> {
         let stat = |error| (FileOperation::Stat, error);
         let open = |error| (FileOperation::Open, error);
         let now = Timestamp::now();
@@ -241,7 +260,7 @@ impl Walk {
             file.map(|fd| Opened::new(fd, path.clone(), meta.clone(), Arc::clone(&self.shared)));
         self.make_recognisable(&mut meta, now);
         let device_id = self.device_id(meta.device);
-        let entry = WalkEntry {
+        let entry = Box::new(WalkEntry {
             path,
             name,
             meta,
@@ -249,13 +268,13 @@ impl Walk {
             attributes,
             link_target,
             open,
-        };
-        Ok(Some((entry, inside)))
+        });
+        Ok(Some(Found { entry, inside }))
     }
 
     /// The next backup takes a file for unchanged if size, inode, mtime and ctime are the same. Of a file that
     /// changed a moment ago that proves nothing: it can change again within the clock's grain. Its stored
-    /// ctime, which nothing restores, is made one that no file has, so that it is read again.
+    /// ctime, which nothing restores, is made one that the next run does not find, so that it is read again.
     fn make_recognisable(&self, meta: &mut Meta, now: Timestamp) {
         if meta.kind != Kind::File {
             return;
@@ -267,8 +286,10 @@ impl Walk {
             .distrust_after
             .is_some_and(|limit| changed > limit);
         if recent || distrusted {
-            let nanosecond = SignedDuration::from_nanos(1);
-            meta.ctime = meta.ctime.checked_sub(nanosecond).unwrap_or(meta.ctime);
+            meta.ctime = meta
+                .ctime
+                .checked_sub(self.shared.mark)
+                .unwrap_or(meta.ctime);
         }
     }
 
@@ -326,8 +347,10 @@ impl Iterator for Walk {
             if self.shared.cancel.is_cancelled() {
                 return None;
             }
-            if let Some(entry) = self.step()? {
-                return Some(entry);
+            match self.step() {
+                Step::Entry(entry) => return Some(*entry),
+                Step::Skipped => {}
+                Step::End => return None,
             }
         }
     }

@@ -161,8 +161,10 @@ mod tests {
     #[test]
     fn reads_a_directory() {
         let dir = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1700);
+        std::fs::set_permissions(dir.path(), mode).unwrap();
         let meta = Meta::at(rustix::fs::CWD, dir.path()).unwrap();
-        assert_eq!((meta.kind, meta.mode), (Kind::Dir, 0o700));
+        assert_eq!((meta.kind, meta.mode), (Kind::Dir, 0o1700));
         assert!(meta.mount != 0);
     }
 }

@@ -101,7 +101,7 @@ impl Index {
         // Of several places of one blob, live ones come first.
         index
             .entries
-            .sort_unstable_by(|a, b| (a.kind, a.id, a.marked).cmp(&(b.kind, b.id, b.marked)));
+            .sort_unstable_by_key(|entry| (entry.kind, entry.id, entry.marked));
         index.entries.dedup_by_key(|entry| (entry.kind, entry.id));
         Ok(index)
     }

@@ -8,7 +8,7 @@
 //! A foreign lock is judged dead, and removed, only if the caller's [`HolderLiveness`] says its holder
 //! is, if a predecessor with exactly our identity left it, or if the **store's own clock** shows that it was not
 //! refreshed for half an hour. Clocks of two machines are never compared. The own lock is lost when its
-//! file is gone or its refresh is overdue; then nothing may be written any more ([`Guard::check`]).
+//! file is gone or its refresh is overdue; then nothing may be written any more ([`Guard::checker`]).
 //!
 //! [`HolderLiveness`]: super::HolderLiveness
 
@@ -51,9 +51,9 @@ pub struct LockTiming {
 impl Default for LockTiming {
     fn default() -> Self {
         Self {
-            refresh: Duration::from_secs(5 * 60),
-            overdue: Duration::from_secs(20 * 60),
-            stale: Duration::from_secs(30 * 60),
+            refresh: Duration::from_mins(5),
+            overdue: Duration::from_mins(20),
+            stale: Duration::from_mins(30),
             settle: Duration::from_millis(200),
         }
     }
@@ -95,12 +95,7 @@ struct State {
 }
 
 impl Guard {
-    /// Fails with `LockLost` once the lock can no longer be relied on.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.shared.check()
-    }
-
-    /// A way to check that outlives borrows of the guard.
+    /// Something that fails with `LockLost` once the lock can no longer be relied on.
     pub(crate) fn checker(&self) -> impl Fn() -> Result<()> + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.check()

@@ -125,7 +125,7 @@ mod tests {
             [(BLOCK, 3 * BLOCK), (5 * BLOCK, 5 * BLOCK + 10)]
         );
         // Blocks are those of the file, not of the blob.
-        assert_eq!(data_runs(&data, 4095)[0], (0, 1 + BLOCK));
+        assert_eq!(data_runs(&data, 4095)[0], (0, 1 + 2 * BLOCK));
         assert!(data_runs(&[], 3).is_empty());
     }
 }

@@ -42,12 +42,11 @@ impl Restorer<'_> {
     ) {
         self.owner(dir, name, path, node.uid, node.gid);
         for attribute in &node.extended_attributes {
-            match STANDARD.decode(&attribute.value) {
-                Ok(value) => self.attribute(dir, name, path, &attribute.name, &value),
-                Err(_) => {
-                    let message = "an attribute's value is not base64";
-                    self.rows.add(path, FileOperation::Xattr, message);
-                }
+            if let Ok(value) = STANDARD.decode(&attribute.value) {
+                self.attribute(dir, name, path, &attribute.name, &value);
+            } else {
+                let message = "an attribute's value is not base64";
+                self.rows.add(path, FileOperation::Xattr, message);
             }
         }
         self.mode(dir, name, path, unix_mode(node.mode), kind);
