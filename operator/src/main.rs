@@ -16,6 +16,7 @@ mod http;
 mod leader;
 mod metrics;
 mod reconcile;
+mod repository_key;
 mod run_log;
 mod settings;
 mod status;
@@ -179,6 +180,15 @@ async fn connect(
 }
 
 /// Starts all controllers.
-fn controllers(_context: &Arc<Context>) -> JoinSet<()> {
-    JoinSet::new()
+fn controllers(context: &Arc<Context>) -> JoinSet<()> {
+    let mut set = JoinSet::new();
+    set.spawn(reconcile::run(
+        reconcile::location::LocationReconciler::default(),
+        context.clone(),
+    ));
+    set.spawn(reconcile::run(
+        reconcile::repository::RepositoryReconciler::default(),
+        context.clone(),
+    ));
+    set
 }

@@ -4,6 +4,9 @@
 //! error once, counts it, and decides by the error's class alone when to come back. An object that
 //! cannot be read stops nothing: it is logged, gets an event, and waits for its next change.
 
+pub(crate) mod location;
+pub(crate) mod repository;
+
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -14,6 +17,7 @@ use futures::StreamExt;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -62,6 +66,42 @@ pub(crate) trait Reconciler: Send + Sync + 'static {
     ) -> ControllerOf<Self::Kind> {
         controller
     }
+}
+
+/// Looks at every object of kind `K` again to which a changed object of kind `O`, in Ark's namespace,
+/// means something. Nothing is kept of the objects of kind `O`.
+pub(crate) fn on_change_of<K, O>(
+    controller: ControllerOf<K>,
+    context: &Context,
+    means: impl Fn(&K, &O) -> bool + Send + Sync + 'static,
+) -> ControllerOf<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+    O: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let others = kube::Api::<O>::namespaced(context.client.clone(), &context.namespace);
+    let namespace = context.namespace.clone();
+    let known = controller.store();
+    controller.watches(others, watcher::Config::default(), move |changed: O| {
+        known
+            .state()
+            .iter()
+            .filter_map(|object| object.0.as_ref().ok())
+            .filter(|object| means(object, &changed))
+            .map(|object| ObjectRef::new(&object.name_any()).within(&namespace))
+            .collect::<Vec<_>>()
+    })
 }
 
 /// What the driver hands to kube's runtime.
