@@ -2,13 +2,14 @@
 //!
 //! Order: nothing is there; the key file; the configuration, only if still absent. A crash between the
 //! two leaves a key file alone; the next attempt with the same password then finishes the work with that
-//! key. Of two concurrent attempts one wins; the other removes its key file and says `AlreadyExists`.
+//! key. Of two concurrent attempts one wins; the other removes its key file, unless the
+//! winner used it, and says `AlreadyExists`.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
-use super::{InitOptions, Repository, adapter, damaged, keys};
+use super::{InitOptions, Repository, adapter, damaged, keys, open::CONFIG_LIMIT};
 use crate::{
     crypto::{Id, Key},
     error::{Error, Result},
@@ -67,6 +68,11 @@ async fn create(store: &Store, password: &Secret, options: &InitOptions) -> Resu
     {
         return Ok(());
     }
+    // Somebody may have taken our key for that of an interrupted attempt, and finished it.
+    let there = store.read("config", CONFIG_LIMIT).await?;
+    if there.is_some_and(|sealed| key.open(&sealed).is_ok()) {
+        return Ok(());
+    }
     if let Some(id) = written {
         store.delete(&format!("keys/{id}")).await?;
     }
@@ -84,7 +90,7 @@ async fn unfinished(store: &Store, password: &Secret) -> Result<Key> {
             return Err(exists());
         }
     }
-    match keys::find(store, std::slice::from_ref(password)).await {
+    match keys::find(store, std::slice::from_ref(password), |_| true).await {
         Ok(key) => Ok(key),
         Err(Error::WrongPassword { .. } | Error::Damaged { .. }) => Err(exists()),
         Err(error) => Err(error),

@@ -28,8 +28,13 @@ pub(super) async fn list(store: &Store) -> Result<Vec<Id>> {
         .collect())
 }
 
-/// The key that one of the passwords opens. Passwords are tried in their order.
-pub(super) async fn find(store: &Store, passwords: &[Secret]) -> Result<Key> {
+/// The key that one of the passwords opens and that fits. Passwords are tried in their order. A key that
+/// does not fit is what an initialisation that lost against another leaves for a moment.
+pub(super) async fn find(
+    store: &Store,
+    passwords: &[Secret],
+    fits: impl Fn(&Key) -> bool,
+) -> Result<Key> {
     let mut files = Vec::new();
     let mut broken = None;
     for id in list(store).await?.into_iter().take(MOST) {
@@ -46,7 +51,11 @@ pub(super) async fn find(store: &Store, passwords: &[Secret]) -> Result<Key> {
             let (file, password) = (file.clone(), password.clone());
             let opened = tokio::task::spawn_blocking(move || file.open(password.expose())).await;
             match opened.map_err(|error| Error::Bug(error.to_string()))? {
-                Ok(Some(key)) => return Ok(key),
+                Ok(Some(key)) if fits(&key) => return Ok(key),
+                Ok(Some(_)) => {
+                    let why = Invalid::new("it is not the key of this repository's configuration");
+                    broken = Some(damaged(store, format!("key {id}"), &why));
+                }
                 Ok(None) => {}
                 Err(why) => broken = Some(damaged(store, format!("key {id}"), &why)),
             }

@@ -263,6 +263,14 @@ impl Repository {
                 Ok(lock) => lock.exclusive || kind == Locked::Exclusive,
                 Err(_) => true,
             };
+            if lock
+                .as_ref()
+                .is_ok_and(|lock| self.is_predecessors(id, lock))
+            {
+                // It would hold up others, even where it does not conflict with us.
+                self.store().delete(&path(id)).await?;
+                continue;
+            }
             if !conflicts {
                 continue;
             }
@@ -293,24 +301,25 @@ impl Repository {
         Ok(())
     }
 
+    /// Whether it was left by a process with exactly our identity, which we have taken over.
+    fn is_predecessors(&self, id: Id, lock: &Lock) -> bool {
+        let holder = &self.options().holder;
+        let same = lock.hostname == holder.host_name && lock.pid == i64::from(holder.pid);
+        same && !held().contains(&id)
+    }
+
     fn judge(&self, id: Id, entry: &Entry, lock: Option<&Lock>, now: Option<Timestamp>) -> Verdict {
         let options = self.options();
         if held().contains(&id) {
             return Verdict::Alive;
         }
-        if let Some(lock) = lock {
-            let holder = &options.holder;
-            if lock.hostname == holder.host_name && lock.pid == i64::from(holder.pid) {
-                return Verdict::Dead;
-            }
-            if lock.hostname == holder.host_name {
-                // Another process beside us: only time can tell.
-            } else if let Some(liveness) = &options.liveness {
-                match liveness.is_alive(&lock.hostname) {
-                    Some(false) => return Verdict::Dead,
-                    Some(true) => return Verdict::Alive,
-                    None => {}
-                }
+        // Another process beside us, under our name: only time can tell.
+        let other = lock.filter(|lock| lock.hostname != options.holder.host_name);
+        if let Some((lock, liveness)) = other.zip(options.liveness.as_ref()) {
+            match liveness.is_alive(&lock.hostname) {
+                Some(false) => return Verdict::Dead,
+                Some(true) => return Verdict::Alive,
+                None => {}
             }
         }
         let stale =

@@ -33,7 +33,7 @@ impl Repository {
             let sealed = sealed.ok_or_else(|| Error::NoRepository {
                 location: store.location(),
             })?;
-            let key = keys::find(&store, passwords).await?;
+            let key = keys::find(&store, passwords, |key| key.open(&sealed).is_ok()).await?;
             let config = unpacked::decode(&key, &sealed)
                 .and_then(|json| Config::decode(&json))
                 .map_err(|why| damaged(&store, "config", &why))?;

@@ -1,0 +1,266 @@
+//! Locks: written, honoured, refreshed, released, and taken from the dead only.
+
+mod common;
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ark_engine::{
+    Cancel, Class, Error, Holder, HolderLiveness, LockTiming, OpenOptions, Progress, Repository,
+};
+use common::{Bench, archive, restore, trees, wait_until};
+
+fn holder(host: &str, pid: u32) -> Holder {
+    Holder {
+        host_name: host.to_owned(),
+        user_name: "tester".to_owned(),
+        pid,
+    }
+}
+
+fn locks(bench: &Bench) -> Vec<PathBuf> {
+    let mut files = common::files(&bench.repo_dir().join("locks"));
+    // Files still being written have longer names.
+    files.retain(|file| file.file_name().unwrap().len() == 64);
+    files
+}
+
+/// A lock file of somebody else, made by holding up a backup of another process identity: its file is copied
+/// while it is held.
+fn foreign_lock(bench: &Bench, host: &str, pid: u32) -> PathBuf {
+    let options = OpenOptions {
+        holder: holder(host, pid),
+        ..OpenOptions::default()
+    };
+    let repo = bench.open_with(options).unwrap();
+    let cancel = Cancel::new();
+    let copy = bench.dir.path().join("copy");
+    let name = std::thread::scope(|scope| {
+        let run =
+            scope.spawn(|| ark_engine::archive(&repo, &bench.request(), &Progress::new(), &cancel));
+        let mut name = None;
+        wait_until("a lock appears", || {
+            name = locks(bench).pop();
+            name.as_ref()
+                .is_some_and(|name| fs::copy(name, &copy).is_ok_and(|len| len > 0))
+        });
+        cancel.cancel();
+        run.join().unwrap().unwrap_err();
+        name.unwrap()
+    });
+    fs::rename(copy, &name).unwrap();
+    name
+}
+
+/// The same, but exclusive: as stock restic writes it.
+fn exclusive_lock(bench: &Bench) -> PathBuf {
+    let mut child = bench.restic().command();
+    // A check of a repository locks it exclusively; it is stopped while it holds the lock.
+    let mut child = child
+        .args(["check", "--read-data"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let copy = bench.dir.path().join("copy");
+    let mut name = None;
+    wait_until("restic locks", || {
+        name = locks(bench).pop();
+        name.as_ref()
+            .is_some_and(|name| fs::copy(name, &copy).is_ok_and(|len| len > 0))
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let name = name.unwrap();
+    fs::rename(copy, &name).unwrap();
+    name
+}
+
+fn prepared() -> (Bench, Repository) {
+    let bench = Bench::new();
+    trees::plain(&bench.source(), 60, 1 << 20);
+    let repo = bench.init();
+    bench.archive(&repo);
+    (bench, repo)
+}
+
+#[test]
+fn an_exclusive_lock_is_honoured_by_everything() {
+    let (bench, repo) = prepared();
+    let name = exclusive_lock(&bench);
+    let before = common::files(&bench.repo_dir());
+    let snapshot = repo.snapshots().unwrap().remove(0).id;
+    for result in [
+        archive(&repo, &bench.request()).map(drop),
+        restore(&repo, &snapshot, &bench.target()).map(drop),
+        ark_engine::check(&repo, false, &Cancel::new()).map(drop),
+    ] {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::Locked { .. }), "{error}");
+        assert_eq!(error.class(), Class::Waiting);
+    }
+    assert_eq!(common::files(&bench.repo_dir()), before);
+    fs::remove_file(name).unwrap();
+    bench.archive(&repo);
+}
+
+#[test]
+fn shared_locks_do_not_conflict() {
+    let (bench, repo) = prepared();
+    foreign_lock(&bench, "another", 77);
+    bench.archive(&repo);
+    assert_eq!(locks(&bench).len(), 1);
+}
+
+#[test]
+fn a_lock_not_refreshed_for_half_an_hour_by_the_stores_clock_is_removed() {
+    let (bench, repo) = prepared();
+    let name = exclusive_lock(&bench);
+    let age = |minutes: u64| {
+        let then = SystemTime::now() - Duration::from_mins(minutes);
+        fs::File::options()
+            .append(true)
+            .open(&name)
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
+    };
+    age(29);
+    let error = archive(&repo, &bench.request()).unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    age(31);
+    archive(&repo, &bench.request()).unwrap();
+    assert_eq!(locks(&bench), Vec::<PathBuf>::new());
+}
+
+struct Oracle(Option<bool>);
+
+impl HolderLiveness for Oracle {
+    fn is_alive(&self, _host_name: &str) -> Option<bool> {
+        self.0
+    }
+}
+
+#[test]
+fn liveness_decides_before_time() {
+    let (bench, _) = prepared();
+    let with = |answer| {
+        let options = OpenOptions {
+            liveness: Some(Arc::new(Oracle(answer))),
+            ..OpenOptions::default()
+        };
+        bench.open_with(options).unwrap()
+    };
+    let name = exclusive_lock(&bench);
+    for answer in [Some(true), None] {
+        let error = archive(&with(answer), &bench.request()).unwrap_err();
+        assert!(matches!(error, Error::Locked { .. }), "{error}");
+    }
+    // Alive, however old its file looks.
+    let then = SystemTime::now() - Duration::from_hours(5);
+    fs::File::options()
+        .append(true)
+        .open(&name)
+        .unwrap()
+        .set_modified(then)
+        .unwrap();
+    archive(&with(Some(true)), &bench.request()).unwrap_err();
+    assert!(name.exists());
+    archive(&with(Some(false)), &bench.request()).unwrap();
+    assert_eq!(locks(&bench), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_unreadable_lock_counts_as_held() {
+    let (bench, repo) = prepared();
+    let name = bench.repo_dir().join("locks").join("ab".repeat(32));
+    fs::create_dir_all(bench.repo_dir().join("locks")).unwrap();
+    fs::write(&name, "not a lock").unwrap();
+    let error = archive(&repo, &bench.request()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Locked { holder, .. } if holder.contains("unreadable")),
+        "{error}"
+    );
+    // One that is being created at this moment is empty.
+    fs::write(&name, "").unwrap();
+    archive(&repo, &bench.request()).unwrap();
+    fs::remove_file(&name).unwrap();
+}
+
+fn quick() -> LockTiming {
+    LockTiming {
+        refresh: Duration::from_millis(50),
+        overdue: Duration::from_secs(20),
+        settle: Duration::from_millis(1),
+        ..LockTiming::default()
+    }
+}
+
+#[test]
+fn the_lock_is_refreshed_by_new_files_and_gone_at_the_end() {
+    let (bench, _) = prepared();
+    let options = OpenOptions {
+        lock_timing: quick(),
+        ..OpenOptions::default()
+    };
+    let repo = bench.open_with(options).unwrap();
+    let request = ark_engine::ArchiveRequest {
+        reread_all: true,
+        ..bench.request()
+    };
+    let seen = std::thread::scope(|scope| {
+        let run = scope.spawn(|| archive(&repo, &request).unwrap());
+        let mut seen = std::collections::BTreeSet::new();
+        while !run.is_finished() {
+            seen.extend(locks(&bench));
+        }
+        run.join().unwrap();
+        seen
+    });
+    assert!(seen.len() >= 2, "{seen:?}");
+    assert_eq!(locks(&bench), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_lock_removed_by_somebody_ends_the_backup_without_a_snapshot() {
+    let (bench, _) = prepared();
+    let options = OpenOptions {
+        lock_timing: quick(),
+        ..OpenOptions::default()
+    };
+    let repo = bench.open_with(options).unwrap();
+    let before = repo.snapshots().unwrap();
+    trees::plain(&bench.source(), 400, 1 << 20);
+    let error = std::thread::scope(|scope| {
+        let run = scope.spawn(|| archive(&repo, &bench.request()).unwrap_err());
+        while !run.is_finished() {
+            for lock in locks(&bench) {
+                fs::remove_file(lock).unwrap_or_default();
+            }
+        }
+        run.join().unwrap()
+    });
+    assert!(matches!(error, Error::LockLost { .. }), "{error}");
+    assert_eq!(error.class(), Class::Transient);
+    assert_eq!(repo.snapshots().unwrap(), before);
+    assert_eq!(locks(&bench), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_predecessor_with_our_identity_is_dead() {
+    let (bench, repo) = prepared();
+    // Shared locks never conflict with shared ones; what counts is that it is not left for others.
+    let name = foreign_lock(&bench, "pod-1", 7);
+    assert!(name.exists());
+    let options = OpenOptions {
+        holder: holder("pod-1", 7),
+        ..OpenOptions::default()
+    };
+    drop(repo);
+    let repo = bench.open_with(options).unwrap();
+    archive(&repo, &bench.request()).unwrap();
+    assert!(!name.exists(), "a predecessor's lock is left");
+}
