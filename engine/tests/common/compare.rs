@@ -25,9 +25,7 @@ struct Entry {
 #[derive(Clone, Copy, Default)]
 pub struct Options {
     pub ignore_root: bool,
-    /// restic's restore of old does not do this well.
-    pub ignore_mtime_of_links: bool,
-    pub ignore_xattrs: bool,
+    pub ignore_xattrs_of_links: bool,
 }
 
 pub fn assert_same(a: &Path, b: &Path) {
@@ -87,17 +85,13 @@ fn read(root: &Path, options: Options) -> BTreeMap<PathBuf, Entry> {
         let entry = Entry {
             mode: meta.mode(),
             owner: (meta.uid(), meta.gid()),
-            mtime: if meta.is_symlink() && options.ignore_mtime_of_links {
-                (0, 0)
-            } else {
-                (meta.mtime(), meta.mtime_nsec())
-            },
+            mtime: (meta.mtime(), meta.mtime_nsec()),
             device: meta.rdev(),
             size: if meta.is_dir() { 0 } else { meta.size() },
             content: meta.is_file().then(|| fs::read(&full).unwrap()),
             target: meta.is_symlink().then(|| fs::read_link(&full).unwrap()),
             group: Vec::new(),
-            xattrs: if options.ignore_xattrs {
+            xattrs: if options.ignore_xattrs_of_links && meta.is_symlink() {
                 BTreeMap::new()
             } else {
                 xattrs(&full)
