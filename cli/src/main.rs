@@ -1,2 +1,50 @@
-//! x
-fn main() {}
+//! `ark`: the command line of Ark.
+//!
+//! Parses, runs one command, and ends with the exit code of [`exit::Exit`]. What is typed is in
+//! `command/`, what is written in `print/` and nowhere else.
+
+mod command;
+mod error;
+mod exit;
+mod kube;
+mod print;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = match command::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            print::parser(&error);
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            }
+            .into();
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print::error(&error::Error::Output(error));
+            return Exit::Error.into();
+        }
+    };
+    let ended = runtime.block_on(command::run(cli, print::Printer::new()));
+    // What may still be going on in the background is of no use any more.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit,
+        Err(error) if error.is_broken_pipe() => Exit::Done,
+        Err(error) => {
+            print::error(&error);
+            error.exit()
+        }
+    }
+    .into()
+}

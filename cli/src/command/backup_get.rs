@@ -1,0 +1,21 @@
+//! `ark backup get`.
+
+use ark_api::Backup;
+use jiff::Timestamp;
+
+use super::output::Get;
+use super::{Context, key_warning};
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::print;
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: Get) -> Result<Exit> {
+    let cluster = context.cluster().await?;
+    let backups = args.objects::<Backup>(&cluster).await?;
+    args.print(context, &backups, |backups, columns| {
+        print::backup::table(backups, columns, Timestamp::now())
+    })?;
+    key_warning::for_backups(context, &cluster, &backups).await;
+    Ok(Exit::Done)
+}

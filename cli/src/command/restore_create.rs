@@ -1,0 +1,381 @@
+//! `ark restore create`.
+//!
+//! The source must exist before a restore of it is created. Order: source, object, then printed
+//! (`-o`) or created, then waited for (`--wait`).
+
+use ark_api::backup::BackupPhase;
+use ark_api::duration::Duration;
+use ark_api::restore::{
+    ExistingResourcePolicy, RestoreSpec, RestoreStatusSpec, RestoreUploaderConfig,
+};
+use ark_api::{Backup, Restore, label, naming};
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::backup_create::config_map;
+use super::filters::{Mappings, OrSelectors, Pairs, Selector};
+use super::output::{Output, checked_name};
+use super::wait::{self, WaitOptions};
+use super::{Context, key_warning};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::kube::Cluster;
+use crate::print::structured;
+
+/// Restore a backup.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  ark restore create --from-backup nginx-backup --wait
+  ark restore create nginx-backup
+  ark restore create --from-backup shop --namespace-mappings shop:shop-copy
+  ark restore create --from-schedule daily
+
+Without --from-backup and --from-schedule, NAME is the backup to restore, and the restore is named
+after it and the time.")]
+pub(crate) struct RestoreCreate {
+    /// Name of the restore; made from the source's name and the time when left out
+    name: Option<String>,
+    /// Backup to restore
+    #[arg(long, value_name = "BACKUP", conflicts_with = "from_schedule")]
+    from_backup: Option<String>,
+    /// Restore the newest completed backup of this schedule
+    #[arg(long, value_name = "SCHEDULE")]
+    from_schedule: Option<String>,
+    /// With --from-schedule: also take a backup that is PartiallyFailed
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "from_schedule")]
+    allow_partially_failed: Option<bool>,
+    #[command(flatten)]
+    options: RestoreOptions,
+    /// Labels of the restore
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    labels: Option<Pairs>,
+    /// Annotations of the restore
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    annotations: Option<Pairs>,
+    #[command(flatten)]
+    wait: WaitOptions,
+    /// Print the object in this form and create nothing (table: create it)
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What to do with objects that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Policy {
+    /// Leave them as they are.
+    None,
+    /// Change them to the backup's state.
+    Update,
+}
+
+/// What goes into the spec.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What to restore")]
+struct RestoreOptions {
+    /// Namespaces, by their names in the backup; nothing means all
+    #[arg(long, value_name = "NS,...", value_delimiter = ',')]
+    include_namespaces: Vec<String>,
+    /// Namespaces to leave out
+    #[arg(long, value_name = "NS,...", value_delimiter = ',')]
+    exclude_namespaces: Vec<String>,
+    /// Namespaces to restore under another name
+    #[arg(long, value_name = "FROM:TO,...")]
+    namespace_mappings: Option<Mappings>,
+    /// Resources, for example deployments.apps; nothing means all
+    #[arg(long, value_name = "RESOURCE,...", value_delimiter = ',')]
+    include_resources: Vec<String>,
+    /// Resources to leave out
+    #[arg(long, value_name = "RESOURCE,...", value_delimiter = ',')]
+    exclude_resources: Vec<String>,
+    /// Cluster-scoped objects: all, none, or (left out) those that restored objects need
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    include_cluster_resources: Option<bool>,
+    /// Only objects with these labels, as for `kubectl -l`
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        conflicts_with = "or_selector"
+    )]
+    selector: Option<Selector>,
+    /// Only objects that one of these matches: "a=b or c=d"
+    #[arg(long, value_name = "SELECTORS")]
+    or_selector: Option<OrSelectors>,
+    /// Restore volumes
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    restore_volumes: Option<bool>,
+    /// Keep the node ports of Services
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    preserve_nodeports: Option<bool>,
+    /// What to do with objects that exist
+    #[arg(long, value_enum, value_name = "POLICY")]
+    existing_resource_policy: Option<Policy>,
+    /// Resources whose status is restored
+    #[arg(long, value_name = "RESOURCE,...", value_delimiter = ',')]
+    status_include_resources: Vec<String>,
+    /// Resources whose status is not restored
+    #[arg(long, value_name = "RESOURCE,...", value_delimiter = ',')]
+    status_exclude_resources: Vec<String>,
+    /// ConfigMap with changes to restored objects
+    #[arg(long, value_name = "CONFIGMAP")]
+    resource_modifier_configmap: Option<String>,
+    /// ConfigMap with volume policies
+    #[arg(long, value_name = "CONFIGMAP")]
+    resource_policies_configmap: Option<String>,
+    /// Leave holes for blocks of zeros
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    write_sparse_files: Option<bool>,
+    /// Workers that write files, per volume
+    #[arg(long, value_name = "NUMBER")]
+    parallel_files_download: Option<i32>,
+    /// Deadline of each volume
+    #[arg(long, value_name = "DURATION")]
+    item_operation_timeout: Option<Duration>,
+}
+
+impl RestoreOptions {
+    /// The spec without its source. Every option ends up in it: what the operator cannot do it
+    /// refuses in words.
+    fn spec(self) -> RestoreSpec {
+        let Self {
+            include_namespaces,
+            exclude_namespaces,
+            namespace_mappings,
+            include_resources,
+            exclude_resources,
+            include_cluster_resources,
+            selector,
+            or_selector,
+            restore_volumes,
+            preserve_nodeports,
+            existing_resource_policy,
+            status_include_resources,
+            status_exclude_resources,
+            resource_modifier_configmap,
+            resource_policies_configmap,
+            write_sparse_files,
+            parallel_files_download,
+            item_operation_timeout,
+        } = self;
+        let status = !status_include_resources.is_empty() || !status_exclude_resources.is_empty();
+        let uploader = write_sparse_files.is_some() || parallel_files_download.is_some();
+        RestoreSpec {
+            included_namespaces: include_namespaces,
+            excluded_namespaces: exclude_namespaces,
+            namespace_mapping: namespace_mappings.map(|m| m.0).unwrap_or_default(),
+            included_resources: include_resources,
+            excluded_resources: exclude_resources,
+            include_cluster_resources,
+            label_selector: selector.map(|s| s.0),
+            or_label_selectors: or_selector.map(|s| s.0).unwrap_or_default(),
+            restore_pvs: restore_volumes,
+            preserve_node_ports: preserve_nodeports,
+            existing_resource_policy: existing_resource_policy.map(|p| match p {
+                Policy::None => ExistingResourcePolicy::None,
+                Policy::Update => ExistingResourcePolicy::Update,
+            }),
+            restore_status: status.then_some(RestoreStatusSpec {
+                included_resources: status_include_resources,
+                excluded_resources: status_exclude_resources,
+            }),
+            resource_modifier: resource_modifier_configmap.map(config_map),
+            resource_policy: resource_policies_configmap.map(config_map),
+            uploader_config: uploader.then_some(RestoreUploaderConfig {
+                write_sparse_files,
+                parallel_files_download,
+            }),
+            item_operation_timeout,
+            ..RestoreSpec::default()
+        }
+    }
+}
+
+/// Where a restore takes its content from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// This backup.
+    Backup(String),
+    /// The newest good backup of a schedule.
+    Schedule {
+        /// The schedule.
+        name: String,
+        /// Whether a backup that is PartiallyFailed is good enough.
+        partially_failed: bool,
+    },
+}
+
+/// The source, and the name if one was given. Without a source option, the name is the backup's.
+fn source(
+    name: Option<String>,
+    backup: Option<String>,
+    schedule: Option<String>,
+    partially_failed: bool,
+) -> Result<(Source, Option<String>)> {
+    match (name, backup, schedule) {
+        (name, Some(backup), _) => Ok((Source::Backup(backup), name)),
+        (name, None, Some(schedule)) => Ok((
+            Source::Schedule {
+                name: schedule,
+                partially_failed,
+            },
+            name,
+        )),
+        (Some(backup), None, None) => Ok((Source::Backup(backup), None)),
+        (None, None, None) => Err(Error::usage(
+            "say what to restore: `ark restore create --from-backup BACKUP`, or --from-schedule SCHEDULE",
+        )),
+    }
+}
+
+impl RestoreCreate {
+    /// The object, without its source unless that is a backup; and the source.
+    pub(crate) fn object(self, now: Timestamp) -> Result<(Restore, Source)> {
+        let Self {
+            name,
+            from_backup,
+            from_schedule,
+            allow_partially_failed,
+            options,
+            labels,
+            annotations,
+            wait: _,
+            output: _,
+        } = self;
+        let partially_failed = allow_partially_failed.unwrap_or(false);
+        let (source, name) = source(name, from_backup, from_schedule, partially_failed)?;
+        let stem = match &source {
+            Source::Backup(name) | Source::Schedule { name, .. } => name,
+        };
+        let name = name.unwrap_or_else(|| naming::timestamped(stem, now));
+        checked_name(&name)?;
+        let mut restore = Restore::new(&name, options.spec());
+        if let Source::Backup(backup) = &source {
+            restore.spec.backup_name = Some(backup.clone());
+        }
+        restore.metadata.labels = labels.map(|l| l.0);
+        restore.metadata.annotations = annotations.map(|a| a.0);
+        Ok((restore, source))
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: RestoreCreate) -> Result<Exit> {
+    let (output, wait) = (args.output, args.wait.clone());
+    let (mut restore, source) = args.object(Timestamp::now())?;
+    restore.metadata.namespace = Some(context.globals.namespace.clone());
+    if let (Some(form), Source::Backup(_)) = (output.form(), &source) {
+        context.printer.out(&structured::object(&restore, form)?)?;
+        return Ok(Exit::Done);
+    }
+    let cluster = context.cluster().await?;
+    let backup = resolve(&cluster, source, &mut restore).await?;
+    if let Some(form) = output.form() {
+        context.printer.out(&structured::object(&restore, form)?)?;
+        return Ok(Exit::Done);
+    }
+    let restore = cluster.create(&restore).await?;
+    let name = restore.name_any();
+    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
+    if wait.wait {
+        return wait::restore(context, &cluster, &restore, wait.limit()).await;
+    }
+    context.printer.out(&format!(
+        "Restore request {name:?} submitted successfully.\n\
+         Run `ark restore describe {name}` or `ark restore logs {name}` for more details.\n"
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Looks whether the source exists, and puts a schedule into the spec. Returns the backup that
+/// would be restored now.
+async fn resolve(cluster: &Cluster, source: Source, restore: &mut Restore) -> Result<Backup> {
+    let (schedule, partially_failed) = match source {
+        Source::Backup(name) => return cluster.get(&name).await,
+        Source::Schedule {
+            name,
+            partially_failed,
+        } => (name, partially_failed),
+    };
+    let selector = format!("{}={}", label::SCHEDULE_NAME, label::value(&schedule));
+    let backups: Vec<Backup> = cluster.list(&selector).await?;
+    let newest = newest(backups, partially_failed).ok_or_else(|| Error::State {
+        message: format!("no backup of schedule {schedule:?} can be restored"),
+        hint: format!("`ark backup get -l {selector}` shows its backups and how they ended"),
+    })?;
+    if partially_failed {
+        // The operator's own choice takes completed backups only.
+        restore.spec.backup_name = Some(newest.name_any());
+    } else {
+        restore.spec.schedule_name = Some(schedule);
+    }
+    Ok(newest)
+}
+
+/// The newest backup that may be restored.
+fn newest(backups: Vec<Backup>, partially_failed: bool) -> Option<Backup> {
+    backups
+        .into_iter()
+        .filter(|backup| match crate::print::backup::phase(backup) {
+            BackupPhase::Completed => true,
+            BackupPhase::PartiallyFailed => partially_failed,
+            _ => false,
+        })
+        .max_by_key(|b| {
+            b.status
+                .as_ref()
+                .and_then(|s| s.start_timestamp.as_ref().map(|t| t.0))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_form_names_the_backup() {
+        let some = |s: &str| Some(s.to_owned());
+        assert_eq!(
+            source(some("b"), None, None, false).unwrap(),
+            (Source::Backup("b".into()), None)
+        );
+        assert_eq!(
+            source(some("r"), some("b"), None, false).unwrap(),
+            (Source::Backup("b".into()), some("r"))
+        );
+        assert_eq!(
+            source(None, None, some("s"), true).unwrap(),
+            (
+                Source::Schedule {
+                    name: "s".into(),
+                    partially_failed: true
+                },
+                None
+            )
+        );
+        assert_eq!(
+            source(None, None, None, false).unwrap_err().exit(),
+            Exit::Usage
+        );
+    }
+
+    #[test]
+    fn newest_good_backup() {
+        let backup = |name: &str, phase: &str, start: &str| -> Backup {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "ark.heptio.com/v1", "kind": "Backup", "metadata": {"name": name},
+                "spec": {}, "status": {"phase": phase, "startTimestamp": start},
+            }))
+            .unwrap()
+        };
+        let backups = vec![
+            backup("old", "Completed", "2026-01-01T00:00:00Z"),
+            backup("new", "Completed", "2026-01-02T00:00:00Z"),
+            backup("partial", "PartiallyFailed", "2026-01-03T00:00:00Z"),
+            backup("failed", "Failed", "2026-01-04T00:00:00Z"),
+        ];
+        assert_eq!(newest(backups.clone(), false).unwrap().name_any(), "new");
+        assert_eq!(newest(backups, true).unwrap().name_any(), "partial");
+        assert!(newest(Vec::new(), true).is_none());
+    }
+}
