@@ -31,19 +31,19 @@ pub(crate) struct BackupCreate {
     /// Take everything from this schedule's template
     #[arg(long, value_name = "SCHEDULE", conflicts_with = "BackupOptions")]
     from_schedule: Option<String>,
-    #[command(flatten)]
-    options: BackupOptions,
     /// Labels of the backup
     #[arg(long, value_name = "KEY=VALUE,...")]
     labels: Option<Pairs>,
     /// Annotations of the backup
     #[arg(long, value_name = "KEY=VALUE,...")]
     annotations: Option<Pairs>,
-    #[command(flatten)]
-    wait: WaitOptions,
     /// Print the object in this form and create nothing (table: create it)
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    options: BackupOptions,
+    #[command(flatten)]
+    wait: WaitOptions,
 }
 
 /// What goes into the spec.

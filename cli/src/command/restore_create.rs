@@ -45,19 +45,19 @@ pub(crate) struct RestoreCreate {
     /// With --from-schedule: also take a backup that is PartiallyFailed
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "from_schedule")]
     allow_partially_failed: Option<bool>,
-    #[command(flatten)]
-    options: RestoreOptions,
     /// Labels of the restore
     #[arg(long, value_name = "KEY=VALUE,...")]
     labels: Option<Pairs>,
     /// Annotations of the restore
     #[arg(long, value_name = "KEY=VALUE,...")]
     annotations: Option<Pairs>,
-    #[command(flatten)]
-    wait: WaitOptions,
     /// Print the object in this form and create nothing (table: create it)
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    options: RestoreOptions,
+    #[command(flatten)]
+    wait: WaitOptions,
 }
 
 /// What to do with objects that exist.
