@@ -10,6 +10,7 @@ mod apply;
 mod bucket;
 mod bundle;
 mod clock;
+mod collect;
 mod context;
 mod error;
 mod http;
@@ -22,6 +23,7 @@ mod settings;
 mod status;
 mod store;
 mod telemetry;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -4,9 +4,9 @@
 //! repository exists), the repository opens; if there is none and there never was, it is made. The
 //! engine's work runs on a blocking thread.
 
+use ark_api::ResticRepository;
 use ark_api::condition::reason;
 use ark_api::layout;
-use ark_api::ResticRepository;
 use ark_engine::{InitOptions, OpenOptions, Repository};
 
 use crate::context::Context;

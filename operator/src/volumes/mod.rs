@@ -1,0 +1,6 @@
+//! Volumes of a backup: what is known of them ([`facts`]), who owns them ([`owner`]), and which are taken,
+//! by which method, and why not ([`plan`]). Pure: no clients, no I/O.
+
+pub(crate) mod facts;
+pub(crate) mod owner;
+pub(crate) mod plan;
