@@ -65,7 +65,7 @@ pub fn run(command: ClusterCommand) -> Result<()> {
         ClusterCommand::Status => status(),
         ClusterCommand::Env => env(),
         ClusterCommand::Kubectl(rest) => replace(Cluster::open()?.kubectl()?.args(rest.args)),
-        ClusterCommand::Helm(rest) => replace(Cluster::open()?.helm()?.args(rest.args)),
+        ClusterCommand::Helm(rest) => replace(Cluster::open()?.program("helm")?.args(rest.args)),
         ClusterCommand::Exec(rest) => {
             // Entering the namespace leads to its root; this goes back to where it was called.
             let mut command = Cluster::open()?.node_command("sh")?;

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::cluster_command::ClusterCommand;
+use xtask::install::Storage;
 use xtask::test::Tier;
 use xtask::tools::Tool;
-use xtask::{cluster_command, generate, image, lint, print, test, tools};
+use xtask::{cluster_command, generate, image, lint, print, quickstart, test, tools};
 
 /// Tasks of the Ark workspace
 #[derive(Debug, Parser)]
@@ -19,6 +20,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// An application is lost and comes back, on a real cluster: everything from nothing
+    Quickstart {
+        /// Where backups go
+        #[arg(long, value_enum, default_value_t)]
+        storage: Storage,
+    },
     /// A real one-node Kubernetes cluster on this machine
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
+        Task::Quickstart { storage } => quickstart::run(storage),
         Task::Cluster(command) => cluster_command::run(command),
         Task::Image => images(),
         Task::Test { tiers, filter } => test::run(&tiers, &filter),

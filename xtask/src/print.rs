@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How often a long step says that it is still at work.
 const BEAT: Duration = Duration::from_secs(15);
 
+/// Variables that are not worth showing with each command: `cluster env` sets them once.
+const IMPLIED: [&str; 3] = ["PATH", "KUBECONFIG", "HELM_"];
+
 /// Announces a step of a task.
 pub fn step(text: &str) {
     eprintln!("==> {text}");
@@ -51,7 +54,11 @@ pub fn data(text: &str) {
 pub fn render(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|_| {
+            !IMPLIED
+                .iter()
+                .any(|one| name.as_encoded_bytes().starts_with(one.as_bytes()))
+        }) {
             words.push(format!(
                 "{}={}",
                 name.to_string_lossy(),

@@ -15,6 +15,7 @@
 
 mod cgroup;
 mod clean;
+mod client;
 mod control_plane;
 mod minio;
 mod network;
@@ -248,18 +249,6 @@ impl Cluster {
     /// A `kubectl` command as administrator.
     pub fn kubectl(&self) -> Result<Command> {
         control_plane::kubectl(self.dir())
-    }
-
-    /// A `helm` command as administrator. Its own files stay in the cluster's folder.
-    pub fn helm(&self) -> Result<Command> {
-        let mut command = Command::new(tools::path(Tool::Helm)?);
-        let home = self.dir().join("helm");
-        command
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("HELM_CACHE_HOME", home.join("cache"))
-            .env("HELM_CONFIG_HOME", home.join("config"))
-            .env("HELM_DATA_HOME", home.join("data"));
-        Ok(command)
     }
 
     /// Where the kubelet keeps pods and volumes; not where most clusters have it. What is mounted
