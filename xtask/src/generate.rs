@@ -1,7 +1,8 @@
 //! `cargo xtask generate`: files of the repository that are made from other files.
 //!
 //! - `charts/ark/crds/` from the types of `ark-api`;
-//! - `charts/ark/tests/golden/` from the chart, one render for each file of `tests/values`.
+//! - `charts/ark/tests/golden/` from the chart, one render for each file of `tests/values`;
+//! - `docs/reference/cli.md` from the command line of `ark`.
 //!
 //! With `--check` nothing is written: a file that differs, is missing or should not be there is
 //! named, and the task fails. CI runs that.
@@ -20,10 +21,12 @@ const HEADER: &str = "# Generated from the types of ark-api by `cargo xtask gene
 const RELEASE: &str = "ark";
 const NAMESPACE: &str = "heptio-ark";
 
-/// A folder whose whole content is generated.
+/// Generated files in one folder.
 struct Folder {
     path: PathBuf,
     files: BTreeMap<String, String>,
+    /// Whether nothing else may be there.
+    whole: bool,
 }
 
 /// Writes the generated files, or with `check` only says which are not as they should be.
@@ -31,7 +34,7 @@ pub fn run(check: bool) -> Result<()> {
     let root = place::workspace();
     let mut stale = Vec::new();
     // The chart is rendered with the definitions in it, so these come first.
-    for folder in [crds, renders] {
+    for folder in [crds, renders, reference] {
         let folder = folder(&root)?;
         let wrong = folder.differences()?;
         if !check {
@@ -64,6 +67,7 @@ fn crds(root: &Path) -> Result<Folder> {
     Ok(Folder {
         path: root.join("charts/ark/crds"),
         files,
+        whole: true,
     })
 }
 
@@ -84,6 +88,19 @@ fn renders(root: &Path) -> Result<Folder> {
     Ok(Folder {
         path: chart.join("tests/golden"),
         files,
+        whole: true,
+    })
+}
+
+fn reference(root: &Path) -> Result<Folder> {
+    let mut ark = Command::new("cargo");
+    ark.current_dir(root)
+        .args(["run", "--quiet", "--package", "ark-cli", "--bin", "ark"])
+        .args(["--", "generate-docs"]);
+    Ok(Folder {
+        path: root.join("docs/reference"),
+        files: [("cli.md".to_owned(), exec::output(&mut ark)?)].into(),
+        whole: false,
     })
 }
 
@@ -97,7 +114,7 @@ impl Folder {
             .filter(|(name, text)| present.get(*name) != Some(text));
         let extra = present
             .keys()
-            .filter(|name| !self.files.contains_key(*name));
+            .filter(|name| self.whole && !self.files.contains_key(*name));
         Ok(wrong.map(|(name, _)| name).chain(extra).cloned().collect())
     }
 
@@ -154,6 +171,7 @@ mod tests {
             files: [("changed", "new"), ("missing", "m"), ("same", "same")]
                 .map(|(name, text)| (name.to_owned(), text.to_owned()))
                 .into(),
+            whole: true,
         };
         let wrong = folder.differences().unwrap();
         assert_eq!(wrong, ["changed", "missing", "left-over"]);

@@ -21,7 +21,7 @@ pub const NAMESPACE: &str = "heptio-ark";
 /// The bucket of every location made here.
 pub const BUCKET: &str = "ark";
 const RELEASE: &str = "ark";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Where backups go by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

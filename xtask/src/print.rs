@@ -131,7 +131,7 @@ impl Drop for Progress {
 
 /// A duration as a person reads it: `4.2 s`, `3 min 07 s`.
 pub fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(60) {
+    if time < Duration::from_mins(1) {
         return format!("{:.1} s", time.as_secs_f64());
     }
     let whole = time.as_secs();

@@ -2,6 +2,10 @@
 //! cannot work, and roles that have a reason in the documentation.
 //!
 //! `cargo xtask generate` writes the stored renders anew.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test, in its helpers too"
+)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -19,7 +19,7 @@ use crate::exec;
 use crate::print;
 use crate::wait::{self, Look};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Removes whatever is left of the cluster in `dir`, except what is named in `keep`.
 pub(super) fn clean(dir: &Path, keep: &[&str]) -> Result<()> {

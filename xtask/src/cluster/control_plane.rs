@@ -5,6 +5,7 @@
 //! cluster. Order: etcd, API server, controllers; ready means that the API server says so and that
 //! the controllers have made the default service account.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -274,7 +275,7 @@ fn start_api_server(supervisor: &Supervisor, pki: &Pki, address: Ipv4Addr) -> Re
     let spec = Spec {
         program: tools::path(Tool::KubeApiserver)?,
         args,
-        env: Default::default(),
+        env: BTreeMap::new(),
         in_node: false,
     };
     supervisor.start(Component::KubeApiserver, spec)
@@ -306,7 +307,7 @@ fn start_controllers(supervisor: &Supervisor, pki: &Pki) -> Result<()> {
             ("kube-api-qps", "200"),
             ("kube-api-burst", "300"),
         ]),
-        env: Default::default(),
+        env: BTreeMap::new(),
         in_node: false,
     };
     supervisor.start(Component::KubeControllerManager, spec)

@@ -14,7 +14,7 @@ use crate::http;
 use crate::tools::{self, Tool};
 use crate::wait::Look;
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// Credentials of a server that only this machine reaches.
 const USER: &str = "ark-test";
 const PASSWORD: &str = "ark-test-secret";

@@ -6,6 +6,7 @@
 //! kubelet use at fixed places are covered by private ones. All that the machine itself sees are a
 //! bridge, a control group and the cluster's folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use crate::wait::Look;
 pub const NODE_NAME: &str = "ark-node";
 /// Where containerd listens, in the node's mount namespace.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// Folders with fixed names that the node's programs write to. Each gets a private one laid over it.
 const COVERED: [&str; 6] = [
@@ -73,17 +74,18 @@ pub(super) fn ctr(supervisor: &Supervisor) -> Result<std::process::Command> {
 fn keep_namespace(supervisor: &Supervisor) -> Result<()> {
     make_mount_points(supervisor)?;
     // The last word of the script becomes the process that keeps the namespace.
-    let mut script = "set -e; mount --make-rshared /; ".to_owned();
-    for folder in COVERED {
-        script += &format!("mount -t tmpfs ark {folder}; mount --make-rshared {folder}; ");
-    }
-    script += "exec sleep infinity";
+    let covers = COVERED
+        .map(|folder| format!("mount -t tmpfs ark {folder}; mount --make-rshared {folder}; "));
+    let script = format!(
+        "set -e; mount --make-rshared /; {}exec sleep infinity",
+        covers.concat()
+    );
     let spec = Spec {
         program: tools::path(Tool::Unshare)?,
         args: ["--mount", "--propagation", "private", "sh", "-c", &script]
             .map(str::to_owned)
             .to_vec(),
-        env: Default::default(),
+        env: BTreeMap::new(),
         in_node: false,
     };
     supervisor.start(Component::Node, spec)?;
@@ -236,7 +238,7 @@ pub(super) fn start_kubelet(supervisor: &Supervisor, net: &Network) -> Result<()
             // It serves nothing that anybody asks for.
             ("secure-port", "0"),
         ]),
-        env: Default::default(),
+        env: BTreeMap::new(),
         in_node: false,
     };
     supervisor.start(Component::KubeScheduler, scheduler)

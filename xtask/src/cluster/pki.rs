@@ -57,38 +57,34 @@ impl Pki {
         let ca_key = KeyPair::generate()?;
         let ca_params = authority()?;
         let ca = ca_params.self_signed(&ca_key)?;
-        self.write(&self.certificate("ca"), &ca.pem())?;
+        write_private(&self.certificate("ca"), &ca.pem())?;
         let issuer = Issuer::new(ca_params, ca_key);
 
-        self.issue(&issuer, "apiserver", server(addresses)?)?;
+        self.issue(&issuer, "apiserver", &server(addresses)?)?;
         let masters = Some("system:masters");
-        self.issue(&issuer, "admin", client("ark-admin", masters)?)?;
+        self.issue(&issuer, "admin", &client("ark-admin", masters)?)?;
         self.issue(
             &issuer,
             "apiserver-kubelet",
-            client("apiserver-kubelet", masters)?,
+            &client("apiserver-kubelet", masters)?,
         )?;
-        self.issue(&issuer, "front-proxy", client("front-proxy", None)?)?;
+        self.issue(&issuer, "front-proxy", &client("front-proxy", None)?)?;
 
         let tokens = KeyPair::generate()?;
-        self.write(&self.service_account_public(), &tokens.public_key_pem())?;
-        self.write(&self.key("service-account"), &tokens.serialize_pem())
+        write_private(&self.service_account_public(), &tokens.public_key_pem())?;
+        write_private(&self.key("service-account"), &tokens.serialize_pem())
     }
 
     fn issue(
         &self,
         issuer: &Issuer<'_, KeyPair>,
         name: &str,
-        params: CertificateParams,
+        params: &CertificateParams,
     ) -> Result<()> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, issuer)?;
-        self.write(&self.key(name), &key.serialize_pem())?;
-        self.write(&self.certificate(name), &certificate.pem())
-    }
-
-    fn write(&self, path: &Path, text: &str) -> Result<()> {
-        write_private(path, text)
+        write_private(&self.key(name), &key.serialize_pem())?;
+        write_private(&self.certificate(name), &certificate.pem())
     }
 
     /// Writes a kubeconfig that works from any folder: it holds what it needs.

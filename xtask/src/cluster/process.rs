@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_process_is_known_until_it_ends() {
-        let child = std::process::Command::new("sleep")
+        let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()
             .unwrap();
@@ -136,12 +136,13 @@ mod tests {
         );
         identity.kill().unwrap();
         assert!(!identity.is_alive());
+        drop(child.wait());
     }
 
     #[test]
     fn members_are_found_by_their_mark_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let child = std::process::Command::new("sleep")
+        let mut child = std::process::Command::new("sleep")
             .arg("60")
             .env(MARK, dir.path())
             .spawn()
@@ -162,5 +163,6 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(u32::try_from(found[0].pid), Ok(child.id()));
         found[0].kill().unwrap();
+        drop(child.wait());
     }
 }

@@ -5,6 +5,7 @@
 //! volumes, which it does not mount at all, as users of k3s and kind have them. The provisioner
 //! itself runs beside the cluster; it makes and removes folders with a small pod.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -51,7 +52,7 @@ pub(super) fn start(supervisor: &Supervisor) -> Result<()> {
         ]
         .map(str::to_owned)
         .to_vec(),
-        env: Default::default(),
+        env: BTreeMap::new(),
         in_node: false,
     };
     supervisor.start(Component::LocalPathProvisioner, spec)

@@ -73,7 +73,7 @@ mod tests {
     fn what_was_added_ends_and_the_folder_goes() {
         let dir = tempfile::tempdir().unwrap().keep();
         let reaper = Reaper::start(&dir).unwrap();
-        let child = Command::new("sleep")
+        let mut child = Command::new("sleep")
             .arg("60")
             .process_group(0)
             .spawn()
@@ -84,5 +84,6 @@ mod tests {
         drop(reaper);
         identity.wait_gone(Duration::from_secs(5)).unwrap();
         assert!(!dir.exists());
+        drop(child.wait());
     }
 }

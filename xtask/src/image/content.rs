@@ -17,12 +17,12 @@ pub const NGINX: &str = "docker.io/library/nginx:1.29";
 
 /// Serves the folder that nginx serves, logs to where it logs, and ends when it is told to, which
 /// the first process of a container does only if it says so itself.
-const SERVE: &str = r#"#!/bin/sh
+const SERVE: &str = r"#!/bin/sh
 mkdir -p /var/log/nginx
 httpd -f -v -p 80 -h /usr/share/nginx/html 2>>/var/log/nginx/access.log &
 trap 'kill $!; exit 0' TERM INT QUIT
 wait $!
-"#;
+";
 
 pub(super) fn operator(programs: &Path, version: &str) -> Image {
     let mut image = Image::new(&format!("docker.io/ark/operator:{version}"));

@@ -17,7 +17,7 @@ use crate::{exec, http, place, print};
 pub(super) const NAMESPACE: &str = "nginx-example";
 const CLAIM: &str = "nginx-html";
 const LOGS: &str = "nginx-logs";
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// What an archiver gets wrong first: times below a second, owners that are nobody here, modes,
 /// links of both kinds, empty and odd names, empty folders, a file larger than a chunk.

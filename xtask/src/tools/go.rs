@@ -53,9 +53,8 @@ fn require_go() -> Result<()> {
 
 /// All commands in one build: they share most of their packages.
 fn build_kubernetes() -> Result<()> {
-    let (major, minor) = match KUBERNETES.split('.').collect::<Vec<_>>()[..] {
-        [major, minor, _] => (major, minor),
-        _ => bail!("{KUBERNETES} is no Kubernetes version"),
+    let [major, minor, _] = KUBERNETES.split('.').collect::<Vec<_>>()[..] else {
+        bail!("{KUBERNETES} is no Kubernetes version");
     };
     let version = "k8s.io/component-base/version";
     let flags = format!(
