@@ -66,6 +66,8 @@ pub mod reason {
     pub const CLAIM_NOT_BOUND: &str = "ClaimNotBound";
     /// Waiting for a free slot of the agent.
     pub const QUEUED: &str = "Queued";
+    /// Waiting for a namespace that is being deleted to go away.
+    pub const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
     /// Waiting for volumes.
     pub const VOLUMES_RUNNING: &str = "VolumesRunning";
     /// Waiting for an agent's second or later try; the message says what went wrong.

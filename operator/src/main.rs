@@ -192,5 +192,9 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         reconcile::repository::RepositoryReconciler::default(),
         context.clone(),
     ));
+    set.spawn(reconcile::run(
+        reconcile::restore::Restores,
+        context.clone(),
+    ));
     set
 }

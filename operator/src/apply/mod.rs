@@ -4,7 +4,9 @@
 //! talk to the API server.
 
 pub(crate) mod conflict;
+pub(crate) mod discover;
 pub(crate) mod filter;
 pub(crate) mod order;
+pub(crate) mod run;
 pub(crate) mod transform;
 pub(crate) mod volumes;

@@ -6,6 +6,7 @@
 
 pub(crate) mod location;
 pub(crate) mod repository;
+pub(crate) mod restore;
 
 use std::collections::HashMap;
 use std::fmt::Debug;

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use ark_api::{annotation, label};
 use serde_json::{Map, Value, json};
 
-pub(crate) use storage::Binding;
+pub(crate) use storage::{Binding, keep_volume};
 
 /// Labels of earlier restores and of the backup itself; never carried into the cluster.
 const BOOKKEEPING_LABELS: &[&str] = &[
@@ -172,7 +172,7 @@ fn metadata(resource: &str, object: &mut Value) {
         labels.retain(|key, _| {
             !BOOKKEEPING_LABELS.contains(&key.as_str())
                 // The API server sets it to the namespace's name, which may be a new one.
-                && !(resource == "namespaces" && key == "kubernetes.io/metadata.name")
+                && (resource != "namespaces" || key != "kubernetes.io/metadata.name")
         });
     }
     if let Some(annotations) = kept.get_mut("annotations").and_then(Value::as_object_mut) {

@@ -95,14 +95,14 @@ fn remove_volumes(pod: &mut Value, names: &[String]) {
     if names.is_empty() {
         return;
     }
-    let named = |value: &Value| {
+    let is_doomed = |value: &Value| {
         text(value, "/name").is_some_and(|name| names.iter().any(|doomed| doomed == name))
     };
     if let Some(volumes) = pod
         .pointer_mut("/spec/volumes")
         .and_then(Value::as_array_mut)
     {
-        volumes.retain(|volume| !named(volume));
+        volumes.retain(|volume| !is_doomed(volume));
     }
     if list(pod, "/spec/volumes").is_empty() {
         super::remove(pod, "/spec", &["volumes"]);
@@ -116,7 +116,7 @@ fn remove_volumes(pod: &mut Value, names: &[String]) {
                 .get_mut("volumeMounts")
                 .and_then(Value::as_array_mut)
             {
-                mounts.retain(|mount| !named(mount));
+                mounts.retain(|mount| !is_doomed(mount));
             }
             if list(container, "/volumeMounts").is_empty()
                 && let Some(container) = container.as_object_mut()

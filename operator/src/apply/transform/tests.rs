@@ -289,10 +289,10 @@ fn volumes_follow_their_claims() {
         got["spec"]["claimRef"],
         json!({"namespace": "web2", "name": "c"})
     );
-    assert!(storage::keep_volume(&volume("Retain"), false).is_ok());
-    assert!(storage::keep_volume(&volume("Retain"), true).is_err());
-    assert!(storage::keep_volume(&volume("Delete"), false).is_err());
-    assert!(storage::keep_volume(&json!({}), false).is_err());
+    assert!(keep_volume(&volume("Retain"), false).is_ok());
+    assert!(keep_volume(&volume("Retain"), true).is_err());
+    assert!(keep_volume(&volume("Delete"), false).is_err());
+    assert!(keep_volume(&json!({}), false).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use ark_api::{annotation, naming};
 use serde_json::{Value, json};
 
-use crate::apply::transform::{map_at, text};
+use crate::apply::transform::map_at;
 
 /// User the gate runs as: nobody in particular, so that every pod security standard admits it.
 const GATE_USER: i64 = 65532;
@@ -56,25 +56,6 @@ pub(crate) fn insert(pod: &mut Value, volumes: &[String], image: &str, deadline_
             list.insert(at, item);
         }
     }
-}
-
-/// Volumes the gate of `pod` waits for; empty when it has none.
-pub(crate) fn volumes(pod: &Value) -> Vec<String> {
-    let containers = crate::apply::transform::list(pod, "/spec/initContainers");
-    let Some(gate) = containers
-        .iter()
-        .find(|c| text(c, "/name") == Some(naming::GATE_CONTAINER))
-    else {
-        return Vec::new();
-    };
-    let command = crate::apply::transform::list(gate, "/command");
-    command
-        .iter()
-        .position(|word| word == "--volumes")
-        .and_then(|at| command.get(at + 1))
-        .and_then(Value::as_str)
-        .map(annotation::names)
-        .unwrap_or_default()
 }
 
 /// How a controller was held back.
@@ -150,10 +131,8 @@ mod tests {
         assert_eq!(pod["spec"]["volumes"][1]["name"], "ark-restore-gate");
         // It mounts nothing of the application.
         assert_eq!(gate["volumeMounts"].as_array().unwrap().len(), 1);
-        assert_eq!(volumes(&pod), ["data", "logs"]);
 
         let mut bare = json!({"spec": {"containers": [{}]}});
-        assert!(volumes(&bare).is_empty());
         insert(&mut bare, &["v".into()], "i", 1);
         assert_eq!(bare["spec"]["initContainers"].as_array().unwrap().len(), 1);
     }

@@ -1,0 +1,400 @@
+//! Restores: resolves each to a backup, fetches it, brings it back, and says what became of it.
+//!
+//! Order: spec checked, backup resolved once and fixed in the status, everything fetched and checked,
+//! objects and volumes restored ([`run`]), artefacts stored, status last. What makes no sense, or names
+//! a backup that cannot be restored, ends as `FailedValidation` before anything is touched.
+//!
+//! A restarted operator does the same again as a new attempt and recognises what earlier ones made.
+//! A restore that is deleted stops at once. One with an origin is a record and never executed.
+
+mod fill;
+mod plan;
+mod pods;
+mod report;
+mod run;
+mod source;
+mod status;
+mod validate;
+mod volumes;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ark_api::restore::{RestorePhase, RestoreStatus};
+use ark_api::{Backup, Restore, layout};
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+use kube::runtime::wait::await_condition;
+use kube::runtime::wait::conditions::is_deleted;
+use tokio::sync::watch;
+
+use self::fill::Deadlines;
+use self::plan::Plan;
+use self::report::{Live, Report};
+use self::run::Run;
+use self::status::{Verdict, Writer};
+use self::validate::Order;
+use self::volumes::Common;
+use super::Reconciler;
+use crate::apply::discover::Served;
+use crate::apply::filter::Names;
+use crate::apply::run::Applier;
+use crate::bucket::artefact;
+use crate::bundle::read::Spool;
+use crate::context::Context;
+use crate::error::{Class, Error, Result, is_not_found};
+use crate::run_log::{About, RunLog};
+use crate::store::{self, OpenLocation};
+
+/// Progress is written at most this often.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// The controller of Restores.
+pub(crate) struct Restores;
+
+impl Reconciler for Restores {
+    type Kind = Restore;
+
+    const CONCURRENCY: u16 = 4;
+
+    async fn reconcile(&self, object: &Restore, context: &Arc<Context>) -> Result<Action> {
+        let name = object.name_any();
+        // What was handed over may be a moment old, and a restore must not run twice.
+        let restore = match context.api::<Restore>().get(&name).await {
+            Ok(restore) => restore,
+            Err(error) if is_not_found(&error) => return Ok(Action::await_change()),
+            Err(error) => return Err(Error::kube(format!("get Restore {name}"))(error)),
+        };
+        let phase = restore.status.as_ref().and_then(|status| status.phase);
+        if phase.unwrap_or_default().is_terminal()
+            || restore.spec.origin.is_some()
+            || restore.metadata.deletion_timestamp.is_some()
+        {
+            return Ok(Action::await_change());
+        }
+        let uid = restore.uid().unwrap_or_default();
+        tokio::select! {
+            result = restore_it(context, &restore) => {
+                let verdict = result?;
+                Writer::new(context, &restore).finish(&verdict).await?;
+                announce(context, &restore, &verdict).await;
+            }
+            () = context.shutdown.cancelled() => return Err(Error::Stopping),
+            () = deleted(context, &name, &uid) => {
+                tracing::info!(restore = name, "the restore was deleted and is cancelled");
+                volumes::cancel_all(context, &uid).await?;
+            }
+        }
+        Ok(Action::await_change())
+    }
+}
+
+/// Ends when the restore is deleted.
+async fn deleted(context: &Context, name: &str, uid: &str) {
+    loop {
+        let gone = await_condition(
+            context.api::<Restore>(),
+            name,
+            |restore: Option<&Restore>| {
+                restore.is_none_or(|r| r.metadata.deletion_timestamp.is_some())
+                    || kube::runtime::wait::Condition::matches_object(&is_deleted(uid), restore)
+            },
+        );
+        match gone.await {
+            Ok(_) => return,
+            Err(error) => {
+                tracing::debug!(restore = name, %error, "watching is disturbed; it is tried again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn announce(context: &Context, restore: &Restore, verdict: &Verdict) {
+    let good = verdict.phase == RestorePhase::Completed;
+    let kind = if good {
+        EventType::Normal
+    } else {
+        EventType::Warning
+    };
+    let note = verdict
+        .failure_reason
+        .clone()
+        .or_else(|| {
+            (!verdict.validation_errors.is_empty()).then(|| verdict.validation_errors.join("; "))
+        })
+        .unwrap_or_else(|| "everything is back".to_owned());
+    let reason = format!("{:?}", verdict.phase);
+    context.event(restore, kind, &reason, &note).await;
+}
+
+/// One attempt, from the spec to the verdict.
+async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict> {
+    let order = match validate::check(&restore.spec) {
+        Ok(order) => order,
+        Err(errors) => return Ok(Verdict::invalid(errors)),
+    };
+    let status = restore.status.clone().unwrap_or_default();
+    let (backup, location) = match find(context, &order, &status).await? {
+        Ok(found) => found,
+        Err(why) => return Ok(invalid_or_failed(&status, why)),
+    };
+    let writer = Writer::new(context, restore);
+    let backup_name = backup.name_any();
+    let restore = writer.start(&backup_name, &location.name()).await?;
+    let attempt = restore.status.as_ref().and_then(|s| s.attempt).unwrap_or(1);
+
+    let spool_dir = tempfile::tempdir_in(&context.settings.spool)
+        .map_err(Error::io("make a spool directory"))?;
+    let subject = format!("restore/{}", restore.name_any());
+    let log = RunLog::create(&subject, spool_dir.path(), context.clock.clone())?;
+    let report = Report::new(log);
+    report.log.info(format!(
+        "restoring backup {backup_name} from location {}, attempt {attempt}",
+        location.name()
+    ));
+    let work = async {
+        let fatal = attempt_it(
+            context,
+            &restore,
+            order,
+            &backup,
+            &location,
+            &report,
+            spool_dir.path(),
+        )
+        .await;
+        let fatal = match fatal {
+            Ok(()) => None,
+            // The API server or the disk: another attempt goes on from here.
+            Err(error @ (Error::Kube { .. } | Error::Stopping))
+                if error.class() != Class::Permanent =>
+            {
+                return Err(error);
+            }
+            Err(error) => {
+                report.log.error(About::Ark, error.sentence());
+                Some(error.sentence())
+            }
+        };
+        keep(&location, &restore.name_any(), &report).await;
+        Ok(Verdict::of(&report, fatal))
+    };
+    tokio::select! {
+        result = work => result,
+        error = show_progress(&writer, report.subscribe()) => Err(error),
+    }
+}
+
+/// Before anything was touched, a restore that cannot work is invalid; afterwards it failed.
+fn invalid_or_failed(status: &RestoreStatus, why: String) -> Verdict {
+    let mut verdict = Verdict::invalid(vec![why]);
+    if status.phase == Some(RestorePhase::InProgress) {
+        verdict.phase = RestorePhase::Failed;
+        verdict.failure_reason = verdict.validation_errors.pop();
+    }
+    verdict
+}
+
+/// The backup and its open location. The inner error is for the user.
+async fn find(
+    context: &Context,
+    order: &Order,
+    status: &RestoreStatus,
+) -> Result<Result<(Backup, OpenLocation), String>> {
+    // Resolved once: a schedule's newest backup may be another one by now.
+    let source = match &status.backup_name {
+        Some(name) => validate::Source::Backup(name.clone()),
+        None => order.source.clone(),
+    };
+    let backup = match source::resolve(context, &source).await? {
+        Ok(backup) => backup,
+        Err(why) => return Ok(Err(why)),
+    };
+    let name = backup
+        .spec
+        .storage_location
+        .clone()
+        .or_else(|| {
+            backup
+                .labels()
+                .get(ark_api::label::STORAGE_LOCATION)
+                .cloned()
+        })
+        .or_else(|| context.settings.default_location.clone())
+        .unwrap_or_else(|| "default".to_owned());
+    let started = status.phase == Some(RestorePhase::InProgress);
+    let location = match store::open_available(context, &name).await {
+        Ok(location) => location,
+        // Once started, it waits for the location; before, the user is told at once.
+        Err(error @ Error::Location { .. }) if !started => return Ok(Err(error.sentence())),
+        Err(error) => return Err(error),
+    };
+    match source::check_marker(&location.store, &backup).await {
+        Ok(Ok(())) => Ok(Ok((backup, location))),
+        Ok(Err(why)) => Ok(Err(why)),
+        Err(error) if started => Err(error),
+        Err(error) => Ok(Err(error.sentence())),
+    }
+}
+
+/// Fetches and restores.
+async fn attempt_it(
+    context: &Arc<Context>,
+    restore: &Restore,
+    order: Order,
+    backup: &Backup,
+    location: &OpenLocation,
+    report: &Report,
+    spool_dir: &std::path::Path,
+) -> Result<()> {
+    let name = backup.name_any();
+    let (spool, stock) = futures::try_join!(
+        source::bundle(&location.store, &name, spool_dir),
+        source::stock(&location.store, &name)
+    )?;
+    let applier = Applier {
+        client: context.client.clone(),
+        served: Served::new(context.client.clone()),
+        namespaces: order.mapping.clone(),
+        preserve_node_ports: order.preserve_node_ports,
+        policy: order.policy,
+        restore: restore.name_any(),
+        uid: restore.uid().unwrap_or_default(),
+        backup: name,
+    };
+    let order = with_known_words(order, &spool, &applier.served, report).await;
+    let looked = tokio::task::spawn_blocking(move || {
+        let plan = plan::make(&spool, &order, &stock);
+        (plan, spool, order, stock)
+    });
+    let (plan, spool, order, stock) = looked
+        .await
+        .map_err(|error| Error::Bug(format!("planning ended badly: {error}")))?;
+    let plan: Plan = plan?;
+    if backup.status.as_ref().and_then(|s| s.phase)
+        == Some(ark_api::backup::BackupPhase::PartiallyFailed)
+    {
+        report.log.warn(
+            About::Ark,
+            format!(
+                "backup {} is PartiallyFailed: what it lacks cannot come back",
+                backup.name_any()
+            ),
+        );
+    }
+    run::foreword(report, &spool, &plan, &stock, &order);
+    let location_name = location.name();
+    let run = Run {
+        common: Common {
+            context,
+            restore,
+            location: &location_name,
+            deadlines: Deadlines {
+                bind: order.bind_timeout,
+                fill: order.volume_timeout,
+            },
+            settings: &order.uploader_settings,
+            report,
+        },
+        order: &order,
+        plan: &plan,
+        spool: &spool,
+        applier: &applier,
+        claims: Mutex::new(HashMap::new()),
+    };
+    run.everything().await
+}
+
+/// Resolves short names and kinds in the resource filters to resources of the bundle. A word that
+/// means nothing there is said.
+async fn with_known_words(
+    mut order: Order,
+    spool: &Spool,
+    served: &Served,
+    report: &Report,
+) -> Order {
+    let (include, exclude) = order.words.clone();
+    let mut lists = [include, exclude];
+    for word in lists.iter_mut().flatten() {
+        let single = Names::new(std::slice::from_ref(word), &[]);
+        if spool
+            .resources()
+            .any(|resource| single.admit_resource(resource))
+        {
+            continue;
+        }
+        let mut meaning = None;
+        for resource in spool.resources() {
+            // A group that does not answer shows again when its objects are applied.
+            if served.is_called(resource, word).await.unwrap_or(false) {
+                meaning = Some(resource.to_owned());
+                break;
+            }
+        }
+        match meaning {
+            Some(resource) => *word = resource,
+            None => report.log.warn(
+                About::Ark,
+                format!("the backup holds no resource called {word:?}"),
+            ),
+        }
+    }
+    let [include, exclude] = lists;
+    order.resources = Names::new(&include, &exclude);
+    order
+}
+
+/// Stores the artefacts, the log last. One that cannot be stored is an error of the restore.
+async fn keep(location: &OpenLocation, restore: &str, report: &Report) {
+    let store = &location.store;
+    let list = report.resource_list();
+    let path = layout::restore_resource_list(restore);
+    let mut stored = artefact::write_json_gz(store, &path, &list).await;
+    if stored.is_ok() {
+        let path = layout::restore_results(restore);
+        stored = artefact::write_json_gz(store, &path, &report.results()).await;
+    }
+    if stored.is_ok() {
+        stored = async {
+            let file = report.log.finish()?;
+            store
+                .write_file(&layout::restore_logs(restore), &file)
+                .await?;
+            Ok(())
+        }
+        .await;
+    }
+    let Err(error) = stored else {
+        return;
+    };
+    let text = format!(
+        "log and results of the restore could not be stored: {}",
+        error.sentence()
+    );
+    if location.read_only() {
+        report.log.warn(About::Ark, text);
+    } else {
+        report.log.error(About::Ark, text);
+    }
+}
+
+/// Writes what changes into the status, now and then; ends only with an error.
+async fn show_progress(writer: &Writer<'_>, mut changes: watch::Receiver<Live>) -> Error {
+    loop {
+        if changes.changed().await.is_err() {
+            return Error::Bug("the report of a restore went away".to_owned());
+        }
+        let live = changes.borrow_and_update().clone();
+        match writer.progress(&live).await {
+            Ok(_) => {}
+            Err(error) if error.class() == Class::Transient => {
+                tracing::warn!(%error, "cannot write the progress of a restore");
+            }
+            Err(error) => return error,
+        }
+        tokio::time::sleep(PROGRESS).await;
+    }
+}

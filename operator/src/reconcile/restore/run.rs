@@ -1,0 +1,410 @@
+//! One attempt at a restore, from the fetched backup to the verdict.
+//!
+//! Order: definitions (established before anything of theirs), namespaces, what pods need, pods with
+//! their gates, volumes and whatever does not wait for them, then the controllers that do, last what
+//! decides about other objects. Objects of one resource are applied in parallel.
+//!
+//! Fails only where going on makes no sense; everything else is a row. Idempotent: a later attempt
+//! recognises what this one made. It may be dropped at any point.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ark_api::condition::reason;
+use ark_api::results::ItemAction;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::runtime::wait::{await_condition, conditions};
+use serde_json::{Value, json};
+
+use super::plan::{OwnerKey, Plan, owner_key};
+use super::pods::Pods;
+use super::report::{Report, about};
+use super::validate::Order;
+use super::volumes::Common;
+use crate::apply::order::{CLAIMS, CRDS, NAMESPACES, PODS, Stage, stage};
+use crate::apply::run::{Applier, Outcome};
+use crate::apply::transform::{self, Binding};
+use crate::apply::volumes::gate::{self, Hold};
+use crate::apply::volumes::stock::Stock;
+use crate::bundle::read::{Entry, Spool};
+use crate::error::Result;
+use crate::run_log::About;
+
+/// Objects of one resource applied at the same time.
+const PARALLEL: usize = 16;
+/// How long a definition may take to be established and served.
+const ESTABLISHED: Duration = Duration::from_secs(30);
+/// How long a namespace may take to go away before it is made again.
+const TERMINATING: Duration = Duration::from_mins(10);
+
+/// Everything one attempt works with.
+pub(crate) struct Run<'a> {
+    /// What volumes have in common; also context, restore and report.
+    pub(crate) common: Common<'a>,
+    /// What the user wants.
+    pub(crate) order: &'a Order,
+    /// What is restored.
+    pub(crate) plan: &'a Plan,
+    /// Its objects.
+    pub(crate) spool: &'a Spool,
+    /// Applies them.
+    pub(crate) applier: &'a Applier,
+    /// What became of claims, by their names in the backup.
+    pub(crate) claims: Mutex<HashMap<(String, String), ItemAction>>,
+}
+
+/// Says what the plan leaves out and what the backup lacks.
+pub(crate) fn foreword(report: &Report, spool: &Spool, plan: &Plan, stock: &Stock, order: &Order) {
+    for rejected in spool.rejected() {
+        report.log.error(
+            About::Ark,
+            format!("the bundle's entry {:?} {}", rejected.path, rejected.reason),
+        );
+    }
+    for (resource, count) in &plan.never {
+        report.log.info(format!(
+            "{count} {resource} are left out: they are never restored"
+        ));
+    }
+    for row in &plan.skipped {
+        let namespace = order.mapping.get(&row.namespace).unwrap_or(&row.namespace);
+        report.row(
+            &row.resource,
+            namespace,
+            &row.name,
+            ItemAction::Skipped,
+            &row.why,
+            false,
+        );
+    }
+    for lacking in &stock.lacking {
+        if plan.namespaces.contains(&lacking.namespace) {
+            report.log.warn(
+                about(&lacking.namespace),
+                format!(
+                    "{} has no data in the backup: {}",
+                    lacking.what, lacking.why
+                ),
+            );
+        }
+    }
+    for (namespace, pod) in &plan.hooked {
+        report.log.error(
+            about(namespace),
+            format!("pods {namespace}/{pod}: its annotations ask for restore hooks, which this version cannot run"),
+        );
+    }
+    let total = i32::try_from(plan.len()).unwrap_or(i32::MAX);
+    report.live(|live| live.progress.total_items = total);
+    report
+        .log
+        .info(format!("{total} of {} objects are restored", spool.len()));
+}
+
+impl<'a> Run<'a> {
+    /// The report.
+    pub(crate) fn report(&self) -> &'a Report {
+        self.common.report
+    }
+
+    /// Restores everything.
+    pub(crate) async fn everything(&self) -> Result<()> {
+        self.definitions().await;
+        self.namespaces().await?;
+        for (resource, entries) in self.stage(Stage::BeforePods) {
+            self.resource(resource, entries, None).await;
+        }
+        let mut pods = Pods::prepare(self).await?;
+        let held = pods.held();
+        pods.apply_wave(self, 0).await;
+        // What does not wait for volumes is applied while they are filled.
+        let others = async {
+            for (resource, entries) in self.stage(Stage::AfterPods) {
+                self.resource(resource, entries, Some((&held, false))).await;
+            }
+        };
+        let (filled, ()) = futures::join!(pods.fill(self, 0), others);
+        filled?;
+        for wave in 1..pods.waves() {
+            pods.apply_wave(self, wave).await;
+            pods.fill(self, wave).await?;
+        }
+        pods.epilogue(self);
+        self.waiting(&held, &pods).await;
+        for (resource, entries) in self.stage(Stage::Last) {
+            self.resource(resource, entries, None).await;
+        }
+        Ok(())
+    }
+
+    fn stage(&self, wanted: Stage) -> impl Iterator<Item = (&'a str, &'a [Entry])> {
+        self.plan
+            .resources
+            .iter()
+            .filter(move |(resource, _)| stage(resource) == wanted)
+            .map(|(resource, entries)| (resource.as_str(), entries.as_slice()))
+    }
+
+    /// Applies objects of one resource. With owners given, only those that are (`true`) or are not
+    /// (`false`) among them.
+    async fn resource(
+        &self,
+        resource: &str,
+        entries: &[Entry],
+        owners: Option<(&BTreeSet<OwnerKey>, bool)>,
+    ) {
+        futures::stream::iter(entries)
+            .for_each_concurrent(PARALLEL, async |entry| {
+                let Some(object) = self.load(resource, entry) else {
+                    return;
+                };
+                if let Some((owners, among)) = owners
+                    && owners.contains(&owner_key(&object)) != among
+                {
+                    return;
+                }
+                let binding = self.binding(resource, entry);
+                let object = transform::restored(resource, object, self.applier.rules(), binding);
+                let outcome = self.apply(resource, object, binding).await;
+                if resource == CLAIMS {
+                    let key = (entry.namespace.clone(), entry.name.clone());
+                    self.claims().insert(key, outcome.action);
+                }
+            })
+            .await;
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<(String, String), ItemAction>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of a claim; created means by this restore. `None` if it is not part of it.
+    pub(crate) fn claim(&self, namespace: &str, claim: &str) -> Option<ItemAction> {
+        let key = (namespace.to_owned(), claim.to_owned());
+        self.claims().get(&key).copied()
+    }
+
+    /// Whether this restore made a claim.
+    pub(crate) fn is_fresh(&self, namespace: &str, claim: &str) -> bool {
+        self.claim(namespace, claim) == Some(ItemAction::Created)
+    }
+
+    fn binding(&self, resource: &str, entry: &Entry) -> Binding {
+        if resource != CLAIMS {
+            return Binding::default();
+        }
+        let key = (entry.namespace.clone(), entry.name.clone());
+        self.plan.bindings.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Reads an object; one that cannot be read is a row.
+    pub(crate) fn load(&self, resource: &str, entry: &Entry) -> Option<Value> {
+        match self.spool.load(resource, entry) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                let namespace = self.target(&entry.namespace);
+                self.write(
+                    resource,
+                    namespace,
+                    &entry.name,
+                    &Outcome::failed(error.sentence()),
+                );
+                None
+            }
+        }
+    }
+
+    /// Where objects of `namespace` go.
+    pub(crate) fn target<'b>(&'b self, namespace: &'b str) -> &'b str {
+        self.order
+            .mapping
+            .get(namespace)
+            .map_or(namespace, String::as_str)
+    }
+
+    /// Applies one object, ready as it is, and writes its row.
+    pub(crate) async fn apply(&self, resource: &str, object: Value, binding: Binding) -> Outcome {
+        let namespace = transform::text(&object, "/metadata/namespace")
+            .unwrap_or_default()
+            .to_owned();
+        let name = transform::name(&object).to_owned();
+        let outcome = self.applier.apply(resource, object, binding).await;
+        self.write(resource, &namespace, &name, &outcome);
+        outcome
+    }
+
+    /// Writes the row of one item.
+    pub(crate) fn write(&self, resource: &str, namespace: &str, name: &str, outcome: &Outcome) {
+        let Outcome {
+            action,
+            message,
+            warn,
+            own: _,
+        } = outcome;
+        self.report()
+            .row(resource, namespace, name, *action, message, *warn);
+        self.report().done();
+    }
+
+    /// Applies definitions, and waits until the cluster serves what they define.
+    async fn definitions(&self) {
+        let entries = self.plan.entries(CRDS);
+        if entries.is_empty() {
+            return;
+        }
+        self.resource(CRDS, entries, None).await;
+        let api: Api<CustomResourceDefinition> = Api::all(self.applier.client.clone());
+        futures::stream::iter(entries)
+            .for_each_concurrent(PARALLEL, async |entry| {
+                let established =
+                    await_condition(api.clone(), &entry.name, conditions::is_crd_established());
+                let served = async {
+                    established.await.map_err(|error| error.to_string())?;
+                    self.served(&entry.name).await
+                };
+                let why = match tokio::time::timeout(ESTABLISHED, served).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(why)) => why,
+                    Err(_) => format!("not within {} seconds", ESTABLISHED.as_secs()),
+                };
+                self.report().log.error(
+                    About::Cluster,
+                    format!("{CRDS} {} was not established: {why}", entry.name),
+                );
+            })
+            .await;
+    }
+
+    /// Waits until discovery shows a resource.
+    async fn served(&self, resource: &str) -> Result<(), String> {
+        loop {
+            self.applier.served.forget().await;
+            match self.applier.served.resolve(resource, "").await {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Makes every namespace that objects go to, as it was or, if the backup does not hold it, bare.
+    async fn namespaces(&self) -> Result<()> {
+        let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
+        for entry in self.plan.entries(NAMESPACES) {
+            if let Some(object) = self.load(NAMESPACES, entry) {
+                let rules = self.applier.rules();
+                let object = transform::restored(NAMESPACES, object, rules, Binding::default());
+                wanted
+                    .entry(transform::name(&object).to_owned())
+                    .or_insert(object);
+            }
+        }
+        for namespace in &self.plan.namespaces {
+            let target = self.target(namespace);
+            wanted.entry(target.to_owned()).or_insert_with(|| {
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": target } })
+            });
+        }
+        futures::stream::iter(wanted)
+            .for_each_concurrent(PARALLEL, async |(name, object)| {
+                self.leave(&name).await;
+                self.apply(NAMESPACES, object, Binding::default()).await;
+            })
+            .await;
+        self.report().live(|live| live.waiting = None);
+        Ok(())
+    }
+
+    /// Waits for a namespace that is going away.
+    async fn leave(&self, name: &str) {
+        let api: Api<Namespace> = Api::all(self.applier.client.clone());
+        let leaving = match api.get_opt(name).await {
+            Ok(Some(namespace)) if namespace.metadata.deletion_timestamp.is_some() => namespace,
+            // An error shows again when it is applied.
+            _ => return,
+        };
+        let message = format!("namespace {name} is being deleted");
+        self.report().log.info(format!("waiting: {message}"));
+        self.report()
+            .live(|live| live.waiting = Some((reason::NAMESPACE_TERMINATING, message)));
+        let uid = leaving.metadata.uid.unwrap_or_default();
+        let gone = await_condition(api, name, conditions::is_deleted(&uid));
+        if tokio::time::timeout(TERMINATING, gone).await.is_err() {
+            let seconds = TERMINATING.as_secs();
+            self.report().log.warn(
+                about(name),
+                format!("namespace {name} did not go away within {seconds} seconds"),
+            );
+        }
+    }
+
+    /// Applies the controllers that waited for volumes; without replicas where a volume failed.
+    async fn waiting(&self, held: &BTreeSet<OwnerKey>, pods: &Pods) {
+        let failed: HashMap<OwnerKey, String> = pods.failures(self);
+        for (resource, entries) in self.stage(Stage::AfterPods) {
+            if resource == PODS {
+                continue;
+            }
+            futures::stream::iter(entries)
+                .for_each_concurrent(PARALLEL, async |entry| {
+                    // Objects that cannot be read have their row already.
+                    let Ok(object) = self.spool.load(resource, entry) else {
+                        return;
+                    };
+                    let key = owner_key(&object);
+                    if !held.contains(&key) {
+                        return;
+                    }
+                    let rules = self.applier.rules();
+                    let binding = Binding::default();
+                    let object = transform::restored(resource, object, rules, binding);
+                    match failed.get(&key) {
+                        None => drop(self.apply(resource, object, binding).await),
+                        Some(why) => self.hold(resource, object, why).await,
+                    }
+                })
+                .await;
+        }
+    }
+
+    /// Applies a controller so that it makes no pods.
+    async fn hold(&self, resource: &str, mut object: Value, why: &str) {
+        let namespace = transform::text(&object, "/metadata/namespace")
+            .unwrap_or_default()
+            .to_owned();
+        let name = transform::name(&object).to_owned();
+        let hold = gate::hold(resource, &mut object);
+        let text = match hold {
+            Hold::Idle => None,
+            Hold::NoReplicas(replicas) => Some(format!(
+                "applied with no replicas instead of {replicas}, because {why}; \
+                 set them again once the data is there"
+            )),
+            Hold::Suspended => Some(format!(
+                "applied suspended, because {why}; resume it once the data is there"
+            )),
+            Hold::Impossible => {
+                let message = format!(
+                    "not applied, because {why}, and its pods would start with empty volumes"
+                );
+                self.write(resource, &namespace, &name, &Outcome::failed(message));
+                return;
+            }
+        };
+        let mut outcome = self
+            .applier
+            .apply(resource, object, Binding::default())
+            .await;
+        if let Some(text) = text
+            && outcome.own.is_some()
+        {
+            outcome.message = text;
+            outcome.warn = true;
+        }
+        self.write(resource, &namespace, &name, &outcome);
+    }
+}
