@@ -1,0 +1,50 @@
+//! Directories of pods' volumes on this node.
+//!
+//! Does: decide from a pod's spec where the kubelet keeps a volume ([`rule`]), find it below the
+//! kubelet's `pods` directory ([`find`]) without following a symbolic link ([`guard`]), and check
+//! that what must be mounted is mounted and that the directory is the kubelet's at all
+//! ([`kubelet`]). Does not: read or write inside a volume.
+//!
+//! Fails with an error that names the volume; a directory that may be the wrong one is never
+//! returned. `subPath` plays no part: the whole volume is meant, always.
+
+mod find;
+mod guard;
+pub(crate) mod kubelet;
+mod rule;
+
+use std::path::{Path, PathBuf};
+
+use ark_api::pod_volume_backup::ClaimReference;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::error::{Error, Result};
+
+pub(crate) use find::gate_dir;
+pub(crate) use rule::{check_name, display_name};
+
+/// The directory of `volume` of `pod`, checked. Blocks for a few system calls.
+pub(crate) fn locate(
+    pods_dir: &Path,
+    pod: &Pod,
+    volume: &str,
+    claim: Option<&ClaimReference>,
+) -> Result<PathBuf> {
+    let wanted = rule::wanted(pod, volume, claim)?;
+    let uid = rule::directory_uid(pod)?;
+    let found = find::find(pods_dir, &uid, volume, &wanted)?;
+    if wanted.mounted {
+        let mounted =
+            guard::is_mount_root(&found.dir, &found.parent).map_err(|error| Error::UnsafePath {
+                path: found.path.display().to_string(),
+                message: format!("cannot tell whether it is a mount point: {error}"),
+            })?;
+        if !mounted {
+            return Err(Error::VolumeNotMounted {
+                volume: volume.to_owned(),
+                path: found.path.display().to_string(),
+            });
+        }
+    }
+    Ok(found.path)
+}
