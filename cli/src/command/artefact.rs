@@ -150,9 +150,9 @@ pub(crate) async fn open(
         artefact,
         owner: format!("{noun} {name:?}"),
     };
+    let token = hex::encode(rand::rng().random::<[u8; 32]>());
+    let answer = request(cluster, &what, name, &token, limit).await?;
     let opened = async {
-        let token = hex::encode(rand::rng().random::<[u8; 32]>());
-        let answer = request(cluster, &what, name, &token, limit).await?;
         match context.globals.artefact_address {
             Some(address) => {
                 let stream = TcpStream::connect(address).await.map_err(|e| {
@@ -170,11 +170,9 @@ pub(crate) async fn open(
         .await
         .unwrap_or_else(|_| {
             Err(Error::Timeout {
-                message: format!(
-                    "the {} of {} did not come in time",
-                    artefact.word, what.owner
-                ),
-                hint: "is the operator running? --timeout sets how long to wait".to_owned(),
+                message: format!("the {} of {} did not come in time", artefact.word, what.owner),
+                hint: "does a port-forward to the operator's pod work? --timeout sets how long to wait"
+                    .to_owned(),
             })
         })?;
     Ok(Transfer { what, body })
