@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, expect(clippy::panic, clippy::unwrap_used, reason = "tests"))]
 
+mod agents;
 mod apply;
 mod bucket;
 mod bundle;
@@ -190,6 +191,10 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
     ));
     set.spawn(reconcile::run(
         reconcile::repository::RepositoryReconciler::default(),
+        context.clone(),
+    ));
+    set.spawn(reconcile::run(
+        reconcile::backup::BackupReconciler,
         context.clone(),
     ));
     set.spawn(reconcile::run(

@@ -13,7 +13,7 @@ use crate::settings::LogFormat;
 
 /// What is logged when the user asks for nothing else.
 const DEFAULT_FILTER: &str =
-    "info,kube_client=warn,kube_runtime=warn,opendal=warn,rustic_core=warn";
+    "info,kube_client=error,kube_runtime=warn,opendal=warn,rustic_core=warn";
 
 /// Starts logging. A filter that makes no sense is said so and replaced by the default.
 pub(crate) fn start(filter: Option<&str>, format: LogFormat) {

@@ -2,3 +2,5 @@
 //! claim object that gives each backup name one writer. Names come from [`ark_api::layout`] only.
 
 pub(crate) mod artefact;
+pub(crate) mod claim;
+pub(crate) mod patience;

@@ -6,6 +6,7 @@
 //! that cannot be written, a cluster whose API cannot be discovered, and a stop end it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use ark_api::backup::BackupSpec;
 use futures::StreamExt as _;
@@ -188,41 +189,40 @@ impl Collector<'_> {
 
     /// Lists every kind that is meant.
     async fn lists(&self, state: &mut State) -> Result<()> {
-        let kinds: Vec<Kind> = state
+        let kinds: Vec<Arc<Kind>> = state
             .discovered
             .kinds
             .iter()
             // Namespaces come last, when it is known which have items.
             .filter(|kind| kind.resource() != "namespaces" && state.filter.lists(kind))
             .cloned()
+            .map(Arc::new)
             .collect();
         let few = state.chosen.objects.len() <= SEPARATE && !state.chosen.all;
         let names: Vec<String> = state.chosen.objects.keys().cloned().collect();
-        let mut jobs: Vec<(&Kind, Option<&str>, Option<String>)> = Vec::new();
+        let mut jobs: Vec<(Arc<Kind>, Option<String>, Option<String>)> = Vec::new();
         for kind in &kinds {
             for selector in &state.selectors {
+                let job = |namespace| (kind.clone(), namespace, selector.clone());
                 if kind.namespaced && few {
-                    jobs.extend(
-                        names
-                            .iter()
-                            .map(|n| (kind, Some(n.as_str()), selector.clone())),
-                    );
+                    jobs.extend(names.iter().cloned().map(Some).map(job));
                 } else if !kind.namespaced || !names.is_empty() {
-                    jobs.push((kind, None, selector.clone()));
+                    jobs.push(job(None));
                 }
             }
         }
         let mut pages = futures::stream::iter(jobs)
             .map(|(kind, namespace, selector)| async move {
-                let first = page(self.client, kind, namespace, selector.as_deref(), None).await;
+                let (home, selected) = (namespace.as_deref(), selector.as_deref());
+                let first = page(self.client, &kind, home, selected, None).await;
                 (kind, namespace, selector, first)
             })
             .buffered(PARALLEL);
         while let Some((kind, namespace, selector, first)) = pages.next().await {
             self.check_stop()?;
-            let selector = selector.as_deref();
-            if let Err(error) = self.rest(state, kind, namespace, selector, first).await? {
-                let about = namespace.map_or(About::Cluster, About::Namespace);
+            let (home, selected) = (namespace.as_deref(), selector.as_deref());
+            if let Err(error) = self.rest(state, &kind, home, selected, first).await? {
+                let about = home.map_or(About::Cluster, About::Namespace);
                 self.log.error(
                     about,
                     format!("objects are missing from the backup: {error}"),

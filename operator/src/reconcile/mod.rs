@@ -4,6 +4,7 @@
 //! error once, counts it, and decides by the error's class alone when to come back. An object that
 //! cannot be read stops nothing: it is logged, gets an event, and waits for its next change.
 
+pub(crate) mod backup;
 pub(crate) mod location;
 pub(crate) mod repository;
 pub(crate) mod restore;
