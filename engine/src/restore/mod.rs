@@ -11,6 +11,8 @@
 //! full, cancelled) leaves what was restored so far.
 
 mod content;
+#[cfg(test)]
+mod hostile_tests;
 mod metadata;
 mod node;
 mod tree;

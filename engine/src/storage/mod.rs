@@ -175,6 +175,7 @@ impl Store {
     pub fn location(&self) -> String {
         let base = self.base.trim_end_matches('/');
         match &*self.backend {
+            Backend::Local(local) if base.is_empty() => local.root().display().to_string(),
             Backend::Local(local) => local.root().join(base).display().to_string(),
             Backend::S3(s3) => s3.location(base),
         }
