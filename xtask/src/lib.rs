@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod cluster_command;
+pub mod deny;
 pub mod exec;
 pub mod generate;
 pub mod http;

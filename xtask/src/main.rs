@@ -8,7 +8,7 @@ use xtask::cluster_command::ClusterCommand;
 use xtask::install::Storage;
 use xtask::test::Tier;
 use xtask::tools::Tool;
-use xtask::{cluster_command, generate, image, lint, print, quickstart, test, tools};
+use xtask::{cluster_command, deny, generate, image, lint, print, quickstart, test, tools};
 
 /// Tasks of the Ark workspace
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ enum Task {
     },
     /// Check formatting, lints and the chart
     Lint,
+    /// Check licences, duplicates and sources of all dependencies
+    Deny,
     /// Print the longest Rust files
     Longest,
     /// Write the files that are made from other files
@@ -70,6 +72,7 @@ fn run(task: Task) -> Result<()> {
         Task::Image => images(),
         Task::Test { tiers, filter } => test::run(&tiers, &filter),
         Task::Lint => lint::run(),
+        Task::Deny => deny::run(),
         Task::Longest => lint::longest_files(),
         Task::Generate { check } => generate::run(check),
         Task::Tools => tools::ensure(&Tool::ALL),

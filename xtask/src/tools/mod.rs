@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 pub use debian::{missing_packages, static_busybox};
 pub use lock::Lock;
-pub use versions::{KUBERNETES, Source, Tool};
+pub use versions::{CARGO_DENY, KUBERNETES, Source, Tool};
 
 use crate::place;
 

@@ -5,6 +5,8 @@
 
 /// The Kubernetes that the test cluster runs.
 pub const KUBERNETES: &str = "1.34.3";
+/// The checker of dependencies.
+pub const CARGO_DENY: &str = "0.20.2";
 const HELM: &str = "v3.22.0";
 const HELM_FLAGS: &str = "-X helm.sh/helm/v3/internal/version.version=v3.22.0 \
     -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
