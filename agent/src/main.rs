@@ -112,6 +112,7 @@ async fn run() -> anyhow::Result<()> {
         namespace = ctx.settings.namespace,
         pods_dir = %ctx.settings.pods_dir.display(),
         concurrency = ctx.settings.concurrency,
+        http = %listener.local_addr()?,
         "agent started"
     );
     let (mut terminate, mut interrupt) = (

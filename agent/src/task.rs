@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ark_api::condition::reason;
 use ark_engine::{Cancel, Class, Progress};
 use kube::ResourceExt as _;
 use tokio::time::MissedTickBehavior;
@@ -189,7 +190,7 @@ impl<K: VolumeObject> Task<K> {
                         pause.as_secs(),
                         error.told()
                     );
-                    self.reporter.waiting(error.reason(), &message).await?;
+                    self.reporter.waiting(reason::RETRYING, &message).await?;
                     K::metrics(&self.ctx.metrics).retry();
                     pause
                 }
