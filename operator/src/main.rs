@@ -125,6 +125,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         return Ok(());
     }
     tracing::info!("this process leads");
+    let listener = http::listen(context.settings.artefact_address).await?;
+    tokio::spawn(http::serve(
+        listener,
+        reconcile::download::server::router(context.clone()),
+        stop.clone(),
+    ));
     context.metrics.leader.set(1.0);
 
     let mut controllers = controllers(&context);
@@ -184,22 +190,35 @@ async fn connect(
 
 /// Starts all controllers.
 fn controllers(context: &Arc<Context>) -> JoinSet<()> {
+    use reconcile::unsupported;
+
     let mut set = JoinSet::new();
+    let shared = || context.clone();
     set.spawn(reconcile::run(
         reconcile::location::LocationReconciler::default(),
-        context.clone(),
+        shared(),
     ));
     set.spawn(reconcile::run(
         reconcile::repository::RepositoryReconciler::default(),
-        context.clone(),
+        shared(),
     ));
     set.spawn(reconcile::run(
         reconcile::backup::BackupReconciler,
-        context.clone(),
+        shared(),
     ));
     set.spawn(reconcile::run(
-        reconcile::restore::Restores,
-        context.clone(),
+        reconcile::download::DownloadReconciler,
+        shared(),
+    ));
+    set.spawn(reconcile::run(
+        reconcile::status_request::StatusRequestReconciler,
+        shared(),
+    ));
+    set.spawn(reconcile::run(unsupported::DeletionReconciler, shared()));
+    set.spawn(reconcile::run(unsupported::ScheduleReconciler, shared()));
+    set.spawn(reconcile::run(
+        unsupported::SnapshotLocationReconciler,
+        shared(),
     ));
     set
 }

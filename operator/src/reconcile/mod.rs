@@ -5,9 +5,12 @@
 //! cannot be read stops nothing: it is logged, gets an event, and waits for its next change.
 
 pub(crate) mod backup;
+pub(crate) mod download;
 pub(crate) mod location;
 pub(crate) mod repository;
 pub(crate) mod restore;
+pub(crate) mod status_request;
+pub(crate) mod unsupported;
 
 use std::collections::HashMap;
 use std::fmt::Debug;

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ark_api::backup::BackupPhase;
-use ark_api::{Backup, BackupStorageLocation};
+use ark_api::{Backup, BackupStorageLocation, label};
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
+use serde_json::json;
 
 use self::validate::{Plan, Usable};
 use super::Reconciler;
@@ -29,6 +30,7 @@ use crate::collect::run::all_namespaces;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::metrics::Outcome;
+use crate::status::FIELD_MANAGER;
 use crate::store;
 
 /// How long a new backup waits for its location to be judged.
@@ -63,6 +65,7 @@ impl Reconciler for BackupReconciler {
                 return Ok(Action::await_change());
             }
         };
+        fix_location(context, &backup, &plan).await?;
         let stop = context.shutdown.child_token();
         let mut running = std::pin::pin!(run::run(context, &backup, &plan, &stop));
         tokio::select! {
@@ -173,6 +176,32 @@ async fn nowhere(context: &Context, backup: &Backup) -> Result<Vec<String>> {
         .iter()
         .map(|name| format!("namespace {name} does not exist"))
         .collect())
+}
+
+/// Writes the chosen location into the spec, as Velero does, so that it stays chosen when the default
+/// changes, and into the label that selectors use.
+async fn fix_location(context: &Context, backup: &Backup, plan: &Plan) -> Result<()> {
+    let label = label::value(&plan.location);
+    let done = backup.spec.storage_location.as_deref() == Some(plan.location.as_str())
+        && backup.labels().get(label::STORAGE_LOCATION) == Some(&label);
+    if done {
+        return Ok(());
+    }
+    let name = backup.name_any();
+    let patch = json!({
+        "metadata": {"uid": backup.uid(), "labels": {label::STORAGE_LOCATION: label}},
+        "spec": {"storageLocation": plan.location},
+    });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    context
+        .api::<Backup>()
+        .patch(&name, &params, &Patch::Merge(patch))
+        .await
+        .map_err(Error::kube(format!("write the location of Backup {name}")))?;
+    Ok(())
 }
 
 async fn refuse(context: &Context, backup: &Backup, problems: &[String]) -> Result<()> {

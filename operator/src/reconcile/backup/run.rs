@@ -63,7 +63,6 @@ pub(super) async fn run(
     let api = context.api::<Backup>();
     let backup = crate::status::update(&api, &name, &uid, |backup| {
         status::start(backup, &context.cluster, &now);
-        // Whatever location was chosen stays chosen, also after the default changed.
     })
     .await?;
     let spool = tempfile::Builder::new()
