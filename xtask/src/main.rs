@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Quickstart { storage } => quickstart::run(storage),
+        Task::Quickstart { storage } => quickstart::run(storage).map(drop),
         Task::Cluster(command) => cluster_command::run(command),
         Task::Image => images(),
         Task::Test { tiers, filter } => test::run(&tiers, &filter),

@@ -110,6 +110,11 @@ impl ControlPlane {
         &self.supervisor
     }
 
+    /// A MinIO server beside the control plane; started if it does not run.
+    pub fn minio(&self) -> Result<super::Minio> {
+        super::minio::start(&self.supervisor)
+    }
+
     /// Waits until the API server is ready, after it was started again.
     pub fn wait_ready(&self) -> Result<()> {
         wait_api_server(&self.supervisor)

@@ -109,7 +109,7 @@ impl<'a> App<'a> {
     }
 
     /// Where the kubelet has the volumes, as seen by the node.
-    fn volumes(&self) -> [(&'static str, PathBuf); 2] {
+    pub(super) fn volumes(&self) -> [(&'static str, PathBuf); 2] {
         let pod = self.cluster.kubelet_root().join("pods").join(&self.pod_uid);
         let volumes = pod.join("volumes");
         [

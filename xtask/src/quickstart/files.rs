@@ -30,10 +30,10 @@ struct Entry {
 
 /// The entries of a volume by path; the volume's own folder has an empty path.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Files(BTreeMap<String, Entry>);
+pub struct Files(BTreeMap<String, Entry>);
 
 /// Reads a volume.
-pub(super) fn read(cluster: &Cluster, volume: &Path) -> Result<Files> {
+pub fn read(cluster: &Cluster, volume: &Path) -> Result<Files> {
     let listing = exec::output(
         cluster
             .node_command("find")?
@@ -85,12 +85,25 @@ fn parse(listing: &str, digests: &str) -> Result<Files> {
 }
 
 impl Files {
-    pub(super) fn len(&self) -> usize {
+    /// How many entries there are, the volume's own folder included.
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Nothing at all, not even the volume's own folder.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same without the volume's own folder, which restic's format does not hold.
+    #[must_use]
+    pub fn without_root(mut self) -> Self {
+        self.0.remove("");
+        self
+    }
+
     /// What is not in `other` as it is here, and what is there besides.
-    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+    pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         for (path, entry) in &self.0 {
             match other.0.get(path) {

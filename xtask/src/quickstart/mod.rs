@@ -8,7 +8,7 @@
 //! Fails at the first step that does not do what it should, and says what was expected.
 
 mod app;
-mod files;
+pub mod files;
 mod preflight;
 
 use std::path::PathBuf;
@@ -36,10 +36,31 @@ impl Times {
         self.0.push((label, start.elapsed()));
         Ok(result)
     }
+
+    fn of(&self, label: &str) -> Duration {
+        let found = self.0.iter().find(|(known, _)| *known == label);
+        found.map_or(Duration::ZERO, |(_, time)| *time)
+    }
+}
+
+/// What a run leaves behind, for whoever looks further.
+pub struct Outcome {
+    /// The cluster, still up.
+    pub cluster: Cluster,
+    /// The backup that the application came back from.
+    pub backup: String,
+    /// The application's namespace.
+    pub namespace: &'static str,
+    /// The restored volumes: name, and where the node sees it.
+    pub volumes: Vec<(&'static str, PathBuf)>,
+    /// How long the backup took, as its user saw it.
+    pub backup_time: Duration,
+    /// How long the restore took, as its user saw it.
+    pub restore_time: Duration,
 }
 
 /// Runs the whole of it.
-pub fn run(storage: Storage) -> Result<()> {
+pub fn run(storage: Storage) -> Result<Outcome> {
     let start = Instant::now();
     let mut times = Times::default();
     times.step("check the machine", || preflight::check(storage))?;
@@ -58,7 +79,16 @@ pub fn run(storage: Storage) -> Result<()> {
     times.step("compare", || restored.compare(&app, &before))?;
     show(&cluster, &backup)?;
     summary(&times, start.elapsed(), &cluster, &before, &backup);
-    Ok(())
+    let volumes = restored.volumes().into();
+    drop(app);
+    Ok(Outcome {
+        volumes,
+        backup,
+        namespace: app::NAMESPACE,
+        backup_time: times.of("backup"),
+        restore_time: times.of("restore"),
+        cluster,
+    })
 }
 
 fn ensure_tools(storage: Storage) -> Result<()> {
