@@ -66,6 +66,19 @@ impl Progress {
         self.0.bytes_total.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Starts counting anew; what was uploaded stays so.
+    pub(crate) fn reset(&self) {
+        let counters = &self.0;
+        for counter in [
+            &counters.files_done,
+            &counters.files_total,
+            &counters.bytes_done,
+            &counters.bytes_total,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// At the end nothing is left: what was found but not done has vanished or failed, and is a row.
     pub(crate) fn settle(&self) {
         let counts = self.snapshot();

@@ -1,5 +1,12 @@
 //! Stock restic reads what we write and we read what it writes, in both versions of the format.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::{

@@ -1,5 +1,12 @@
 //! rustic's own library, with its own backend, reads and checks what we write.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::path::Path;

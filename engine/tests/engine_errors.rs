@@ -1,22 +1,23 @@
 //! What goes wrong is a typed error or a row, and never a snapshot that is not whole.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::{
     fs,
-    io::Write as _,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use ark_engine::{
-    ArchiveRequest, Cancel, Class, Error, FileOperation, InitOptions, OpenOptions, Outcome, Policy,
-    Progress, Repository, RestoreRequest, Secret, Store, StoreConfig,
+    ArchiveRequest, Cancel, Class, Error, InitOptions, OpenOptions, Policy, Progress, Repository,
+    RestoreRequest, Secret, Store, StoreConfig,
 };
 use common::{Bench, PASSWORD, archive, restore, trees};
 
@@ -290,213 +291,6 @@ fn cancel_ends_a_restore() {
     assert!(matches!(error, Error::Cancelled), "{error:?}");
 }
 
-/// Runs one of this file's ignored tests in a process of user `nobody`.
-fn as_nobody(test: &str, bench: &Bench) {
-    fs::set_permissions(bench.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut todo = vec![bench.repo_dir(), bench.target()];
-    while let Some(path) = todo.pop() {
-        std::os::unix::fs::chown(&path, Some(65534), Some(65534)).unwrap();
-        if path.is_dir() {
-            todo.extend(
-                fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
-        }
-    }
-    // The test binary itself may lie where nobody else can read.
-    let exe = bench.dir.path().join("test-binary");
-    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
-    let out = Command::new(exe)
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env("ARK_TEST_DIR", bench.dir.path())
-        .current_dir("/")
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .unwrap();
-    assert!(out.status.success(), "{}", common::restic::text(&out));
-    assert!(
-        String::from_utf8_lossy(&out.stdout).contains("1 passed"),
-        "the child ran no test"
-    );
-}
-
-#[test]
-fn what_cannot_be_read_is_a_row_each() {
-    let bench = Bench::new();
-    let source = bench.source();
-    fs::write(source.join("readable"), "yes").unwrap();
-    fs::write(source.join("secret"), "no").unwrap();
-    fs::create_dir(source.join("closed")).unwrap();
-    fs::write(source.join("closed/inside"), "no").unwrap();
-    for (name, mode) in [("secret", 0o600), ("closed", 0o700)] {
-        fs::set_permissions(source.join(name), fs::Permissions::from_mode(mode)).unwrap();
-    }
-    bench.init();
-    as_nobody("child_backs_up_what_it_can", &bench);
-    let repo = bench.open();
-    let snapshot = &repo.snapshots().unwrap()[0];
-    // Restored by root: the names that could be read, and the directory's own metadata.
-    restore(&repo, &snapshot.id, &bench.target()).unwrap();
-    assert_eq!(fs::read(bench.target().join("readable")).unwrap(), b"yes");
-    assert!(!bench.target().join("secret").exists());
-    let closed = fs::metadata(bench.target().join("closed")).unwrap();
-    assert_eq!(closed.permissions().mode() & 0o7777, 0o700);
-}
-
-fn child_bench() -> (std::path::PathBuf, tokio::runtime::Runtime, Repository) {
-    let dir = std::path::PathBuf::from(std::env::var_os("ARK_TEST_DIR").unwrap());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let store = Store::open(&StoreConfig::Local {
-        root: dir.join("repo"),
-    })
-    .unwrap();
-    let handle = runtime.handle().clone();
-    let repo = Repository::open(
-        store,
-        &[Secret::new(PASSWORD)],
-        OpenOptions::default(),
-        handle,
-    );
-    (dir, runtime, repo.unwrap())
-}
-
-#[test]
-#[ignore = "run by another test as an ordinary user"]
-fn child_backs_up_what_it_can() {
-    let (dir, _runtime, repo) = child_bench();
-    let report = archive(&repo, &common::request(&dir.join("source"))).unwrap();
-    assert_eq!(report.outcome(), Outcome::Partial);
-    let rows: Vec<_> = report
-        .errors
-        .iter()
-        .map(|row| (row.path.as_str(), row.operation))
-        .collect();
-    assert_eq!(
-        rows,
-        [
-            ("closed", FileOperation::List),
-            ("secret", FileOperation::Open)
-        ]
-    );
-    assert!(
-        report.errors[0].message.contains("denied"),
-        "{:?}",
-        report.errors
-    );
-}
-
-#[test]
-fn an_ordinary_user_restores_with_a_row_for_each_owner() {
-    let bench = Bench::new();
-    fs::write(bench.source().join("of-root"), "x").unwrap();
-    let repo = bench.init();
-    bench.archive(&repo);
-    as_nobody("child_restores_as_nobody", &bench);
-    assert_eq!(fs::read(bench.target().join("of-root")).unwrap(), b"x");
-}
-
-#[test]
-#[ignore = "run by another test as an ordinary user"]
-fn child_restores_as_nobody() {
-    let (dir, _runtime, repo) = child_bench();
-    let snapshot = repo.snapshots().unwrap().remove(0);
-    let request = RestoreRequest {
-        snapshot: snapshot.id,
-        target: dir.join("target"),
-        sparse: true,
-        restore_owner: true,
-    };
-    let run = |request: &RestoreRequest| {
-        ark_engine::restore(&repo, request, &Progress::new(), &Cancel::new()).unwrap()
-    };
-    let report = run(&request);
-    let rows: Vec<_> = report
-        .errors
-        .iter()
-        .map(|row| (row.path.as_str(), row.operation))
-        .collect();
-    assert_eq!(
-        rows,
-        [
-            (".", FileOperation::Chown),
-            ("of-root", FileOperation::Chown)
-        ]
-    );
-    let report = run(&RestoreRequest {
-        restore_owner: false,
-        ..request
-    });
-    assert_eq!(report.errors, []);
-}
-
-#[test]
-fn files_that_change_or_vanish_are_rows() {
-    let bench = Bench::new();
-    let source = bench.source();
-    // Many files before the busy ones, so that the walk meets them while they change.
-    trees::plain(&source, 40, 1 << 20);
-    fs::write(source.join("z-grows"), trees::noise(5, 30 << 20)).unwrap();
-    fs::create_dir(source.join("z-vanishes")).unwrap();
-    let repo = bench.init();
-    let stop = Arc::new(AtomicBool::new(false));
-    let report = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let path = source.join("z-grows");
-            let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-            let mut n = 0;
-            while !stop.load(Ordering::Relaxed) {
-                file.write_all(b"one more line\n").unwrap();
-                let path = source.join(format!("z-vanishes/{}", n % 50));
-                fs::write(&path, "x").unwrap();
-                if n % 2 == 1 {
-                    fs::remove_file(source.join(format!("z-vanishes/{}", (n - 1) % 50)))
-                        .unwrap_or_default();
-                }
-                n += 1;
-            }
-        });
-        let report = archive(&repo, &bench.request()).unwrap();
-        stop.store(true, Ordering::Relaxed);
-        report
-    });
-    assert_eq!(report.outcome(), Outcome::Partial);
-    let grows = report
-        .errors
-        .iter()
-        .find(|row| row.path == "z-grows")
-        .unwrap();
-    assert_eq!(grows.operation, FileOperation::ChangedWhileReading);
-    assert!(
-        report.errors.iter().all(|row| {
-            matches!(
-                row.operation,
-                FileOperation::ChangedWhileReading | FileOperation::Vanished
-            )
-        }),
-        "{:?}",
-        report.errors
-    );
-    // What is stored of the growing file is what it was when it was opened: a prefix.
-    let restored = bench.restore(&repo, &report.snapshot_id);
-    assert_eq!(restored.errors, []);
-    assert!(
-        restored
-            .notes
-            .iter()
-            .all(|note| note.path.starts_with("z-vanishes/")),
-        "{:?}",
-        restored.notes
-    );
-    let (stored, now) = (
-        fs::read(bench.target().join("z-grows")).unwrap(),
-        fs::read(source.join("z-grows")).unwrap(),
-    );
-    assert!(stored.len() >= 30 << 20 && now.starts_with(&stored));
-    bench.restic().check();
-}
-
 #[test]
 fn a_missing_source_or_target_is_an_error() {
     let bench = Bench::new();
@@ -547,50 +341,4 @@ fn a_full_target_is_one_error() {
     let error = result.unwrap_err();
     assert!(matches!(error, Error::Target { .. }), "{error}");
     assert!(left.is_empty(), "{left:?}");
-}
-
-#[test]
-fn other_file_systems_are_entered_only_if_asked_and_never_restored_into() {
-    let bench = Bench::new();
-    let inner = bench.source().join("inner");
-    fs::create_dir(&inner).unwrap();
-    let mount = |on: &std::path::Path| {
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "tmpfs"])
-            .arg(on)
-            .status()
-            .unwrap();
-        assert!(
-            status.success(),
-            "this test mounts a tmpfs, which needs root"
-        );
-    };
-    let umount =
-        |on: &std::path::Path| assert!(Command::new("umount").arg(on).status().unwrap().success());
-    mount(&inner);
-    fs::write(inner.join("file"), "x").unwrap();
-    let repo = bench.init();
-    let all = archive(&repo, &bench.request());
-    let one = archive(
-        &repo,
-        &ArchiveRequest {
-            one_file_system: true,
-            ..bench.request()
-        },
-    );
-    umount(&inner);
-    let (all, one) = (all.unwrap(), one.unwrap());
-    assert_eq!((all.files, one.files), (1, 0));
-    assert_eq!(one.notes[0].path, "inner");
-    assert_eq!(one.outcome(), Outcome::Complete);
-
-    fs::create_dir(bench.target().join("inner")).unwrap();
-    mount(&bench.target().join("inner"));
-    let restored = restore(&repo, &all.snapshot_id, &bench.target());
-    let written = common::files(&bench.target());
-    umount(&bench.target().join("inner"));
-    let restored = restored.unwrap();
-    assert_eq!(restored.errors.len(), 1);
-    assert_eq!(restored.errors[0].path, "inner");
-    assert!(written.is_empty(), "{written:?}");
 }

@@ -1,5 +1,12 @@
 //! Killed at any moment, a backup leaves a valid repository, and the next one succeeds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::{

@@ -1,5 +1,12 @@
 //! Locks: written, honoured, refreshed, released, and taken from the dead only.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::{

@@ -1,8 +1,15 @@
 //! Archive and restore give back what was there.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 use ark_engine::{ArchiveRequest, Cancel, FileOperation, Outcome, Progress};
 use common::{Bench, archive, compare::assert_same, files, restore, trees};
@@ -55,7 +62,7 @@ fn unchanged_files_are_not_read_again_and_changed_ones_are() {
     for file in files(&source) {
         trees::set_mtime(&file, 1_700_000_000, 7);
     }
-    settle(&source);
+    common::settle(&source);
     let repo = bench.init();
     let first = bench.archive(&repo);
     assert_eq!((first.files_unchanged, first.parent), (0, None));
@@ -79,18 +86,6 @@ fn unchanged_files_are_not_read_again_and_changed_ones_are() {
     let reread = archive(&repo, &request).unwrap();
     assert_eq!((reread.files_unchanged, reread.parent), (0, None));
     assert_eq!(reread.bytes_total, third.bytes_total);
-}
-
-/// Waits until the files are old enough for their times to be trusted.
-fn settle(dir: &Path) {
-    let last = files(dir)
-        .iter()
-        .map(|f| fs::metadata(f).unwrap().ctime())
-        .max()
-        .unwrap();
-    common::wait_until("files grow old", || {
-        jiff::Timestamp::now().as_second() > last + 3
-    });
 }
 
 #[test]

@@ -2,146 +2,29 @@
 //!
 //! Needs MinIO's binary: `ARK_TEST_MINIO`, `minio` in `PATH`, or the cache that `cargo xtask` fills.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod common;
 
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, process::Command, time::Duration};
 
 use ark_engine::{
     Cancel, Class, Error, InitOptions, OpenOptions, Policy, Progress, Repository, Secret, Store,
     StoreConfig,
 };
-use common::{Bench, PASSWORD, compare::assert_same, trees, wait_until};
+use common::{
+    Bench, PASSWORD,
+    compare::assert_same,
+    minio::{KEY, SECRET, config, minio, quick},
+    proxy::{CLOSED, CUT, FLAKY, PASS, Proxy, SILENT},
+    trees, wait_until,
+};
 use futures::TryStreamExt as _;
-
-const KEY: &str = "arktest";
-const SECRET: &str = "arktestsecret";
-
-/// Lives as long as this process: a shell ends it and removes its data when its input is closed.
-struct MinIo {
-    _shell: Child,
-    address: SocketAddr,
-}
-
-const SHELL: &str =
-    r#"trap '' INT TERM; "$0" "$@" & read -r _; kill -9 $!; wait $!; rm -rf "$DATA""#;
-
-fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("ARK_TEST_MINIO") {
-        return path.into();
-    }
-    let in_path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&in_path)
-        .map(|dir| dir.join("minio"))
-        .find(|file| file.is_file());
-    let cache = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/ark/minio"));
-    let cached = || {
-        let files = common::files(&cache.filter(|dir| dir.is_dir())?);
-        files.into_iter().find(|file| file.ends_with("minio"))
-    };
-    found
-        .or_else(cached)
-        .expect("no MinIO: set ARK_TEST_MINIO, or have cargo xtask build it into its cache")
-}
-
-impl MinIo {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        fs::create_dir(dir.path().join("bucket")).unwrap();
-        let data = dir.keep();
-        let shell = Command::new("sh")
-            .args(["-c", SHELL])
-            .arg(binary())
-            .args([
-                "server",
-                "--quiet",
-                "--address",
-                &address.to_string(),
-                "--console-address",
-                "127.0.0.1:0",
-            ])
-            .arg(&data)
-            .env("DATA", &data)
-            .env("MINIO_ROOT_USER", KEY)
-            .env("MINIO_ROOT_PASSWORD", SECRET)
-            .env("MINIO_BROWSER", "off")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let minio = Self {
-            _shell: shell,
-            address,
-        };
-        wait_until("MinIO is ready", || get(address, "/minio/health/ready"));
-        minio
-    }
-
-    fn config(&self, prefix: &str) -> StoreConfig {
-        config(self.address, "bucket", prefix, SECRET)
-    }
-
-    fn store(&self, prefix: &str) -> Store {
-        Store::open(&self.config(prefix)).unwrap()
-    }
-}
-
-fn config(address: SocketAddr, bucket: &str, prefix: &str, secret: &str) -> StoreConfig {
-    StoreConfig::S3 {
-        bucket: bucket.to_owned(),
-        prefix: prefix.to_owned(),
-        endpoint: Some(format!("http://{address}")),
-        region: Some("us-east-1".to_owned()),
-        access_key_id: Secret::new(KEY),
-        secret_access_key: Secret::new(secret),
-        session_token: None,
-        ca_cert: None,
-        path_style: true,
-        insecure_skip_tls_verify: false,
-    }
-}
-
-fn get(address: SocketAddr, path: &str) -> bool {
-    let Ok(mut stream) = TcpStream::connect(address) else {
-        return false;
-    };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    let mut answer = String::new();
-    stream.write_all(request.as_bytes()).is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
-}
-
-/// One server for all tests of this file: each uses a prefix of its own.
-fn minio() -> &'static MinIo {
-    static MINIO: OnceLock<MinIo> = OnceLock::new();
-    MINIO.get_or_init(MinIo::start)
-}
-
-fn quick() -> Policy {
-    Policy {
-        attempts: 3,
-        timeout: Duration::from_secs(5),
-        first_wait: Duration::from_millis(10),
-        min_bytes_per_second: 8 << 20,
-        ..Policy::default()
-    }
-}
 
 /// What every store must do, the local one as well.
 async fn contract(store: &Store) {
@@ -190,6 +73,30 @@ async fn contract(store: &Store) {
     store.write("a", "replaced".into()).await.unwrap();
     assert_eq!(store.read("a", 99).await.unwrap().unwrap(), "replaced");
 
+    listings(store).await;
+    conditional_and_large(store).await;
+    for bad in BAD_PATHS {
+        let error = store.read(bad, 1).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidConfig { .. }), "{bad:?}");
+    }
+    for name in [
+        "a",
+        "once",
+        "race",
+        "big",
+        "huge",
+        "huge2",
+        "dir.d",
+        "dir/sub/c",
+    ] {
+        store.delete(name).await.unwrap();
+        assert_eq!(store.stat(name).await.unwrap(), None);
+    }
+}
+
+const BAD_PATHS: &[&str] = &["", "/a", "a/", "a//b", "../a", "a/./b", "a/..", "a\0b"];
+
+async fn listings(store: &Store) {
     let names = |entries: Vec<ark_engine::Entry>| {
         entries
             .into_iter()
@@ -222,7 +129,9 @@ async fn contract(store: &Store) {
             .unwrap(),
         ""
     );
+}
 
+async fn conditional_and_large(store: &Store) {
     assert!(store.write_if_absent("once", "first".into()).await.unwrap());
     assert!(
         !store
@@ -263,29 +172,6 @@ async fn contract(store: &Store) {
         store.read_range("huge2", 39 << 20, 1 << 20).await.unwrap(),
         huge[39 << 20..]
     );
-
-    for bad in ["", "/a", "a/", "a//b", "../a", "a/./b", "a/..", "a\0b"] {
-        assert!(
-            matches!(
-                store.read(bad, 1).await.unwrap_err(),
-                Error::InvalidConfig { .. }
-            ),
-            "{bad:?}"
-        );
-    }
-    for name in [
-        "a",
-        "once",
-        "race",
-        "big",
-        "huge",
-        "huge2",
-        "dir.d",
-        "dir/sub/c",
-    ] {
-        store.delete(name).await.unwrap();
-        assert_eq!(store.stat(name).await.unwrap(), None);
-    }
 }
 
 #[test]
@@ -418,97 +304,6 @@ fn a_repository_on_s3_and_restic() {
         handle,
     );
     assert!(matches!(again.unwrap_err(), Error::AlreadyExists { .. }));
-}
-
-/// A proxy before MinIO that can be told to misbehave.
-struct Proxy {
-    address: SocketAddr,
-    mode: Arc<AtomicU32>,
-}
-
-const PASS: u32 = 0;
-/// Answers 503 to every second request.
-const FLAKY: u32 = 1;
-/// Accepts and says nothing.
-const SILENT: u32 = 2;
-/// Closes at once.
-const CLOSED: u32 = 3;
-/// Breaks answers off after 100 KB.
-const CUT: u32 = 4;
-
-impl Proxy {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mode = Arc::new(AtomicU32::new(PASS));
-        let shared = Arc::clone(&mode);
-        let behind = minio().address;
-        std::thread::spawn(move || {
-            for (n, client) in listener.incoming().enumerate() {
-                let (client, mode) = (client.unwrap(), Arc::clone(&shared));
-                std::thread::spawn(move || serve(client, behind, &mode, n));
-            }
-        });
-        Self { address, mode }
-    }
-
-    fn set(&self, mode: u32) {
-        self.mode.store(mode, Ordering::SeqCst);
-    }
-
-    fn store(&self, prefix: &str) -> Store {
-        Store::open(&config(self.address, "bucket", prefix, SECRET))
-            .unwrap()
-            .with_policy(quick())
-    }
-}
-
-fn serve(mut client: TcpStream, behind: SocketAddr, mode: &AtomicU32, n: usize) {
-    match mode.load(Ordering::SeqCst) {
-        FLAKY if n.is_multiple_of(2) => {
-            let mut request = [0; 64 << 10];
-            drop(client.read(&mut request));
-            drop(client.write_all(
-                b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            ));
-            return;
-        }
-        SILENT => {
-            let mut sink = [0; 4096];
-            while client.read(&mut sink).is_ok_and(|len| len > 0) {}
-            return;
-        }
-        CLOSED => return,
-        _ => {}
-    }
-    let Ok(mut server) = TcpStream::connect(behind) else {
-        return;
-    };
-    let (mut from_client, mut to_server) =
-        (client.try_clone().unwrap(), server.try_clone().unwrap());
-    std::thread::spawn(move || {
-        drop(std::io::copy(&mut from_client, &mut to_server));
-        drop(to_server.shutdown(std::net::Shutdown::Write));
-    });
-    let mut buffer = [0; 16 << 10];
-    let mut sent = 0;
-    while let Ok(len) = server.read(&mut buffer) {
-        let now = mode.load(Ordering::SeqCst);
-        if len == 0 || now == CLOSED || (now == CUT && sent > 100_000) {
-            break;
-        }
-        if now == SILENT {
-            let mut sink = [0; 4096];
-            while server.read(&mut sink).is_ok_and(|len| len > 0) {}
-            break;
-        }
-        if client.write_all(&buffer[..len]).is_err() {
-            break;
-        }
-        sent += len;
-    }
-    drop(client.shutdown(std::net::Shutdown::Both));
-    drop(server.shutdown(std::net::Shutdown::Both));
 }
 
 #[test]

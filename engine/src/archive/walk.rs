@@ -9,12 +9,12 @@ use std::{
     ffi::{OsStr, OsString},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
+        unix::ffi::OsStringExt as _,
     },
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -24,13 +24,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{file::Opened, filter::Filter};
+use super::{attributes, file::Opened, filter::Filter};
 use crate::{
     Cancel, Progress,
     files::{
         beneath::Root,
         meta::{Kind, Meta},
-        xattr,
     },
     rows::{FileOperation, Rows},
 };
@@ -44,7 +43,7 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(2);
 /// What all parts of one archive share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) root: Root,
+    pub(crate) root: Arc<Root>,
     pub(crate) filter: Filter,
     pub(crate) one_file_system: bool,
     /// Files that changed after this cannot be told from the parent's by their times.
@@ -250,7 +249,7 @@ impl Walk {
             }
             Kind::Block | Kind::Char | Kind::Fifo => {}
         }
-        let attributes = self.attributes(dir, &path, &name);
+        let attributes = attributes::read(dir, &path, &name, &self.shared.rows);
         match meta.kind {
             Kind::File => {}
             Kind::Dir => drop(self.shared.counts.dirs.fetch_add(1, Ordering::Relaxed)),
@@ -301,42 +300,6 @@ impl Walk {
         });
         at as u64 + 1
     }
-
-    fn attributes(&self, dir: BorrowedFd<'_>, path: &Path, name: &OsStr) -> Vec<(String, Vec<u8>)> {
-        read_attributes(dir, path, name, &self.shared.rows)
-    }
-}
-
-/// Attributes of an entry, sorted by name; what cannot be read is a row.
-pub(super) fn read_attributes(
-    dir: BorrowedFd<'_>,
-    path: &Path,
-    name: &OsStr,
-    rows: &Rows,
-) -> Vec<(String, Vec<u8>)> {
-    let row = |message: &dyn std::fmt::Display| rows.add(path, FileOperation::Xattr, message);
-    let names = xattr::list(dir, name).unwrap_or_else(|error| {
-        row(&std::io::Error::from(error));
-        Vec::new()
-    });
-    let mut attributes = Vec::new();
-    for raw in names {
-        let value = match xattr::get(dir, name, &raw) {
-            Ok(Some(value)) => value,
-            Ok(None) => continue,
-            Err(error) => {
-                let shown = crate::rows::show_bytes(OsStr::from_bytes(&raw));
-                row(&format!("{shown}: {}", std::io::Error::from(error)));
-                continue;
-            }
-        };
-        match String::from_utf8(raw) {
-            Ok(name) => attributes.push((name, value)),
-            Err(_) => row(&"an attribute's name is not UTF-8, which the format cannot hold"),
-        }
-    }
-    attributes.sort();
-    attributes
 }
 
 impl Iterator for Walk {
@@ -377,7 +340,7 @@ fn reopen(root: &Root, frame: &Frame) -> Result<OwnedFd, Errno> {
 }
 
 /// Names in a directory, sorted; what could be read, and the error that ended the reading.
-fn list(dir: BorrowedFd<'_>) -> (Vec<OsString>, Option<Errno>) {
+pub(super) fn list(dir: BorrowedFd<'_>) -> (Vec<OsString>, Option<Errno>) {
     let mut names = Vec::new();
     let entries = match rustix::fs::Dir::read_from(dir) {
         Ok(entries) => entries,
@@ -399,39 +362,4 @@ fn list(dir: BorrowedFd<'_>) -> (Vec<OsString>, Option<Errno>) {
     }
     names.sort_unstable();
     (names, None)
-}
-
-/// Counts files and bytes for the progress, beside the walk. Errors are the walk's to report.
-pub(super) fn count(shared: &Shared, ended: &AtomicBool) {
-    let mut todo = vec![PathBuf::new()];
-    let mut mount = None;
-    while let Some(path) = todo.pop() {
-        let Ok(dir) = shared.root.open_dir(&path) else {
-            continue;
-        };
-        for name in list(dir.as_fd()).0 {
-            if shared.cancel.is_cancelled() || ended.load(Ordering::Relaxed) {
-                return;
-            }
-            let path = path.join(&name);
-            let Ok(meta) = Meta::at(&dir, &name) else {
-                continue;
-            };
-            if shared.filter.excludes(&path, meta.kind == Kind::Dir) {
-                continue;
-            }
-            match meta.kind {
-                Kind::Dir => {
-                    let mount =
-                        *mount.get_or_insert_with(|| Meta::of(&shared.root).map_or(0, |m| m.mount));
-                    if !shared.one_file_system || meta.mount == mount {
-                        todo.push(path);
-                    }
-                }
-                Kind::File => shared.progress.found(1, meta.size),
-                Kind::Socket => {}
-                _ => shared.progress.found(1, 0),
-            }
-        }
-    }
 }

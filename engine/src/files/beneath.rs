@@ -44,6 +44,14 @@ impl Root {
         })
     }
 
+    /// Whether its entries can be listed.
+    pub(crate) fn can_list(&self) -> Result<(), Errno> {
+        match rustix::fs::Dir::read_from(&self.fd)?.next() {
+            Some(Err(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     #[cfg(test)]
     fn without_openat2(self) -> Self {
         self.openat2.store(false, Ordering::Relaxed);

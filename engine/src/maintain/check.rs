@@ -40,7 +40,7 @@ pub fn check(repo: &Repository, read_data: bool, cancel: &Cancel) -> Result<Chec
     let refuse = || Err(Error::Bug("a check tried to write".to_owned()));
     let session = Arc::new(Session::new(refuse, Progress::new()));
     let found = adapter::check(repo, store, &session, read_data);
-    repo.runtime().block_on(lock.release());
+    repo.runtime().block_on(lock.release(cancel));
     if cancel.is_cancelled() {
         return Err(Error::Cancelled);
     }

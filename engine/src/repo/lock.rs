@@ -35,6 +35,10 @@ use crate::{
 /// A lock file has a few hundred bytes.
 const LIMIT: u64 = 64 << 10;
 
+/// How long the end of an operation waits for its lock to be removed.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_CANCELLED: Duration = Duration::from_millis(500);
+
 /// When locks are refreshed and given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockTiming {
@@ -96,31 +100,38 @@ struct State {
 
 impl Guard {
     /// Something that fails with `LockLost` once the lock can no longer be relied on.
-    pub(crate) fn checker(&self) -> impl Fn() -> Result<()> + Send + Sync + use<> {
+    pub(crate) fn checker(&self) -> impl Fn() -> Result<()> + Clone + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.check()
     }
 
-    /// Removes the lock. An error here leaves a lock that goes stale by itself.
-    pub(crate) async fn release(mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            drop(task.await);
+    /// Removes the lock, and waits for that only so long: after a cancel hardly at all, for the store may
+    /// not answer. The removal goes on in the background; a lock it cannot remove goes stale by itself.
+    pub(crate) async fn release(mut self, cancel: &Cancel) {
+        let patience = if cancel.is_cancelled() {
+            PATIENCE_CANCELLED
+        } else {
+            PATIENCE
+        };
+        if let Some(removal) = self.start_removal() {
+            drop(tokio::time::timeout(patience, removal).await);
         }
-        self.shared.remove_all().await;
+    }
+
+    fn start_removal(&mut self) -> Option<JoinHandle<()>> {
+        let task = self.task.take()?;
+        task.abort();
+        let shared = Arc::clone(&self.shared);
+        Some(self.runtime.spawn(async move {
+            drop(task.await);
+            shared.remove_all().await;
+        }))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            let shared = Arc::clone(&self.shared);
-            drop(self.runtime.spawn(async move {
-                drop(task.await);
-                shared.remove_all().await;
-            }));
-        }
+        drop(self.start_removal());
     }
 }
 

@@ -12,6 +12,8 @@
 
 mod content;
 #[cfg(test)]
+mod forge;
+#[cfg(test)]
 mod hostile_tests;
 mod metadata;
 mod node;
@@ -103,7 +105,7 @@ pub fn restore(
     let mount = Meta::of(&root).map_err(target)?.mount;
     let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
     let done = locked(repo, request, &root, mount, progress, cancel);
-    repo.runtime().block_on(lock.release());
+    repo.runtime().block_on(lock.release(cancel));
     let mut report = done?;
     report.duration = started.elapsed();
     Ok(report)

@@ -23,6 +23,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     progress::Progress,
+    repo::blobs::is_content,
 };
 
 /// What one operation wrote, and whether it may go on.
@@ -183,12 +184,12 @@ impl ReadBackend for RusticStore {
         offset: u32,
         length: u32,
     ) -> RusticResult<Bytes> {
-        // A missing or short pack concerns the file that needs it, not the whole operation.
+        // A missing or short pack concerns what needs it, not the whole operation.
         let path = path(kind, id);
         let (offset, length) = (u64::from(offset), u64::from(length));
         let read = self.store.read_range(&path, offset, length);
         self.runtime.block_on(read).map_err(|error| match error {
-            Error::ObjectMissing { .. } => RusticError::new(ErrorKind::Backend, error.to_string()),
+            error if is_content(&error) => RusticError::new(ErrorKind::Backend, error.to_string()),
             error => self.session.fail(error),
         })
     }

@@ -7,6 +7,8 @@
 )]
 
 pub mod compare;
+pub mod minio;
+pub mod proxy;
 pub mod restic;
 pub mod trees;
 
@@ -146,4 +148,13 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Waits until the files are old enough for their times to be trusted.
+pub fn settle(dir: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    let changed = |file: &PathBuf| std::fs::metadata(file).unwrap().ctime();
+    let last = files(dir).iter().map(changed).max().unwrap();
+    let old = || jiff::Timestamp::now().as_second() > last + 3;
+    wait_until("files grow old", old);
 }

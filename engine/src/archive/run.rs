@@ -1,0 +1,259 @@
+//! One archive under a held lock, in the order the parent module describes.
+
+use std::{
+    ffi::OsStr,
+    os::fd::AsFd as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt as _;
+
+use super::{
+    ArchiveReport, ArchiveRequest, attributes, count,
+    filter::Filter,
+    verify,
+    walk::{Counts, Shared},
+};
+use crate::{
+    Cancel, Progress, Repository,
+    error::{Error, Result},
+    files::{beneath::Root, meta::Meta},
+    format::{
+        root::RootMeta,
+        snapshot::{SnapshotFile, Summary},
+        time,
+    },
+    repo::{
+        Snapshot,
+        adapter::{self, Archived},
+        lock::Guard,
+    },
+    rows::{FileOperation, Rows},
+    storage::{Session, Store},
+};
+
+/// Written into snapshots.
+const PROGRAM: &str = concat!("ark ", env!("CARGO_PKG_VERSION"));
+
+/// One archive.
+pub(super) struct Run<'a> {
+    pub(super) repo: &'a Repository,
+    pub(super) request: &'a ArchiveRequest,
+    pub(super) progress: &'a Progress,
+    pub(super) cancel: &'a Cancel,
+    pub(super) store: Store,
+}
+
+impl Run<'_> {
+    pub(super) fn archive(
+        &self,
+        root: Root,
+        filter: Filter,
+        lock: &Guard,
+    ) -> Result<ArchiveReport> {
+        let root = Arc::new(root);
+        let parent = self.parent()?;
+        let had_parent = parent.is_some();
+        match self.attempt(&root, filter.clone(), parent, lock) {
+            // A parent that refers to something lost would lead every later run to the same end.
+            Err(error @ Error::RepositoryChanged { .. }) if had_parent => {
+                tracing::warn!(%error, "archiving again without a parent");
+                self.progress.reset();
+                self.attempt(&root, filter, None, lock)
+            }
+            done => done,
+        }
+    }
+
+    fn attempt(
+        &self,
+        root: &Arc<Root>,
+        filter: Filter,
+        parent: Option<Snapshot>,
+        lock: &Guard,
+    ) -> Result<ArchiveReport> {
+        let started = Timestamp::now();
+        let rows = Rows::default();
+        let root_tags = self.root_tags(root, &rows)?;
+        let shared = Arc::new(Shared {
+            root: Arc::clone(root),
+            filter,
+            one_file_system: self.request.one_file_system,
+            distrust_after: parent.as_ref().and_then(distrust_after),
+            mark: SignedDuration::from_nanos(rand::rng().random_range(1..1_000_000_000)),
+            rows,
+            notes: Rows::default(),
+            progress: self.progress.clone(),
+            cancel: self.cancel.clone(),
+            counts: Counts::default(),
+        });
+        let allowed = allowed(lock, self.cancel);
+        let session = Arc::new(Session::new(allowed.clone(), self.progress.clone()));
+        let archived = self.pack(&session, &shared, parent.as_ref());
+        // What went wrong first is why the rest did.
+        allowed()?;
+        if let Some(error) = session.take_failure() {
+            return Err(error);
+        }
+        let archived = archived?;
+        let (written, bytes_new) = session.written();
+        verify::verify(self.repo, &self.store, archived.tree, &written, self.cancel)?;
+        allowed()?;
+        let file = self.snapshot_file(started, &archived, parent.as_ref(), root_tags);
+        let snapshot_id = self.save(&file)?;
+        self.progress.settle();
+        let summary = &archived.summary;
+        Ok(report(snapshot_id, parent, &shared, summary, bytes_new))
+    }
+
+    fn pack(
+        &self,
+        session: &Arc<Session>,
+        shared: &Arc<Shared>,
+        parent: Option<&Snapshot>,
+    ) -> Result<Archived> {
+        let ended = Arc::new(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| count::count(shared, &ended));
+            let parent = parent.map(|parent| parent.id.as_str());
+            let store = self.store.clone();
+            let archived = adapter::archive(self.repo, store, session, shared, parent);
+            ended.store(true, Ordering::Relaxed);
+            archived
+        })
+    }
+
+    /// The newest snapshot with all tags of the first set that finds any.
+    fn parent(&self) -> Result<Option<Snapshot>> {
+        if self.request.reread_all || self.request.parent_tags.is_empty() {
+            return Ok(None);
+        }
+        let snapshots = match self.repo.block_on(self.repo.snapshots_async()) {
+            Ok(snapshots) => snapshots,
+            // One damaged snapshot costs speed, not the backup.
+            Err(error @ Error::Damaged { .. }) => {
+                tracing::warn!(%error, "no parent is used");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let newest =
+            |tags: &Vec<String>| snapshots.iter().rfind(|snapshot| snapshot.has_tags(tags));
+        let mut sets = self
+            .request
+            .parent_tags
+            .iter()
+            .filter(|tags| !tags.is_empty());
+        Ok(sets.find_map(newest).cloned())
+    }
+
+    fn root_tags(&self, root: &Root, rows: &Rows) -> Result<Vec<String>> {
+        let source = |error: rustix::io::Errno| Error::Source {
+            path: self.request.source.clone(),
+            source: error.into(),
+        };
+        let meta = Meta::of(root).map_err(source)?;
+        let path = Path::new("");
+        let root_meta = RootMeta {
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+            mtime: meta.mtime,
+            attributes: attributes::read(root.as_fd(), path, OsStr::new("."), rows),
+        };
+        let (tags, left_out) = root_meta.to_tags();
+        for name in left_out {
+            rows.add(
+                path,
+                FileOperation::Xattr,
+                format_args!("{name} of the root directory is not kept"),
+            );
+        }
+        Ok(tags)
+    }
+
+    fn snapshot_file(
+        &self,
+        started: Timestamp,
+        archived: &Archived,
+        parent: Option<&Snapshot>,
+        root_tags: Vec<String>,
+    ) -> SnapshotFile {
+        let given = self
+            .request
+            .tags
+            .iter()
+            .filter(|tag| !RootMeta::is_tag(tag));
+        SnapshotFile {
+            time: time::format(started),
+            parent: parent.map(|parent| parent.id.clone()),
+            tree: archived.tree.to_string(),
+            paths: vec![self.request.snapshot_path.clone()],
+            hostname: self.request.host.clone(),
+            username: self.repo.options().holder.user_name.clone(),
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            excludes: self.request.excludes.clone(),
+            tags: given.cloned().chain(root_tags).collect(),
+            original: None,
+            program_version: PROGRAM.to_owned(),
+            summary: Some(archived.summary.clone()),
+        }
+    }
+
+    /// Writes the snapshot with a store that cancel does not interrupt: once it is begun, whether there
+    /// is a snapshot must not depend on luck.
+    fn save(&self, file: &SnapshotFile) -> Result<String> {
+        self.repo.block_on(self.repo.save_snapshot(file))
+    }
+}
+
+/// Says whether this run may still write.
+fn allowed(lock: &Guard, cancel: &Cancel) -> impl Fn() -> Result<()> + Clone + Send + Sync + use<> {
+    let (lock, cancel) = (lock.checker(), cancel.clone());
+    move || {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        lock()
+    }
+}
+
+/// Snapshots of ours mark files whose times prove nothing. Of others, files that changed when the backup
+/// ran or later are not trusted.
+fn distrust_after(parent: &Snapshot) -> Option<Timestamp> {
+    if parent.program_version.starts_with("ark ") {
+        return None;
+    }
+    parent.time.checked_sub(SignedDuration::from_secs(2)).ok()
+}
+
+fn report(
+    snapshot_id: String,
+    parent: Option<Snapshot>,
+    shared: &Shared,
+    summary: &Summary,
+    bytes_new: u64,
+) -> ArchiveReport {
+    let (errors, errors_dropped) = shared.rows.take();
+    let (notes, _) = shared.notes.take();
+    ArchiveReport {
+        snapshot_id,
+        parent: parent.map(|parent| parent.id),
+        files: summary.total_files_processed,
+        dirs: shared.counts.dirs.load(Ordering::Relaxed),
+        bytes_total: summary.total_bytes_processed,
+        bytes_new,
+        files_unchanged: shared.counts.unchanged.load(Ordering::Relaxed),
+        errors,
+        errors_dropped,
+        notes,
+        duration: Duration::ZERO,
+    }
+}

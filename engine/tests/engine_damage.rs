@@ -1,0 +1,102 @@
+//! Backups into a repository that is already damaged: whole, or a typed error, never a broken snapshot.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use ark_engine::{Class, Error, Outcome};
+use common::{Bench, archive, compare::assert_same, files, trees};
+
+/// A repository with one snapshot, and its packs, smallest first: the directories' pack is the smallest.
+fn prepared() -> (Bench, ark_engine::Repository, Vec<PathBuf>) {
+    let bench = Bench::new();
+    trees::plain(&bench.source(), 14, 200_000);
+    // So that unchanged directories have the same bytes each time.
+    common::settle(&bench.source());
+    let repo = bench.init();
+    bench.archive(&repo);
+    let mut packs = files(&bench.repo_dir().join("data"));
+    packs.sort_by_key(|pack| fs::metadata(pack).unwrap().len());
+    assert_eq!(packs.len(), 2);
+    (bench, repo, packs)
+}
+
+fn whole(bench: &Bench, repo: &ark_engine::Repository) {
+    let report = bench.archive(repo);
+    assert_eq!(report.outcome(), Outcome::Complete);
+    let restored = bench.restore(repo, &report.snapshot_id);
+    assert_eq!(restored.errors, []);
+    assert_same(&bench.source(), &bench.target());
+    // The older snapshot may be beyond help; what it lost that the new one has is there again.
+    bench.restic().check();
+}
+
+#[test]
+fn directories_lost_and_no_longer_in_the_index_are_written_again() {
+    let (bench, repo, packs) = prepared();
+    fs::remove_file(&packs[0]).unwrap();
+    bench.restic().run(&["rebuild-index"]);
+    whole(&bench, &repo);
+}
+
+#[test]
+fn data_lost_and_no_longer_in_the_index_is_read_again() {
+    let (bench, repo, packs) = prepared();
+    fs::remove_file(&packs[1]).unwrap();
+    bench.restic().run(&["rebuild-index"]);
+    whole(&bench, &repo);
+}
+
+#[test]
+fn damaged_directories_still_in_the_index_are_an_error_that_names_them() {
+    let (bench, repo, packs) = prepared();
+    let mut bytes = fs::read(&packs[0]).unwrap();
+    for byte in &mut bytes[..100] {
+        *byte ^= 0x55;
+    }
+    fs::write(&packs[0], bytes).unwrap();
+    let error = archive(&repo, &bench.request()).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert_eq!(error.class(), Class::Permanent);
+    assert_eq!(repo.snapshots().unwrap().len(), 1);
+}
+
+#[test]
+fn a_truncated_pack_of_directories_is_an_error_too() {
+    let (bench, repo, packs) = prepared();
+    let bytes = fs::read(&packs[0]).unwrap();
+    fs::write(&packs[0], &bytes[..50]).unwrap();
+    let error = archive(&repo, &bench.request()).unwrap_err();
+    assert_ne!(error.class(), Class::Transient, "{error}");
+    assert_eq!(repo.snapshots().unwrap().len(), 1);
+}
+
+#[test]
+fn a_damaged_index_is_an_error() {
+    let (bench, repo, _) = prepared();
+    let index = files(&bench.repo_dir().join("index")).remove(0);
+    fs::write(&index, b"nothing of the kind").unwrap();
+    let error = archive(&repo, &bench.request()).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_snapshot_costs_the_parent_only() {
+    let (bench, repo, _) = prepared();
+    let snapshot = files(&bench.repo_dir().join("snapshots")).remove(0);
+    fs::write(&snapshot, b"nothing of the kind").unwrap();
+    assert!(matches!(
+        repo.snapshots().unwrap_err(),
+        Error::Damaged { .. }
+    ));
+    let report = archive(&repo, &bench.request()).unwrap();
+    assert_eq!(report.parent, None);
+    bench.restore(&repo, &report.snapshot_id);
+    assert_same(&bench.source(), &bench.target());
+}
