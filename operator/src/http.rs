@@ -40,6 +40,14 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
         .map_err(Error::io(format!("listen on {address}")))
 }
 
+/// The address a port was opened at, for the log.
+pub(crate) fn address(listener: &TcpListener) -> String {
+    match listener.local_addr() {
+        Ok(address) => address.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// Serves until `stop`.
 pub(crate) async fn serve(
     listener: TcpListener,

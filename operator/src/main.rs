@@ -105,6 +105,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let ready = http::Ready::default();
     let listener = http::listen(settings.http_address).await?;
+    tracing::info!(http = http::address(&listener), "answering");
     tokio::spawn(http::serve(
         listener,
         http::router(ready.clone(), metrics.clone()),
@@ -126,6 +127,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!("this process leads");
     let listener = http::listen(context.settings.artefact_address).await?;
+    tracing::info!(
+        artefacts = http::address(&listener),
+        "handing out artefacts"
+    );
     tokio::spawn(http::serve(
         listener,
         reconcile::download::server::router(context.clone()),

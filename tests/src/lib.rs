@@ -1,5 +1,9 @@
 //! Whole-system tests of Ark: what several of them share.
 //!
+//! - [`ark`]: an installation with a real operator.
 //! - [`node`]: a node that exists only on paper, with a real agent.
+//! - [`restic`]: stock restic on a repository that Ark made.
 
+pub mod ark;
 pub mod node;
+pub mod restic;

@@ -1,0 +1,116 @@
+//! The agent's process on a simulated node: started, asked, ended.
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a failed step of a test is a failed test, in its helpers too"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use xtask::exec;
+
+use super::{Node, until};
+
+impl Node {
+    /// Starts the agent as the chart's DaemonSet would.
+    pub fn start_agent(&mut self) {
+        self.start_agent_with(&[]);
+    }
+
+    /// The same with other environment variables on top.
+    pub fn start_agent_with(&mut self, env: &[(&str, &str)]) {
+        assert!(self.agent.is_none(), "the agent is running");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
+        let child = Command::new(program("ark-agent"))
+            .env_clear()
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("ARK_NAMESPACE", &self.namespace)
+            .env("ARK_NODE_NAME", &self.name)
+            .env("ARK_POD_NAME", "agent-x")
+            .env("ARK_HOST_PODS", self.pods_dir())
+            .env("ARK_LOCAL_STORE_ROOT", self.dir.path().join("store"))
+            .env("ARK_HTTP_ADDRESS", "127.0.0.1:0")
+            .env("ARK_LOG", "info,ark_agent=debug")
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.agent = Some(child);
+    }
+
+    /// Process id of the agent.
+    pub fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().unwrap().id()
+    }
+
+    /// Ends the agent without warning.
+    pub fn kill_agent(&mut self) {
+        if let Some(mut child) = self.agent.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Asks the agent to end and waits until it has; its exit code.
+    pub async fn stop_agent(&mut self) -> Option<i32> {
+        let mut child = self.agent.take().unwrap();
+        let pid = child.id().to_string();
+        exec::output(Command::new("kill").args(["-TERM", &pid])).unwrap();
+        until("end of the agent", async || child.try_wait().unwrap())
+            .await
+            .code()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("agent.log")
+    }
+
+    /// What the agent has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Asks the agent over HTTP: status code and body.
+    pub async fn http(&self, path: &str) -> (u16, String) {
+        let address = until("address of the agent", async || {
+            let log = self.log();
+            let line = log.lines().rfind(|l| l.contains("agent started"))?;
+            let rest = line.split("http=").nth(1)?;
+            Some(rest.split_whitespace().next()?.to_owned())
+        })
+        .await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
+        let answer = tokio::task::spawn_blocking(move || {
+            use std::io::{Read as _, Write as _};
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        })
+        .await
+        .unwrap();
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        (code, body)
+    }
+}
+
+/// A program of this workspace, built beside this one.
+pub fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let path = own.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: build it first (cargo xtask test does)",
+        path.display()
+    );
+    path
+}

@@ -1,0 +1,311 @@
+//! Backups that are disturbed: names that are taken, an operator that dies, a store that goes away.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
+
+use ark_api::backup::{BackupPhase, BackupStatus};
+use ark_api::{Backup, PodVolumeBackup, layout};
+use ark_tests::ark::Ark;
+use ark_tests::node::until;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+/// A pod with one volume that nobody but the test takes.
+async fn one_volume(ark: &Ark) {
+    let node = ark.node("n").await;
+    let named = json!({"backup.ark.heptio.com/backup-volumes": "v"});
+    ark.pod("web", &node, named, json!([{"name": "v", "emptyDir": {}}]))
+        .await;
+}
+
+fn put(ark: &Ark, path: &str, content: &Value) {
+    let path = ark.bucket().join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content.to_string()).unwrap();
+}
+
+fn names(ark: &Ark, backup: &str) -> Vec<String> {
+    let dir = ark.bucket().join(layout::backup_dir(backup));
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .map(|entries| {
+            entries
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect()
+        })
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_belongs_to_somebody_else_is_left_alone() {
+    let ark = Ark::with_location().await;
+    put(
+        &ark,
+        &layout::claim("claimed"),
+        &json!({"cluster": "other-cluster", "backupUid": "u"}),
+    );
+    put(&ark, "backups/velero/velero-backup.json", &json!({}));
+    put(
+        &ark,
+        "backups/finished/ark-backup.json",
+        &json!({"metadata": {"name": "finished", "uid": "u"}}),
+    );
+    put(&ark, "backups/stranger/notes.txt", &json!("x"));
+    for (name, word) in [
+        ("claimed", "other-cluster"),
+        ("velero", "Velero"),
+        ("finished", "already holds a backup"),
+        ("stranger", "not Ark's"),
+    ] {
+        let before = names(&ark, name);
+        ark.backup(name, json!({})).await;
+        let failed = ark.ended(name, BackupPhase::Failed).await;
+        assert!(
+            Ark::reason(&failed).contains(word),
+            "{name}: {}",
+            Ark::reason(&failed)
+        );
+        assert_eq!(names(&ark, name), before, "{name} was written to");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clusters_with_one_bucket_do_not_mix_their_backups() {
+    let first = Ark::with_location().await;
+    first.backup("nightly", json!({})).await;
+    first.ended("nightly", BackupPhase::Completed).await;
+    let mut second = Ark::with_location().await;
+    // The same directory, seen by another installation; its objects have other uids.
+    second.kill_operator();
+    std::fs::remove_dir_all(second.bucket()).unwrap();
+    std::os::unix::fs::symlink(first.bucket(), second.bucket()).unwrap();
+    let before = names(&first, "nightly");
+    second.start_operator();
+    second.backup("nightly", json!({})).await;
+    let api = second.api::<Backup>();
+    let refused = until(&format!("an end; {}", second.tail()), async || {
+        let found = api.get("nightly").await.unwrap();
+        found
+            .status
+            .as_ref()
+            .and_then(|s| s.phase)
+            .filter(|p| p.is_terminal())
+            .map(|_| found)
+    })
+    .await;
+    let phase = refused.status.as_ref().unwrap().phase.unwrap();
+    assert!(
+        !phase.is_restorable(),
+        "{phase:?}: {}",
+        Ark::reason(&refused)
+    );
+    assert_eq!(names(&first, "nightly"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_dies_is_replaced_and_the_backup_goes_on() {
+    let mut ark = Ark::with_location().await;
+    one_volume(&ark).await;
+    ark.backup("b", json!({})).await;
+    let before = ark.volume_objects("b", 1).await;
+    ark.kill_operator();
+    ark.start_operator();
+    let api = ark.api::<Backup>();
+    until(&format!("a second attempt; {}", ark.tail()), async || {
+        let status = api.get("b").await.unwrap().status?;
+        (status.attempt == Some(2)).then_some(())
+    })
+    .await;
+    ark.complete(&before[0]).await;
+    let done = ark.ended("b", BackupPhase::Completed).await;
+    assert_eq!(done.status.as_ref().unwrap().attempt, Some(2));
+    let after = ark.volume_objects("b", 1).await;
+    assert_eq!(after.len(), 1);
+    assert_eq!(
+        after[0].uid(),
+        before[0].uid(),
+        "the volume was started again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_stop_in_the_middle_is_taken_up_again() {
+    let mut ark = Ark::with_location().await;
+    one_volume(&ark).await;
+    ark.backup("b", json!({})).await;
+    let objects = ark.volume_objects("b", 1).await;
+    assert_eq!(ark.stop_operator().await, Some(0), "{}", ark.tail());
+    ark.complete(&objects[0]).await;
+    ark.start_operator();
+    ark.ended("b", BackupPhase::Completed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_marker_that_was_written_before_the_status_decides() {
+    let mut ark = Ark::with_location().await;
+    ark.kill_operator();
+    let backup = ark.backup("b", json!({"storageLocation": "default"})).await;
+    let cluster = Api::<Namespace>::all(ark.client.clone())
+        .get("kube-system")
+        .await
+        .unwrap()
+        .uid();
+    put(
+        &ark,
+        &layout::claim("b"),
+        &json!({"cluster": cluster, "backupUid": backup.uid()}),
+    );
+    let mut finished = backup.clone();
+    finished.status = Some(BackupStatus {
+        phase: Some(BackupPhase::PartiallyFailed),
+        cluster,
+        errors: Some(7),
+        ..BackupStatus::default()
+    });
+    put(
+        &ark,
+        &layout::marker("b"),
+        &serde_json::to_value(&finished).unwrap(),
+    );
+    ark.start_operator();
+    let done = ark.ended("b", BackupPhase::PartiallyFailed).await;
+    assert_eq!(done.status.unwrap().errors, Some(7));
+    assert_eq!(
+        names(&ark, "b"),
+        ["ark-backup.json", "ark-claim.json"],
+        "it was made again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_deleted_while_it_runs_gives_its_name_back() {
+    let ark = Ark::with_location().await;
+    one_volume(&ark).await;
+    ark.backup("b", json!({})).await;
+    ark.volume_objects("b", 1).await;
+    assert_eq!(names(&ark, "b"), ["ark-claim.json"]);
+    ark.delete::<Backup>("b").await;
+    until(&format!("the claim to go; {}", ark.tail()), async || {
+        names(&ark, "b").is_empty().then_some(())
+    })
+    .await;
+    let api = ark.api::<PodVolumeBackup>();
+    until("the volume objects to go", async || {
+        let left = api.list(&kube::api::ListParams::default()).await.unwrap();
+        left.items.is_empty().then_some(())
+    })
+    .await;
+    ark.backup("b", json!({})).await;
+    let objects = ark.volume_objects("b", 1).await;
+    ark.complete(&objects[0]).await;
+    ark.ended("b", BackupPhase::Completed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_claim_of_a_backup_deleted_while_no_operator_ran_is_given_up() {
+    let mut ark = Ark::with_location().await;
+    one_volume(&ark).await;
+    ark.backup("b", json!({})).await;
+    ark.volume_objects("b", 1).await;
+    ark.kill_operator();
+    ark.delete::<Backup>("b").await;
+    ark.backup("b", json!({})).await;
+    ark.start_operator();
+    let api = ark.api::<PodVolumeBackup>();
+    let new = ark.api::<Backup>().get("b").await.unwrap().uid().unwrap();
+    let object = until(
+        &format!("the new volume object; {}", ark.tail()),
+        async || {
+            let list = api.list(&kube::api::ListParams::default()).await.unwrap();
+            list.items
+                .into_iter()
+                .find(|o| o.labels()["ark.heptio.com/backup-uid"] == new)
+        },
+    )
+    .await;
+    ark.complete(&object).await;
+    ark.ended("b", BackupPhase::Completed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_lost_in_the_middle_fails_the_backup_and_loses_nothing() {
+    let ark = Ark::with_location().await;
+    ark.backup("earlier", json!({})).await;
+    ark.ended("earlier", BackupPhase::Completed).await;
+    one_volume(&ark).await;
+    ark.backup("b", json!({})).await;
+    let objects = ark.volume_objects("b", 1).await;
+    let aside = ark.store_root().join("unplugged");
+    std::fs::rename(ark.bucket(), &aside).unwrap();
+    // A file in its place, so that nobody can make the directory again.
+    std::fs::write(ark.bucket(), "not mounted").unwrap();
+    ark.complete(&objects[0]).await;
+    let api = ark.api::<Backup>();
+    let failed = until(&format!("an end; {}", ark.tail()), async || {
+        let found = api.get("b").await.unwrap();
+        found
+            .status
+            .as_ref()
+            .and_then(|s| s.phase)
+            .filter(|p| p.is_terminal())
+            .map(|_| found)
+    })
+    .await;
+    assert_eq!(
+        failed.status.as_ref().unwrap().phase,
+        Some(BackupPhase::Failed)
+    );
+    assert!(
+        Ark::reason(&failed).contains("bucket"),
+        "{}",
+        Ark::reason(&failed)
+    );
+    std::fs::remove_file(ark.bucket()).unwrap();
+    std::fs::rename(&aside, ark.bucket()).unwrap();
+    assert!(ark.bucket().join(layout::marker("earlier")).exists());
+    assert!(
+        !ark.bucket().join(layout::marker("b")).exists(),
+        "a failed backup has a marker"
+    );
+    ark.backup("later", json!({})).await;
+    let object = ark.volume_objects("later", 1).await;
+    ark.complete(&object[0]).await;
+    ark.ended("later", BackupPhase::Completed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_cannot_be_opened_fails_the_volumes_with_the_reason() {
+    let ark = Ark::with_location().await;
+    one_volume(&ark).await;
+    // A repository of somebody else, whose key this cluster does not have.
+    std::fs::create_dir_all(
+        ark.bucket()
+            .join(layout::repository(&ark.shop))
+            .join("keys"),
+    )
+    .unwrap();
+    std::fs::write(
+        ark.bucket()
+            .join(layout::repository(&ark.shop))
+            .join("config"),
+        "x",
+    )
+    .unwrap();
+    ark.backup("b", json!({})).await;
+    ark.ended("b", BackupPhase::PartiallyFailed).await;
+    let row = &ark.rows("b")[0];
+    assert_eq!(
+        row.reason,
+        ark_api::volume::VolumeReason::RepositoryNotReady
+    );
+    assert!(
+        row.message
+            .as_ref()
+            .unwrap()
+            .contains("ark-repository-key-default"),
+        "{row:?}"
+    );
+}
