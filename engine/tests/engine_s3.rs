@@ -20,7 +20,7 @@ use ark_engine::{
 use common::{
     Bench, PASSWORD,
     compare::assert_same,
-    minio::{KEY, SECRET, config, minio, quick},
+    minio::{KEY, MinIo, SECRET, config, minio, quick},
     proxy::{CLOSED, CUT, FLAKY, PASS, Proxy, SILENT},
     trees, wait_until,
 };
@@ -405,4 +405,44 @@ fn cancel_ends_a_backup_to_a_silent_store() {
     });
     proxy.set(PASS);
     assert_eq!(repo.snapshots().unwrap(), []);
+}
+
+#[test]
+fn tls_with_a_private_ca_or_unchecked() {
+    let names = vec!["127.0.0.1".to_owned()];
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let leaf = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let server = MinIo::start_tls(&leaf.pem(), &key.serialize_pem());
+    let bench = Bench::new();
+    let check = |trusted: Option<&str>, unchecked: bool| {
+        let mut config = config(server.address, "bucket", "tls", SECRET);
+        if let StoreConfig::S3 {
+            endpoint,
+            ca_cert,
+            insecure_skip_tls_verify,
+            ..
+        } = &mut config
+        {
+            *endpoint = Some(format!("https://{}", server.address));
+            *ca_cert = trusted.map(|pem| pem.as_bytes().to_vec());
+            *insecure_skip_tls_verify = unchecked;
+        }
+        let store = Store::open(&config).unwrap().with_policy(quick());
+        bench.runtime.block_on(store.check())
+    };
+    wait_until("MinIO is ready", || check(Some(&ca_pem), false).is_ok());
+    check(None, true).unwrap();
+    let error = check(None, false).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unreachable { message, .. } if message.contains("certificate")),
+        "{error:?}"
+    );
 }

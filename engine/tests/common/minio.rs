@@ -46,6 +46,15 @@ pub fn binary() -> PathBuf {
 
 impl MinIo {
     pub fn start() -> Self {
+        Self::start_in(None)
+    }
+
+    /// One that speaks TLS only, with this certificate and key.
+    pub fn start_tls(certificate: &str, key: &str) -> Self {
+        Self::start_in(Some((certificate, key)))
+    }
+
+    fn start_in(tls: Option<(&str, &str)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -53,6 +62,13 @@ impl MinIo {
             .unwrap();
         fs::create_dir(dir.path().join("bucket")).unwrap();
         let data = dir.keep();
+        // Inside the data, so that one removal takes all; MinIO ignores names with a dot in front.
+        let certs = data.join(".certs");
+        fs::create_dir(&certs).unwrap();
+        if let Some((certificate, key)) = tls {
+            fs::write(certs.join("public.crt"), certificate).unwrap();
+            fs::write(certs.join("private.key"), key).unwrap();
+        }
         let shell = Command::new("sh")
             .args(["-c", SHELL])
             .arg(binary())
@@ -64,7 +80,8 @@ impl MinIo {
                 "--console-address",
                 "127.0.0.1:0",
             ])
-            .arg(&data)
+            .arg("--certs-dir")
+            .args([&certs, &data])
             .env("DATA", &data)
             .env("MINIO_ROOT_USER", KEY)
             .env("MINIO_ROOT_PASSWORD", SECRET)
@@ -78,7 +95,10 @@ impl MinIo {
             _shell: shell,
             address,
         };
-        wait_until("MinIO is ready", || get(address, "/minio/health/ready"));
+        wait_until("MinIO is ready", || match tls {
+            None => get(address, "/minio/health/ready"),
+            Some(_) => TcpStream::connect(address).is_ok(),
+        });
         minio
     }
 
