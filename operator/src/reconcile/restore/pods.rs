@@ -58,7 +58,7 @@ impl Pods {
     /// Decides what is filled, given the claims that were made.
     pub(crate) async fn prepare(run: &Run<'_>) -> Result<Self> {
         let uid = run.common.restore.uid().unwrap_or_default();
-        let finished = finished_claims(&volumes::of_restore(run.common.context, &uid).await?);
+        let mut earlier = finished_claims(&volumes::of_restore(run.common.context, &uid).await?);
         let mut candidates: Vec<(&plan::Pod, Vec<Wanted>, Option<String>)> = Vec::new();
         let looks: Vec<_> = run
             .plan
@@ -84,7 +84,7 @@ impl Pods {
             let wanted = pod
                 .wanted
                 .iter()
-                .filter(|wanted| is_to_fill(run, pod, wanted, &finished, &mut trouble))
+                .filter(|wanted| is_to_fill(run, pod, wanted, &mut earlier, &mut trouble))
                 .cloned()
                 .collect();
             if !Vec::is_empty(&wanted) || trouble.is_some() {
@@ -236,7 +236,7 @@ impl Pods {
                 let job = self.job(run, at, wanted);
                 if let Some(why) = self.impossible(run, at, wanted) {
                     let finished = Finished::failed(why);
-                    volumes::record(run.report(), &job, &finished);
+                    volumes::record(run.report(), &job.reference, &job.volume, &finished);
                     done.push((job, finished));
                 } else {
                     if wanted.stored.partial {
@@ -406,18 +406,29 @@ fn is_to_fill(
     run: &Run<'_>,
     pod: &plan::Pod,
     wanted: &Wanted,
-    finished: &HashMap<(String, String), Finished>,
+    earlier: &mut Earlier,
     trouble: &mut Option<String>,
 ) -> bool {
     let Some(claim) = &wanted.volume.claim else {
         return true;
     };
     let target = run.target(&pod.namespace);
-    if let Some(earlier) = finished.get(&(target.to_owned(), claim.clone())) {
-        if !earlier.ok {
-            trouble.get_or_insert(format!("claim {claim}: {}", earlier.message));
-            let text = format!("claim {target}/{claim}: {}", earlier.message);
-            run.report().log.error(about(target), text);
+    if let Some((finished, said)) = earlier.get_mut(&(target.to_owned(), claim.clone())) {
+        if !finished.ok {
+            trouble.get_or_insert(format!("claim {claim}: {}", finished.message));
+        }
+        // Once, however many pods mount it.
+        if !std::mem::replace(said, true) {
+            run.report().live(|live| {
+                live.volumes.total += 1;
+                live.volumes.bytes += finished.bytes;
+            });
+            let reference = PodReference {
+                namespace: target.to_owned(),
+                name: pod.name.clone(),
+                ..PodReference::default()
+            };
+            volumes::record(run.report(), &reference, &wanted.volume.name, finished);
         }
         return false;
     }
@@ -471,8 +482,12 @@ async fn look(run: &Run<'_>, pod: &plan::Pod, uid: &str) -> Result<Existing> {
     })
 }
 
-/// Claims whose data an earlier attempt has put back, by their names in the cluster.
-fn finished_claims(fills: &[PodVolumeRestore]) -> HashMap<(String, String), Finished> {
+/// What became of claims in an earlier attempt, by their names in the cluster, and whether that was
+/// said already.
+type Earlier = HashMap<(String, String), (Finished, bool)>;
+
+/// Claims whose data an earlier attempt has put back.
+fn finished_claims(fills: &[PodVolumeRestore]) -> Earlier {
     fills
         .iter()
         .filter_map(|fill| {
@@ -498,7 +513,7 @@ fn finished_claims(fills: &[PodVolumeRestore]) -> HashMap<(String, String), Fini
             };
             Some((
                 (fill.spec.pod.namespace.clone(), claim.name.clone()),
-                finished,
+                (finished, false),
             ))
         })
         .collect()

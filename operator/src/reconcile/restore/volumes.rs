@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ark_api::pod_volume_backup::{ClaimReference, PodReference};
 use ark_api::pod_volume_restore::PodVolumeRestoreSpec;
 use ark_api::restore::RestoreVolumeCounts;
 use ark_api::results::ItemAction;
@@ -203,15 +204,24 @@ async fn advance(
         }
         Step::Done(finished) => finished,
     };
-    record(common.report, &work.job, &finished);
+    record(
+        common.report,
+        &work.job.reference,
+        &work.job.volume,
+        &finished,
+    );
     work.finished = Some(finished);
     Ok(None)
 }
 
 /// Says what became of a volume.
-pub(crate) fn record(report: &Report, job: &Job, finished: &Finished) {
-    let namespace = &job.reference.namespace;
-    let name = format!("{}/{}", job.reference.name, job.volume);
+pub(crate) fn record(report: &Report, pod: &PodReference, volume: &str, finished: &Finished) {
+    let PodReference {
+        namespace,
+        name: pod,
+        ..
+    } = pod;
+    let name = format!("{pod}/{volume}");
     let action = if finished.ok {
         ItemAction::Created
     } else {
@@ -220,7 +230,10 @@ pub(crate) fn record(report: &Report, job: &Job, finished: &Finished) {
     let message = if finished.ok {
         format!("volume restored, {}", finished.message)
     } else {
-        format!("{} was not restored: {}", job.what(), finished.message)
+        format!(
+            "volume {volume} of pod {namespace}/{pod} was not restored: {}",
+            finished.message
+        )
     };
     report.row(RESOURCE, namespace, &name, action, &message, false);
     report.live(|live| {
@@ -235,7 +248,7 @@ async fn create(
     common: &Common<'_>,
     work: &Work,
     node: String,
-    claim: Option<ark_api::pod_volume_backup::ClaimReference>,
+    claim: Option<ClaimReference>,
 ) -> Result<()> {
     let object = object(common, work, node, claim);
     let api: Api<PodVolumeRestore> = common.context.api();
@@ -277,7 +290,7 @@ fn object(
     common: &Common<'_>,
     work: &Work,
     node: String,
-    claim: Option<ark_api::pod_volume_backup::ClaimReference>,
+    claim: Option<ClaimReference>,
 ) -> PodVolumeRestore {
     let job = &work.job;
     let uid = common.restore.uid().unwrap_or_default();

@@ -1,0 +1,609 @@
+//! A control plane with an operator in a namespace of its own, running with the rights the chart
+//! gives it; backups laid into its store by hand; scheduler, provisioner and agent played by the test.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use ark_api::pod_volume_backup::VolumePhase;
+use ark_api::restore::{RestorePhase, RestoreStatus};
+use ark_api::results::{ItemAction, ItemRow, Results};
+use ark_api::{Backup, BackupStorageLocation, PodVolumeRestore, Restore, layout};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde_json::{Value, json};
+use xtask::cluster::ControlPlane;
+use xtask::tools::{self, Tool};
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_mins(1);
+/// Image of the gate; nothing runs it here.
+pub(crate) const GATE_IMAGE: &str = "ark-agent:test";
+/// The node all pods are bound to.
+pub(crate) const NODE: &str = "n1";
+
+static PLANE: LazyLock<ControlPlane> = LazyLock::new(|| {
+    let plane = ControlPlane::start().unwrap();
+    plane.install_crds().unwrap();
+    plane
+});
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// One operator with its store.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    /// Ark's namespace.
+    pub(crate) namespace: String,
+    /// A namespace for the application, unique to the test.
+    pub(crate) app: String,
+    root: tempfile::TempDir,
+    operator: Option<Child>,
+    starts: u32,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl World {
+    /// Starts an operator and gives it an available location, a node and an agent there.
+    pub(crate) async fn start() -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let kubeconfig = tokio::task::spawn_blocking(|| PLANE.kubeconfig())
+            .await
+            .unwrap();
+        let config = kube::config::Kubeconfig::read_from(&kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(
+            config,
+            &kube::config::KubeConfigOptions::default(),
+        )
+        .await
+        .unwrap();
+        let mut world = Self {
+            client: Client::try_from(config).unwrap(),
+            namespace: format!("ark-{number}"),
+            app: format!("app-{number}"),
+            root: tempfile::tempdir().unwrap(),
+            operator: None,
+            starts: 0,
+        };
+        world
+            .make(
+                "namespaces",
+                json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": world.namespace}}),
+            )
+            .await;
+        world.install();
+        world.node().await;
+        world.operate();
+        let bucket = world.namespace.clone();
+        let location: BackupStorageLocation = serde_json::from_value(json!({
+            "apiVersion": "ark.heptio.com/v1", "kind": "BackupStorageLocation",
+            "metadata": {"name": "default"},
+            "spec": {"provider": "local", "objectStorage": {"bucket": bucket}, "default": true},
+        }))
+        .unwrap();
+        world
+            .ark()
+            .create(&PostParams::default(), &location)
+            .await
+            .unwrap();
+        world
+            .until("an available location", async |w| {
+                let location: BackupStorageLocation = w.ark().get("default").await.unwrap();
+                let phase = location.status.and_then(|s| s.phase);
+                (phase == Some(ark_api::location::LocationPhase::Available)).then_some(())
+            })
+            .await;
+        world
+    }
+
+    /// Service accounts and roles as the chart renders them.
+    fn install(&self) {
+        let helm = tools::find(Tool::Helm).unwrap().unwrap();
+        let rendered = Command::new(helm)
+            .current_dir(xtask::place::workspace())
+            .args([
+                "template",
+                "ark",
+                "charts/ark",
+                "--namespace",
+                &self.namespace,
+            ])
+            .args(["--kube-version", "1.34.0"])
+            .args(["--show-only", "templates/serviceaccounts.yaml"])
+            .args(["--show-only", "templates/rbac-operator.yaml"])
+            .output()
+            .unwrap();
+        assert!(
+            rendered.status.success(),
+            "{}",
+            String::from_utf8_lossy(&rendered.stderr)
+        );
+        let manifest = self.root.path().join("rbac.yaml");
+        std::fs::write(&manifest, rendered.stdout).unwrap();
+        kubectl(&[
+            "apply",
+            "-n",
+            &self.namespace,
+            "-f",
+            manifest.to_str().unwrap(),
+        ]);
+    }
+
+    async fn node(&self) {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
+        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(self.client.clone());
+        match nodes
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(node).unwrap(),
+            )
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => panic!("{error}"),
+        }
+        self.agent(NODE).await;
+    }
+
+    /// A pod that looks like the agent of `node`.
+    pub(crate) async fn agent(&self, node: &str) {
+        let agent = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("agent-{node}"), "labels": {"app.kubernetes.io/component": "agent"}},
+            "spec": {"nodeName": node, "automountServiceAccountToken": false,
+                     "containers": [{"name": "agent", "image": "x"}]}});
+        self.until("a service account for the agent", async |w| {
+            let pods: Api<Pod> = w.ark();
+            let made = pods
+                .create(
+                    &PostParams::default(),
+                    &serde_json::from_value(agent.clone()).unwrap(),
+                )
+                .await;
+            made.ok().map(drop)
+        })
+        .await;
+    }
+
+    /// Starts the operator.
+    pub(crate) fn operate(&mut self) {
+        let account = kubectl(&[
+            "get",
+            "serviceaccounts",
+            "-n",
+            &self.namespace,
+            "-l",
+            "app.kubernetes.io/component=operator",
+            "-o",
+            "name",
+        ]);
+        let account = account.trim().trim_start_matches("serviceaccount/");
+        let kubeconfig = PLANE
+            .service_account_kubeconfig(&self.namespace, account)
+            .unwrap();
+        self.starts += 1;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.root.path().join("operator.log"))
+            .unwrap();
+        let child = Command::new(program("ark-operator"))
+            .env("KUBECONFIG", kubeconfig)
+            .env(ark_api::env::NAMESPACE, &self.namespace)
+            .env(ark_api::env::POD_NAME, format!("operator-{}", self.starts))
+            .env(ark_api::env::LOCAL_STORE_ROOT, self.store_root())
+            .env(ark_api::env::RESTORE_WAIT_IMAGE, GATE_IMAGE)
+            .env(ark_api::env::HTTP_ADDRESS, "127.0.0.1:0")
+            .env(ark_api::env::ARTEFACT_ADDRESS, "127.0.0.1:0")
+            .env("TMPDIR", self.root.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.operator = Some(child);
+    }
+
+    /// Kills the operator without a warning.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.operator.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Takes the operator's lease away, as its expiry would, so that a test need not wait for that.
+    pub(crate) fn expire_lease(&self) {
+        kubectl(&["delete", "leases", "-n", &self.namespace, "--all"]);
+    }
+
+    fn store_root(&self) -> PathBuf {
+        let root = self.root.path().join("store");
+        std::fs::create_dir_all(&root).unwrap();
+        root
+    }
+
+    /// A path in the location.
+    pub(crate) fn stored(&self, path: &str) -> PathBuf {
+        self.store_root().join(&self.namespace).join(path)
+    }
+
+    /// Objects of a kind of ours, or pods, in Ark's namespace.
+    pub(crate) fn ark<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Any objects, by resource `deployments.apps` and namespace.
+    pub(crate) async fn any(&self, resource: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let list = if group.is_empty() {
+            self.client.list_core_api_resources("v1").await
+        } else {
+            self.client
+                .list_api_group_resources(&format!("{group}/v1"))
+                .await
+        }
+        .unwrap();
+        let found = list
+            .resources
+            .into_iter()
+            .find(|r| r.name == plural)
+            .unwrap();
+        let kind = kube::core::ApiResource {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            api_version: list.group_version,
+            kind: found.kind,
+            plural: plural.to_owned(),
+        };
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        }
+    }
+
+    /// Creates an object.
+    pub(crate) async fn make(&self, resource: &str, object: Value) -> Value {
+        let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+        let api = self.any(resource, namespace.as_deref()).await;
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let made = api.create(&PostParams::default(), &object).await.unwrap();
+        serde_json::to_value(made).unwrap()
+    }
+
+    /// An object as it is now.
+    pub(crate) async fn get(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Option<Value> {
+        let found = self
+            .any(resource, namespace)
+            .await
+            .get_opt(name)
+            .await
+            .unwrap();
+        found.map(|object| serde_json::to_value(object).unwrap())
+    }
+
+    /// Waits until `look` gives something.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFn(&Self) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = look(self).await {
+                return found;
+            }
+            if start.elapsed() > LIMIT {
+                let log = std::fs::read_to_string(self.root.path().join("operator.log"));
+                let log = log.unwrap_or_default();
+                let from = log.len().saturating_sub(6000);
+                panic!(
+                    "no {what} within {LIMIT:?}; the operator says:\n{}",
+                    &log[from..]
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Lays a backup into the store and makes its Backup object.
+    pub(crate) async fn backup(&self, name: &str, objects: &[Value], rows: Value) -> Backup {
+        let backup = self
+            .backup_object(name, json!({"phase": "Completed"}))
+            .await;
+        self.write(&layout::bundle(name), &bundle(objects));
+        self.write(
+            &layout::volume_rows(name),
+            &gzip(&serde_json::to_vec(&rows).unwrap()),
+        );
+        self.write(&layout::marker(name), &serde_json::to_vec(&backup).unwrap());
+        backup
+    }
+
+    /// A Backup object alone.
+    pub(crate) async fn backup_object(&self, name: &str, status: Value) -> Backup {
+        let backup: Backup = serde_json::from_value(json!({
+            "apiVersion": "ark.heptio.com/v1", "kind": "Backup", "metadata": {"name": name},
+            // Its origin keeps the backup controller away.
+            "spec": {"storageLocation": "default",
+                     "origin": {"location": "default", "cluster": "c", "uid": format!("uid-{name}")}},
+        }))
+        .unwrap();
+        let api: Api<Backup> = self.ark();
+        api.create(&PostParams::default(), &backup).await.unwrap();
+        let patch = json!({ "status": status });
+        let mut backup = api
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+        backup.metadata.uid = Some(format!("uid-{name}"));
+        backup
+    }
+
+    /// Writes into the location.
+    pub(crate) fn write(&self, path: &str, content: &[u8]) {
+        let path = self.stored(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// Creates a Restore.
+    pub(crate) async fn restore(&self, name: &str, spec: Value) {
+        let restore: Restore = serde_json::from_value(json!({
+            "apiVersion": "ark.heptio.com/v1", "kind": "Restore",
+            "metadata": {"name": name}, "spec": spec,
+        }))
+        .unwrap();
+        self.ark()
+            .create(&PostParams::default(), &restore)
+            .await
+            .unwrap();
+    }
+
+    /// The status of a Restore.
+    pub(crate) async fn status(&self, name: &str) -> RestoreStatus {
+        let restore: Restore = self.ark().get(name).await.unwrap();
+        restore.status.unwrap_or_default()
+    }
+
+    /// Waits for the end of a Restore.
+    pub(crate) async fn finished(&self, name: &str) -> (RestorePhase, RestoreStatus) {
+        self.until(&format!("end of restore {name}"), async |w| {
+            let status = w.status(name).await;
+            let phase = status.phase.unwrap_or_default();
+            phase.is_terminal().then_some((phase, status))
+        })
+        .await
+    }
+
+    /// The results of a Restore.
+    pub(crate) fn results(&self, name: &str) -> Results {
+        let bytes = std::fs::read(self.stored(&layout::restore_results(name))).unwrap();
+        serde_json::from_reader(GzDecoder::new(bytes.as_slice())).unwrap()
+    }
+
+    /// What a restore did with an object.
+    pub(crate) fn row(&self, restore: &str, resource: &str, name: &str) -> ItemRow {
+        let results = self.results(restore);
+        let found = results
+            .items
+            .iter()
+            .find(|r| r.resource == resource && r.name == name);
+        found
+            .unwrap_or_else(|| panic!("no row {resource} {name} in {:#?}", results.items))
+            .clone()
+    }
+
+    /// What a restore did with an object, in a word.
+    pub(crate) fn action(&self, restore: &str, resource: &str, name: &str) -> ItemAction {
+        self.row(restore, resource, name).action
+    }
+
+    /// Plays the scheduler for one pod of the application.
+    pub(crate) async fn schedule(&self, pod: &str, node: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.app);
+        self.until(&format!("pod {pod}"), async |_| {
+            pods.get_opt(pod).await.unwrap()
+        })
+        .await;
+        let binding = json!({"apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": pod, "namespace": self.app},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
+        let result: kube::Result<Value> = pods
+            .create_subresource("binding", pod, &PostParams::default(), &binding)
+            .await;
+        result.unwrap();
+    }
+
+    /// Plays the provisioner for one claim of the application.
+    pub(crate) async fn provision(&self, claim: &str) {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"generateName": "made-"},
+            "spec": {"capacity": {"storage": "1Gi"},
+                     "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+                     "storageClassName": "manual", "hostPath": {"path": "/nowhere"},
+                     "claimRef": {"namespace": self.app, "name": claim}}});
+        volumes
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(volume).unwrap(),
+            )
+            .await
+            .unwrap();
+    }
+
+    /// The PodVolumeRestores of this world, once there are `count`.
+    pub(crate) async fn fills(&self, count: usize) -> Vec<PodVolumeRestore> {
+        let api: Api<PodVolumeRestore> = self.ark();
+        self.until(&format!("{count} PodVolumeRestores"), async |_| {
+            let list = api.list(&ListParams::default()).await.unwrap().items;
+            (list.len() >= count).then_some(list)
+        })
+        .await
+    }
+
+    /// Plays the agent: ends a PodVolumeRestore.
+    pub(crate) async fn end(&self, fill: &PodVolumeRestore, phase: VolumePhase, message: &str) {
+        let name = fill.metadata.name.as_deref().unwrap();
+        let patch = json!({"status": {"phase": phase, "message": message,
+            "progress": {"totalBytes": 42, "bytesDone": 42, "filesDone": 1}}});
+        self.ark::<PodVolumeRestore>()
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    /// Has the cluster make an application, takes it as it then is, and deletes its namespace.
+    pub(crate) async fn lose(
+        &self,
+        manifests: &[(&str, Value)],
+        kinds: &[&str],
+        ready: impl AsyncFn(&Self) -> bool,
+    ) -> Vec<Value> {
+        for (resource, object) in manifests {
+            self.make(resource, object.clone()).await;
+        }
+        self.until("the application", async |w| ready(w).await.then_some(()))
+            .await;
+        let mut taken = Vec::new();
+        for kind in kinds {
+            let list: Value =
+                serde_json::from_str(&kubectl(&["get", kind, "-n", &self.app, "-o", "json"]))
+                    .unwrap();
+            taken.extend(list["items"].as_array().unwrap().clone());
+        }
+        taken.push(self.get("namespaces", None, &self.app).await.unwrap());
+        kubectl(&["delete", "namespace", &self.app, "--timeout=60s"]);
+        taken
+    }
+}
+
+/// Runs kubectl as administrator.
+pub(crate) fn kubectl(args: &[&str]) -> String {
+    let output = PLANE.kubectl().unwrap().args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "kubectl {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The program `name` beside the tests.
+fn program(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let path = exe.parent().unwrap().parent().unwrap().join(name);
+    assert!(
+        path.exists(),
+        "{} is not built; use `cargo xtask test api`",
+        path.display()
+    );
+    path
+}
+
+/// Packs bytes.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+    gz.write_all(bytes).unwrap();
+    gz.finish().unwrap()
+}
+
+/// A bundle in the layout every backup has.
+pub(crate) fn bundle(objects: &[Value]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        builder.append_data(&mut header, path, content).unwrap();
+    };
+    add("metadata/version", b"1.1.0\n");
+    for object in objects {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let kind = text("/kind").unwrap().to_lowercase();
+        let plural = match kind.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None if kind.ends_with('s') => format!("{kind}es"),
+            None => format!("{kind}s"),
+        };
+        let resource = match text("/apiVersion").unwrap().split_once('/') {
+            Some((group, _)) => format!("{plural}.{group}"),
+            None => plural,
+        };
+        let name = text("/metadata/name").unwrap();
+        let place = match text("/metadata/namespace") {
+            Some(namespace) => format!("namespaces/{namespace}"),
+            None => "cluster".to_owned(),
+        };
+        add(
+            &format!("resources/{resource}/{place}/{name}.json"),
+            &serde_json::to_vec(object).unwrap(),
+        );
+    }
+    gzip(&builder.into_inner().unwrap())
+}
+
+/// A volume row of a volume whose files are in the backup.
+pub(crate) fn taken(namespace: &str, pod: &str, volume: &str, claim: Option<&str>) -> Value {
+    json!({"namespace": namespace, "pod": pod, "volume": volume, "claim": claim, "class": "taken",
+           "method": "files", "reason": "Completed", "snapshotID": "ab".repeat(32)})
+}
+
+/// A pod with volumes: name and claim, or `""` for an emptyDir.
+pub(crate) fn pod(namespace: &str, name: &str, volumes: &[(&str, &str)]) -> Value {
+    let volumes: Vec<Value> = volumes
+        .iter()
+        .map(|(name, claim)| match *claim {
+            "" => json!({"name": name, "emptyDir": {}}),
+            claim => json!({"name": name, "persistentVolumeClaim": {"claimName": claim}}),
+        })
+        .collect();
+    let mounts: Vec<Value> = volumes
+        .iter()
+        .map(|volume| json!({"name": volume["name"], "mountPath": format!("/{}", volume["name"].as_str().unwrap())}))
+        .collect();
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "web", "volumeMounts": mounts}], "volumes": volumes},
+        "status": {"phase": "Running"}})
+}
+
+/// A claim of the class that the test provisions by hand.
+pub(crate) fn claim(namespace: &str, name: &str, mode: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace,
+                     "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"accessModes": [mode], "storageClassName": "manual", "volumeName": "pv-before",
+                 "resources": {"requests": {"storage": "1Gi"}}}})
+}
+
+/// A ConfigMap with one value.
+pub(crate) fn config_map(namespace: &str, name: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+           "metadata": {"name": name, "namespace": namespace}, "data": {"key": value}})
+}
+
+/// The gate of a pod: the volumes it waits for.
+pub(crate) fn gate(pod: &Value) -> Option<String> {
+    let first = pod.pointer("/spec/initContainers/0")?;
+    (first["name"] == "ark-restore-wait").then(|| first["command"][2].as_str().unwrap().to_owned())
+}
