@@ -211,6 +211,7 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         reconcile::backup::BackupReconciler,
         shared(),
     ));
+    set.spawn(reconcile::run(reconcile::restore::Restores, shared()));
     set.spawn(reconcile::run(
         reconcile::download::DownloadReconciler,
         shared(),

@@ -40,8 +40,10 @@ impl Job {
 /// What became of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
-    /// All its files are back.
+    /// All its files are back, with all their metadata.
     pub(crate) ok: bool,
+    /// The application may have it as it is.
+    pub(crate) usable: bool,
     /// What happened.
     pub(crate) message: String,
     /// Bytes written.
@@ -53,6 +55,7 @@ impl Finished {
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self {
             ok: false,
+            usable: false,
             message: message.into(),
             bytes: 0,
         }
@@ -96,8 +99,10 @@ pub(crate) struct FillView {
     pub(crate) message: Option<String>,
     /// Bytes written.
     pub(crate) bytes: i64,
-    /// Files that are not back.
+    /// Files that are not back as they were.
     pub(crate) file_errors: i64,
+    /// All their content is back; only metadata is not.
+    pub(crate) only_metadata: bool,
 }
 
 /// All that is known.
@@ -224,7 +229,8 @@ fn missing(job: &Job, pod: &PodView, claim: Option<&ClaimView>) -> Option<(&'sta
     }
 }
 
-fn filling(fill: &FillView, waited: Duration, deadline: Duration) -> Step {
+/// Decides about a volume whose PodVolumeRestore is there.
+pub(crate) fn filling(fill: &FillView, waited: Duration, deadline: Duration) -> Step {
     let said = fill
         .message
         .as_ref()
@@ -233,13 +239,19 @@ fn filling(fill: &FillView, waited: Duration, deadline: Duration) -> Step {
         .unwrap_or_default();
     let finished = |ok: bool, message: String| Finished {
         ok,
+        usable: ok || (fill.phase == VolumePhase::PartiallyFailed && fill.only_metadata),
         message,
         bytes: fill.bytes,
     };
     match fill.phase {
         VolumePhase::Completed => Step::Done(finished(true, format!("{} bytes", fill.bytes))),
         VolumePhase::PartiallyFailed => {
-            let message = format!("{} files are not back{said}", fill.file_errors);
+            let what = if fill.only_metadata {
+                "files lack owner, mode, times or attributes"
+            } else {
+                "files are not back"
+            };
+            let message = format!("{} {what}{said}", fill.file_errors);
             Step::Done(finished(false, message))
         }
         VolumePhase::Failed => Step::Done(finished(false, format!("the agent failed{said}"))),
@@ -460,6 +472,7 @@ mod tests {
                 message: Some(message.into()),
                 bytes: 7,
                 file_errors: 2,
+                only_metadata: false,
             }),
             ..View::default()
         };
@@ -479,7 +492,7 @@ mod tests {
             })
         ));
         for (phase, text) in [
-            (VolumePhase::PartiallyFailed, "2 files"),
+            (VolumePhase::PartiallyFailed, "2 files are not back: why"),
             (VolumePhase::Failed, "the agent failed: why"),
             (VolumePhase::Canceled, "cancelled"),
         ] {
@@ -487,5 +500,23 @@ mod tests {
                 matches!(run(None, &with(phase, "why"), 0), Step::Done(f) if !f.ok && f.message.contains(text))
             );
         }
+    }
+
+    #[test]
+    fn a_volume_that_lacks_only_metadata_is_usable() {
+        let run = |only_metadata| {
+            let fill = FillView {
+                phase: VolumePhase::PartiallyFailed,
+                file_errors: 2,
+                only_metadata,
+                ..FillView::default()
+            };
+            match filling(&fill, Duration::ZERO, Duration::MAX) {
+                Step::Done(finished) => (finished.ok, finished.usable),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(run(true), (false, true));
+        assert_eq!(run(false), (false, false));
     }
 }

@@ -296,7 +296,6 @@ async fn attempt_it(
                 bind: order.bind_timeout,
                 fill: order.volume_timeout,
             },
-            settings: &order.uploader_settings,
             report,
         },
         order: &order,

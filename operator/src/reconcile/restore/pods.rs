@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use ark_api::PodVolumeRestore;
-use ark_api::pod_volume_backup::{PodReference, VolumePhase};
+use ark_api::pod_volume_backup::PodReference;
 use ark_api::results::ItemAction;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -314,7 +314,7 @@ impl Pods {
             )
         };
         match pod.results.get(volume) {
-            Some(finished) if finished.ok => None,
+            Some(finished) if finished.usable => None,
             Some(finished) => Some(format!("{}: {}", what(), finished.message)),
             None => Some(what()),
         }
@@ -414,7 +414,7 @@ fn is_to_fill(
     };
     let target = run.target(&pod.namespace);
     if let Some((finished, said)) = earlier.get_mut(&(target.to_owned(), claim.clone())) {
-        if !finished.ok {
+        if !finished.usable {
             trouble.get_or_insert(format!("claim {claim}: {}", finished.message));
         }
         // Once, however many pods mount it.
@@ -491,30 +491,9 @@ fn finished_claims(fills: &[PodVolumeRestore]) -> Earlier {
     fills
         .iter()
         .filter_map(|fill| {
-            let claim = fill.spec.claim.as_ref()?;
-            let status = fill.status.as_ref()?;
-            let ok = match status.phase? {
-                VolumePhase::Completed => true,
-                VolumePhase::PartiallyFailed => false,
-                _ => return None,
-            };
-            let lost = status.file_error_count.unwrap_or_default();
-            let finished = Finished {
-                ok,
-                message: if ok {
-                    "restored by an earlier attempt".to_owned()
-                } else {
-                    format!("{lost} files are not back")
-                },
-                bytes: status
-                    .progress
-                    .as_ref()
-                    .map_or(0, |progress| progress.bytes_done),
-            };
-            Some((
-                (fill.spec.pod.namespace.clone(), claim.name.clone()),
-                (finished, false),
-            ))
+            let claim = fill.spec.claim.as_ref()?.name.clone();
+            let finished = volumes::ended(fill)?;
+            Some(((fill.spec.pod.namespace.clone(), claim), (finished, false)))
         })
         .collect()
 }

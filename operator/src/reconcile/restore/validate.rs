@@ -52,8 +52,6 @@ pub(crate) struct Order {
     pub(crate) volume_timeout: Duration,
     /// Deadline for pods to be scheduled and claims to be bound.
     pub(crate) bind_timeout: Duration,
-    /// Settings for the agent.
-    pub(crate) uploader_settings: BTreeMap<String, String>,
 }
 
 /// Checks a spec.
@@ -72,7 +70,7 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
         include_cluster_resources,
         existing_resource_policy,
         item_operation_timeout,
-        uploader_config,
+        uploader_config: _,
         restore_pvs: _,
         restore_status: _,
         hooks: _,
@@ -99,7 +97,6 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
         );
     }
     wrong.extend(namespaces(spec));
-    let uploader_settings = uploader(uploader_config.as_ref(), &mut wrong);
     let volume_timeout = item_operation_timeout
         .map(|timeout| timeout.0)
         .filter(|timeout| !timeout.is_zero())
@@ -117,7 +114,6 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
             policy: existing_resource_policy.unwrap_or_default(),
             volume_timeout,
             bind_timeout: BIND_TIMEOUT.min(volume_timeout),
-            uploader_settings,
         }),
         _ => Err(wrong),
     }
@@ -139,6 +135,10 @@ fn source(backup: Option<&str>, schedule: Option<&str>, wrong: &mut Vec<String>)
 /// Fields this version cannot act on.
 fn unsupported(spec: &RestoreSpec) -> Vec<String> {
     let hooks = |Hooks { resources }: &Hooks| !resources.is_empty();
+    let RestoreUploaderConfig {
+        write_sparse_files,
+        parallel_files_download,
+    } = spec.uploader_config.clone().unwrap_or_default();
     [
         (
             spec.restore_pvs == Some(false),
@@ -159,6 +159,14 @@ fn unsupported(spec: &RestoreSpec) -> Vec<String> {
         (
             spec.resource_policy.is_some(),
             "resourcePolicy is not supported yet",
+        ),
+        (
+            write_sparse_files == Some(false),
+            "uploaderConfig.writeSparseFiles: false is not supported yet",
+        ),
+        (
+            parallel_files_download.is_some_and(|workers| workers != 1),
+            "uploaderConfig.parallelFilesDownload is not supported yet",
         ),
     ]
     .into_iter()
@@ -194,27 +202,6 @@ fn namespaces(spec: &RestoreSpec) -> Vec<String> {
         }
     }
     wrong
-}
-
-fn uploader(
-    config: Option<&RestoreUploaderConfig>,
-    wrong: &mut Vec<String>,
-) -> BTreeMap<String, String> {
-    let mut settings = BTreeMap::new();
-    let Some(config) = config else {
-        return settings;
-    };
-    let RestoreUploaderConfig {
-        write_sparse_files,
-        parallel_files_download,
-    } = config;
-    if let Some(sparse) = write_sparse_files {
-        settings.insert("writeSparseFiles".to_owned(), sparse.to_string());
-    }
-    if parallel_files_download.is_some_and(|workers| workers != 1) {
-        wrong.push("uploaderConfig.parallelFilesDownload is not supported yet".to_owned());
-    }
-    settings
 }
 
 /// Whether `name` can be the name of a namespace.
@@ -324,13 +311,14 @@ mod tests {
                        "hooks": {"resources": [{"name": "x"}]},
                        "resourceModifier": {"kind": "configmap", "name": "m"},
                        "resourcePolicy": {"kind": "configmap", "name": "m"},
-                       "uploaderConfig": {"parallelFilesDownload": 8}}),
+                       "uploaderConfig": {"parallelFilesDownload": 8, "writeSparseFiles": false}}),
                 vec![
                     "restorePVs",
                     "restoreStatus",
                     "hooks",
                     "resourceModifier",
                     "resourcePolicy",
+                    "writeSparseFiles",
                     "parallelFilesDownload",
                 ],
             ),

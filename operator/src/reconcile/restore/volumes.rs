@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ark_api::pod_volume_backup::{ClaimReference, PodReference};
-use ark_api::pod_volume_restore::PodVolumeRestoreSpec;
+use ark_api::pod_volume_backup::{ClaimReference, PodReference, VolumePhase};
+use ark_api::pod_volume_restore::{PodVolumeRestoreSpec, PodVolumeRestoreStatus};
 use ark_api::restore::RestoreVolumeCounts;
 use ark_api::results::ItemAction;
 use ark_api::{PodVolumeRestore, Restore, label, naming};
+use ark_engine::FileOperation;
 use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
@@ -45,8 +46,6 @@ pub(crate) struct Common<'a> {
     pub(crate) location: &'a str,
     /// Deadlines.
     pub(crate) deadlines: Deadlines,
-    /// Settings for the agent.
-    pub(crate) settings: &'a BTreeMap<String, String>,
     /// Where it is said.
     pub(crate) report: &'a Report,
 }
@@ -329,7 +328,7 @@ fn object(
             source_namespace: job.stored.namespace.clone(),
             claim,
             gates: job.gates.clone(),
-            uploader_settings: common.settings.clone(),
+            uploader_settings: BTreeMap::new(),
             cancel: false,
             origin: None,
         },
@@ -536,8 +535,46 @@ fn fill_view(fill: &PodVolumeRestore) -> FillView {
     let status = fill.status.clone().unwrap_or_default();
     FillView {
         phase: status.phase.unwrap_or_default(),
-        message: status.message,
-        bytes: status.progress.map_or(0, |progress| progress.bytes_done),
+        message: status.message.clone(),
+        bytes: status
+            .progress
+            .as_ref()
+            .map_or(0, |progress| progress.bytes_done),
         file_errors: status.file_error_count.unwrap_or_default(),
+        only_metadata: only_metadata(&status),
+    }
+}
+
+/// Whether all content is back, as the agent decides it too when it opens the gate. Errors beyond
+/// those that are listed may be anything.
+fn only_metadata(status: &PodVolumeRestoreStatus) -> bool {
+    let metadata = [
+        FileOperation::Chown,
+        FileOperation::Chmod,
+        FileOperation::Times,
+        FileOperation::Xattr,
+    ];
+    let listed = i64::try_from(status.file_errors.len()).ok();
+    status.file_error_count == listed
+        && status.file_errors.iter().all(|error| {
+            metadata
+                .iter()
+                .any(|known| known.as_str() == error.operation)
+        })
+}
+
+/// What became of a volume whose restore has ended; `None` while it runs, or if it did not get far
+/// enough to be worth anything.
+pub(crate) fn ended(fill: &PodVolumeRestore) -> Option<Finished> {
+    let view = fill_view(fill);
+    let deadline = Duration::MAX;
+    match view.phase {
+        VolumePhase::Completed | VolumePhase::PartiallyFailed => {
+            match super::fill::filling(&view, Duration::ZERO, deadline) {
+                Step::Done(finished) => Some(finished),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
