@@ -211,10 +211,13 @@ pub(crate) async fn run(context: &Context, args: BackupCreate) -> Result<Exit> {
     let cluster = context.cluster().await?;
     let backup = cluster.create(&backup).await?;
     let name = backup.name_any();
-    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
     if wait.wait {
-        return wait::backup(context, &cluster, &backup, wait.limit()).await;
+        let ended = wait::backup(context, &cluster, &backup, wait.limit()).await;
+        // Only now: the first backup of a location may just have made its key.
+        key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
+        return ended;
     }
+    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
     context.printer.out(&format!(
         "Backup request {name:?} submitted successfully.\n\
          Run `ark backup describe {name}` or `ark backup logs {name}` for more details.\n"

@@ -276,10 +276,12 @@ pub(crate) async fn run(context: &Context, args: RestoreCreate) -> Result<Exit> 
     }
     let restore = cluster.create(&restore).await?;
     let name = restore.name_any();
-    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
     if wait.wait {
-        return wait::restore(context, &cluster, &restore, wait.limit()).await;
+        let ended = wait::restore(context, &cluster, &restore, wait.limit()).await;
+        key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
+        return ended;
     }
+    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
     context.printer.out(&format!(
         "Restore request {name:?} submitted successfully.\n\
          Run `ark restore describe {name}` or `ark restore logs {name}` for more details.\n"
