@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -72,6 +74,27 @@ impl Context {
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Objects of kind `K` in Ark's namespace, without those that cannot be read: each of these is told by
+    /// the controller of its kind.
+    pub(crate) async fn list<K>(&self, params: &ListParams) -> Result<Vec<K>>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        let api = Api::<DeserializeGuard<K>>::namespaced(self.client.clone(), &self.namespace);
+        let list = api.list(params).await.map_err(Error::kube(format!(
+            "list objects of kind {}",
+            K::kind(&())
+        )))?;
+        Ok(list
+            .items
+            .into_iter()
+            .filter_map(|object| object.0.ok())
+            .collect())
     }
 
     /// Puts an event on `object`. An event that cannot be written is logged; nothing depends on it.

@@ -206,6 +206,9 @@ pub(crate) fn describe(error: &kube::Error) -> String {
 }
 
 fn classify(error: &kube::Error) -> Class {
+    if matches!(error, kube::Error::SerdeError(_)) {
+        return Class::Permanent;
+    }
     match status_code(error) {
         // No answer, or one that says to come back.
         None | Some(408 | 409 | 429 | 500..) => Class::Transient,

@@ -13,7 +13,7 @@ use crate::settings::LogFormat;
 
 /// What is logged when the user asks for nothing else.
 const DEFAULT_FILTER: &str =
-    "info,kube_client=error,kube_runtime=warn,opendal=warn,rustic_core=warn";
+    "info,kube_client=warn,kube_runtime=warn,opendal=warn,rustic_core=warn";
 
 /// Starts logging. A filter that makes no sense is said so and replaced by the default.
 pub(crate) fn start(filter: Option<&str>, format: LogFormat) {
@@ -21,6 +21,12 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) {
         None => (EnvFilter::new(DEFAULT_FILTER), None),
         Some(Ok(parsed)) => (parsed, None),
         Some(Err(error)) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
+    };
+    // Whatever the user asks for: this target logs whole answers of the API server that it cannot parse,
+    // Secrets included.
+    let parsed = match "kube_client::client=error".parse() {
+        Ok(directive) => parsed.add_directive(directive),
+        Err(_) => parsed,
     };
     let registry = tracing_subscriber::registry().with(parsed);
     let started = match format {

@@ -95,18 +95,27 @@ where
         + Send
         + 'static,
 {
-    let others = kube::Api::<O>::namespaced(context.client.clone(), &context.namespace);
+    let others =
+        kube::Api::<DeserializeGuard<O>>::namespaced(context.client.clone(), &context.namespace);
     let namespace = context.namespace.clone();
     let known = controller.store();
-    controller.watches(others, watcher::Config::default(), move |changed: O| {
-        known
-            .state()
-            .iter()
-            .filter_map(|object| object.0.as_ref().ok())
-            .filter(|object| means(object, &changed))
-            .map(|object| ObjectRef::new(&object.name_any()).within(&namespace))
-            .collect::<Vec<_>>()
-    })
+    controller.watches(
+        others,
+        watcher::Config::default(),
+        move |changed: DeserializeGuard<O>| {
+            // One that cannot be read means nothing to anybody; its own controller says so.
+            let Ok(changed) = changed.0 else {
+                return Vec::new();
+            };
+            known
+                .state()
+                .iter()
+                .filter_map(|object| object.0.as_ref().ok())
+                .filter(|object| means(object, &changed))
+                .map(|object| ObjectRef::new(&object.name_any()).within(&namespace))
+                .collect()
+        },
+    )
 }
 
 /// What the driver hands to kube's runtime.

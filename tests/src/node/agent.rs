@@ -21,6 +21,7 @@ impl Node {
     /// The same with other environment variables on top.
     pub fn start_agent_with(&mut self, env: &[(&str, &str)]) {
         assert!(self.agent.is_none(), "the agent is running");
+        self.log_start = self.log().len();
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -81,7 +82,8 @@ impl Node {
     pub async fn http(&self, path: &str) -> (u16, String) {
         let address = until("address of the agent", async || {
             let log = self.log();
-            let line = log.lines().rfind(|l| l.contains("agent started"))?;
+            let own = log.get(self.log_start..)?;
+            let line = own.lines().find(|l| l.contains("agent started"))?;
             let rest = line.split("http=").nth(1)?;
             Some(rest.split_whitespace().next()?.to_owned())
         })

@@ -68,12 +68,18 @@ pub struct Node {
     dir: tempfile::TempDir,
     kubeconfig: PathBuf,
     agent: Option<Child>,
+    /// Length of the log when the agent was last started.
+    log_start: usize,
     mounts: Vec<PathBuf>,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill_agent();
+        if std::thread::panicking() {
+            // Shown with the test that failed, and nowhere else.
+            std::io::Write::write_all(&mut std::io::stderr(), self.log().as_bytes()).unwrap();
+        }
         for mount in &self.mounts {
             drop(Command::new("umount").arg(mount).status());
         }
@@ -121,6 +127,7 @@ impl Node {
             dir,
             kubeconfig: PathBuf::new(),
             agent: None,
+            log_start: 0,
             mounts: Vec::new(),
             namespace,
         };

@@ -103,12 +103,7 @@ enum Planned {
 }
 
 async fn plan(context: &Context, backup: &Backup) -> Result<Planned> {
-    let locations = context
-        .api::<BackupStorageLocation>()
-        .list(&ListParams::default())
-        .await
-        .map_err(Error::kube("list BackupStorageLocations"))?
-        .items;
+    let locations: Vec<BackupStorageLocation> = context.list(&ListParams::default()).await?;
     let default = context.settings.default_location.as_deref();
     let plan = match validate::validate(&backup.spec, &locations, default) {
         Ok(plan) => plan,

@@ -14,6 +14,7 @@ use ark_engine::Store;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
 use tokio::time::Instant;
@@ -193,13 +194,8 @@ impl Volumes<'_> {
 
     /// Cancels what an earlier attempt started and this one no longer wants.
     async fn cancel_leftovers(&self, wanted: &[(Task, PodVolumeBackup)]) -> Result<()> {
-        let list = self
-            .context
-            .api::<PodVolumeBackup>()
-            .list(&ListParams::default().labels(&self.selector()))
-            .await
-            .map_err(Error::kube("list PodVolumeBackups"))?;
-        for object in list.items {
+        let params = ListParams::default().labels(&self.selector());
+        for object in self.context.list::<PodVolumeBackup>(&params).await? {
             let name = object.name_any();
             let ended = object
                 .status
@@ -244,7 +240,10 @@ impl Volumes<'_> {
         if waiting.is_empty() {
             return Ok(done);
         }
-        let api = self.context.api::<PodVolumeBackup>();
+        let api = kube::Api::<DeserializeGuard<PodVolumeBackup>>::namespaced(
+            self.context.client.clone(),
+            &self.context.namespace,
+        );
         let config = watcher::Config::default().labels(&self.selector());
         let mut events = watcher(api, config).default_backoff().boxed();
         let mut tick = tokio::time::interval(TICK);
@@ -254,7 +253,10 @@ impl Volumes<'_> {
                 () = self.stop.cancelled() => return Err(Error::Stopping),
                 event = events.next() => match event {
                     Some(Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object))) => {
-                        self.seen(object, &mut waiting, rows, &mut done);
+                        match object.0 {
+                            Ok(object) => self.seen(object, &mut waiting, rows, &mut done),
+                            Err(error) => tracing::warn!(%error, "a PodVolumeBackup cannot be read"),
+                        }
                     }
                     Some(Ok(watcher::Event::Delete(object))) => {
                         if let Some(gone) = waiting.remove(&object.name_any()) {

@@ -62,12 +62,7 @@ impl Reconciler for LocationReconciler {
             self.last().remove(&name);
             return Ok(Action::await_change());
         };
-        let all = context
-            .api::<BackupStorageLocation>()
-            .list(&ListParams::default())
-            .await
-            .map_err(Error::kube("list BackupStorageLocations"))?
-            .items;
+        let all = context.list(&ListParams::default()).await?;
         let note = validate::duplicate_default(&location, &all);
         let inputs = inputs(context, &location, note.as_deref()).await?;
         if let Some(wait) = self.not_due(&name, &inputs) {
