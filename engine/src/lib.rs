@@ -12,13 +12,13 @@
 //!             storage                     async object store: local directory or S3
 //! ```
 //!
-//! The engine knows nothing of Kubernetes, prints nothing, and reads no environment variable. `rustic_core`
-//! does the chunking and packing of an archive and the checks; only `repo/adapter.rs` and
-//! `storage/rustic.rs` name its types.
+//! The engine knows nothing of Kubernetes, prints nothing, and has no environment variable of its own (trusted
+//! certificates and HTTP proxies follow the usual ones). `rustic_core` does the chunking and packing of an
+//! archive and the checks; only `repo/adapter.rs` and `storage/rustic.rs` name its types.
 //!
 //! # Threads
 //!
-//! [`Store`] is async. [`Repository`]'s methods, [`archive`], [`restore`] and [`check`] block and drive their
+//! [`Store`] is async. [`Repository`]'s methods, [`archive()`], [`restore()`] and [`check()`] block and drive their
 //! requests on the multi-threaded tokio runtime whose handle they were given: call them from a thread of
 //! your own (or `spawn_blocking`), never from a worker of a runtime.
 

@@ -45,6 +45,23 @@ fn directories_lost_and_no_longer_in_the_index_are_written_again() {
     whole(&bench, &repo);
 }
 
+/// The parent's root is there and names directories that are not: the library takes them for unchanged.
+#[test]
+fn directories_lost_below_a_good_root_are_written_again() {
+    let (bench, repo, packs) = prepared();
+    fs::write(bench.source().join("at the root"), "x").unwrap();
+    common::settle(&bench.source());
+    bench.archive(&repo);
+    fs::remove_file(&packs[0]).unwrap();
+    bench.restic().run(&["rebuild-index"]);
+    let report = bench.archive(&repo);
+    assert_eq!(
+        report.parent, None,
+        "it was made without the parent it first had"
+    );
+    whole(&bench, &repo);
+}
+
 #[test]
 fn data_lost_and_no_longer_in_the_index_is_read_again() {
     let (bench, repo, packs) = prepared();

@@ -4,7 +4,7 @@
 //! the snapshot (ours). Does not: follow links, keep access times, or decide what a partial outcome means.
 //!
 //! Order: lock; snapshots and parent; index; packs; index files; then, with everything found again in the
-//! store ([`verify`]), lock and cancel looked at once more, the snapshot; unlock. Whatever ends a run
+//! store (`verify.rs`), lock and cancel looked at once more, the snapshot; unlock. Whatever ends a run
 //! earlier leaves packs that nothing refers to, which the next maintenance removes, and never a snapshot.
 
 mod attributes;

@@ -6,7 +6,7 @@
 //!
 //! Writes are atomic and durable: an object is there with all its bytes or not at all, and when a write
 //! returns it survives a power loss. For a directory that takes a temporary file, fsync, rename and
-//! fsync of every directory touched, in that order (see [`local`]); S3 promises it by itself.
+//! fsync of every directory touched, in that order (see `local.rs`); S3 promises it by itself.
 
 mod aws;
 mod local;
