@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -20,7 +21,17 @@ use crate::metrics::Metrics;
 #[derive(Clone, Debug)]
 pub(crate) struct Pods {
     store: Store<Pod>,
-    changed: watch::Receiver<u64>,
+    seen: watch::Receiver<Seen>,
+}
+
+/// How much the watch has seen. The store's own way to wait for the first list wakes only one of
+/// several waiters, so it is not used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// Changes since the start.
+    changes: u64,
+    /// Whether the first list arrived.
+    all: bool,
 }
 
 impl Pods {
@@ -31,7 +42,7 @@ impl Pods {
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (store, writer) = reflector::store();
-        let (tell, changed) = watch::channel(0_u64);
+        let (tell, seen) = watch::channel(Seen::default());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
         let stream = watcher(Api::<Pod>::all(client), config)
             .modify(trim)
@@ -40,7 +51,10 @@ impl Pods {
             let mut events = std::pin::pin!(reflector::reflector(writer, stream));
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(_) => tell.send_modify(|count| *count += 1),
+                    Ok(event) => tell.send_modify(|seen| {
+                        seen.changes += 1;
+                        seen.all |= matches!(event, Event::InitDone);
+                    }),
                     Err(error) => {
                         metrics.watch_errors.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(%error, "the watch of this node's pods broke; starting again");
@@ -48,7 +62,7 @@ impl Pods {
                 }
             }
         };
-        (Self { store, changed }, run)
+        (Self { store, seen }, run)
     }
 
     /// All pods of the node, as last seen. Empty until the first list arrived.
@@ -58,16 +72,12 @@ impl Pods {
 
     /// Whether the first list arrived.
     pub(crate) fn known(&self) -> bool {
-        use futures::FutureExt as _;
-        self.store
-            .wait_until_ready()
-            .now_or_never()
-            .is_some_and(|r| r.is_ok())
+        self.seen.borrow().all
     }
 
-    /// Waits until the first list arrived.
+    /// Waits until the first list arrived; false if the watch ended before.
     pub(crate) async fn ready(&self) -> bool {
-        self.store.wait_until_ready().await.is_ok()
+        self.seen.clone().wait_for(|seen| seen.all).await.is_ok()
     }
 
     /// The pod of this name, as last seen on this node.
@@ -76,10 +86,10 @@ impl Pods {
     }
 
     /// A receiver that is told of every change from now on.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        let mut changed = self.changed.clone();
-        changed.mark_unchanged();
-        changed
+    pub(crate) fn changes(&self) -> watch::Receiver<Seen> {
+        let mut seen = self.seen.clone();
+        seen.mark_unchanged();
+        seen
     }
 }
 
