@@ -182,11 +182,13 @@ fn run_tier(
 /// Builds and installs what a tier needs.
 fn prepare(tier: Tier) -> Result<()> {
     match tier {
-        Tier::Unit | Tier::Engine => Ok(()),
-        Tier::Compat => tools::ensure(&[Tool::Restic]),
+        // The chart is rendered and linted.
+        Tier::Unit => tools::ensure(&[Tool::Helm]),
+        Tier::Engine => tools::ensure(&[Tool::Minio, Tool::Restic, Tool::Strace]),
+        Tier::Compat => tools::ensure(&[Tool::Minio, Tool::Restic]),
         Tier::Api => {
             tools::ensure(&Tool::CONTROL_PLANE)?;
-            tools::ensure(&[Tool::Helm])?;
+            tools::ensure(&[Tool::Helm, Tool::Minio, Tool::Restic])?;
             build_programs()
         }
         Tier::Fault => {

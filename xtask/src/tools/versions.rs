@@ -57,6 +57,8 @@ pub enum Tool {
     Unshare,
     /// Enters mount namespaces.
     Nsenter,
+    /// Shows a program's system calls, to prove the order of its writes.
+    Strace,
 }
 
 /// Where a tool comes from.
@@ -86,7 +88,7 @@ pub enum Source {
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -106,6 +108,7 @@ impl Tool {
         Self::Ip,
         Self::Unshare,
         Self::Nsenter,
+        Self::Strace,
     ];
 
     /// What an API server with its controllers needs, without a node.
@@ -159,6 +162,7 @@ impl Tool {
             Self::Ip => "ip",
             Self::Unshare => "unshare",
             Self::Nsenter => "nsenter",
+            Self::Strace => "strace",
         }
     }
 
@@ -210,6 +214,7 @@ impl Tool {
             Self::Ip => debian("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]),
             Self::Unshare => debian("util-linux", &["/usr/bin/unshare"]),
             Self::Nsenter => debian("util-linux", &["/usr/bin/nsenter"]),
+            Self::Strace => debian("strace", &["/usr/bin/strace"]),
         }
     }
 }
