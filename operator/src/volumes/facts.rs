@@ -248,7 +248,13 @@ fn source(pod: &str, volume: &Volume) -> Source {
         return Source::Claim(format!("{pod}-{}", volume.name));
     }
     if volume.empty_dir.is_some() {
-        return Source::Scratch;
+        // The gate of an earlier restore holds nothing of the application's.
+        let gate = volume.name == ark_api::naming::GATE_VOLUME;
+        return if gate {
+            Source::NotData
+        } else {
+            Source::Scratch
+        };
     }
     if volume.host_path.is_some() {
         return Source::HostPath;
@@ -311,6 +317,7 @@ mod tests {
                     {"name": "log", "hostPath": {"path": "/var/log"}},
                     {"name": "token", "projected": {"sources": []}},
                     {"name": "share", "nfs": {"server": "s", "path": "/"}},
+                    {"name": "ark-restore-gate", "emptyDir": {}},
                 ],
             },
             "status": {"phase": "Running"},
@@ -329,6 +336,7 @@ mod tests {
                 Source::HostPath,
                 Source::NotData,
                 Source::Other,
+                Source::NotData,
             ]
         );
         assert!(web.volumes[0].mounted && web.volumes[1].device && !web.volumes[2].mounted);
