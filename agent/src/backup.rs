@@ -55,7 +55,8 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeBackup>) -> Result<Finish>
     match taken {
         Taken::Now(report) => {
             note(task, &report);
-            let finish = Finish::with_file_errors(&report.errors, report.errors_dropped, "stored");
+            let finish = Finish::with_file_errors(&report.errors, report.errors_dropped, "stored")
+                .with_notes(&report.notes);
             Ok(doubted(finish, &before, look(&ctx, &spec).await))
         }
         Taken::Earlier(snapshot) => Ok(earlier(task, snapshot)),

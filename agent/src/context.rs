@@ -1,7 +1,7 @@
 //! What every part of the agent shares: passed down, never global.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::{Api, Client};
 use tokio::runtime::Handle;
@@ -40,6 +40,22 @@ pub(crate) struct Running {
     pub(crate) stop: CancellationToken,
     /// Cancelled when the object no longer exists.
     pub(crate) gone: CancellationToken,
+    /// Kind of the object.
+    kind: &'static str,
+}
+
+/// The entry of an object that is worked on; it ends when this is dropped, also by a panic.
+pub(crate) struct Entry {
+    ctx: Arc<Context>,
+    uid: String,
+    /// How to stop it.
+    pub(crate) running: Running,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.ctx.running().remove(&self.uid);
+    }
 }
 
 impl Context {
@@ -81,33 +97,50 @@ impl Context {
         volume::kubelet::check(&self.settings.pods_dir, pods.iter().map(Arc::as_ref))
     }
 
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Enters the object with this uid as being worked on. `None` if it already is.
-    pub(crate) fn begin(&self, uid: &str) -> Option<Running> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn begin(self: &Arc<Self>, kind: &'static str, uid: &str) -> Option<Entry> {
+        let mut running = self.running();
         if self.shutdown.is_cancelled() || running.contains_key(uid) {
             return None;
         }
         let entry = Running {
             stop: self.shutdown.child_token(),
             gone: CancellationToken::new(),
+            kind,
         };
         running.insert(uid.to_owned(), entry.clone());
-        Some(entry)
+        Some(Entry {
+            ctx: Arc::clone(self),
+            uid: uid.to_owned(),
+            running: entry,
+        })
     }
 
-    /// The object is no longer worked on.
-    pub(crate) fn end(&self, uid: &str) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(uid);
+    /// Stops the work on the object, if there is any, because somebody wishes it.
+    pub(crate) fn cancel(&self, uid: &str) {
+        if let Some(entry) = self.running().get(uid) {
+            entry.stop.cancel();
+        }
     }
 
-    /// Stops the work on the object, if there is any: because it is wished, or because it is gone.
-    pub(crate) fn stop(&self, uid: &str, gone: bool) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = running.get(uid) {
-            if gone {
+    /// Stops the work on objects of `kind` that no longer exist: those whose uid is not in `there`.
+    pub(crate) fn keep_only(&self, kind: &str, there: &BTreeSet<String>) {
+        for (uid, entry) in self.running().iter() {
+            if entry.kind == kind && !there.contains(uid) {
                 entry.gone.cancel();
+                entry.stop.cancel();
             }
+        }
+    }
+
+    /// Stops the work on the object, if there is any, because it no longer exists.
+    pub(crate) fn gone(&self, uid: &str) {
+        if let Some(entry) = self.running().get(uid) {
+            entry.gone.cancel();
             entry.stop.cancel();
         }
     }

@@ -4,6 +4,7 @@
 //! node's work; after a restart the first list brings back whatever was left. An object that cannot
 //! be read does not stop the watch: it is failed with the reason. Does not: keep the objects.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +13,7 @@ use ark_api::pod_volume_backup::VolumePhase;
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
+use kube::Resource as _;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
@@ -29,7 +31,12 @@ pub(crate) async fn run<K: VolumeObject>(ctx: Arc<Context>) {
     let config = watcher::Config::default().fields(&format!("spec.node={}", ctx.settings.node));
     let api: Api<DeserializeGuard<K>> = ctx.own();
     let mut events = std::pin::pin!(watch(api, config).default_backoff());
+    // What a list that is under way has shown so far.
+    let mut listed = BTreeSet::new();
     while let Some(event) = events.next().await {
+        if let Ok(Event::InitApply(found)) = &event {
+            listed.extend(found.meta().uid.clone());
+        }
         match event {
             Ok(Event::Apply(found) | Event::InitApply(found)) => match found.0 {
                 Ok(object) => task::consider(&ctx, &object),
@@ -40,9 +47,11 @@ pub(crate) async fn run<K: VolumeObject>(ctx: Arc<Context>) {
                     Ok(object) => object.meta().uid.as_deref(),
                     Err(invalid) => invalid.metadata.uid.as_deref(),
                 };
-                ctx.stop(uid.unwrap_or_default(), true);
+                ctx.gone(uid.unwrap_or_default());
             }
-            Ok(Event::Init | Event::InitDone) => {}
+            Ok(Event::Init) => listed.clear(),
+            // Deletions that happened while the watch was broken.
+            Ok(Event::InitDone) => ctx.keep_only(K::KIND, &std::mem::take(&mut listed)),
             Err(error) => {
                 ctx.metrics.watch_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(kind = K::KIND, %error, "the watch broke; starting again");

@@ -110,7 +110,9 @@ impl Error {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::Api { source, .. } => match **source {
-                kube::Error::Api(ref status) if matches!(status.code, 400..=428) => {
+                kube::Error::Api(ref status)
+                    if matches!(status.code, 400 | 403 | 404 | 405 | 422) =>
+                {
                     Class::Permanent
                 }
                 _ => Class::Transient,

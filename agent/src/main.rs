@@ -20,6 +20,7 @@ mod context;
 mod controller;
 mod error;
 mod gate;
+mod gate_state;
 mod handshake;
 mod http;
 mod liveness;

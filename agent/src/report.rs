@@ -52,14 +52,14 @@ impl Finish {
         };
         let count = errors.len() as u64 + dropped;
         let what = if count == 1 {
-            "one entry was".to_owned()
+            format!("one entry was not {done} as it is")
         } else {
-            format!("{count} entries were")
+            format!("{count} entries were not {done} as they are")
         };
         Self {
             phase: VolumePhase::PartiallyFailed,
             reason: reason::FILE_ERRORS,
-            message: Some(format!("{what} not {done} as they are; the first: {first}")),
+            message: Some(format!("{what}; the first: {first}")),
             file_errors: errors
                 .iter()
                 .take(MAX_FILE_ERRORS)
@@ -68,6 +68,18 @@ impl Finish {
             file_error_count: count,
             usable: errors.iter().all(only_metadata) && dropped == 0,
         }
+    }
+
+    /// The same, with a word on what was left out on purpose.
+    pub(crate) fn with_notes(mut self, notes: &[ark_engine::FileError]) -> Self {
+        if let Some(first) = notes.first() {
+            let note = format!("left out on purpose: {} (the first: {first})", notes.len());
+            self.message = Some(match self.message.take() {
+                Some(message) => format!("{message}; {note}"),
+                None => note,
+            });
+        }
+        self
     }
 
     /// It failed, or was cancelled.

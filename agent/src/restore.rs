@@ -11,22 +11,27 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ark_api::PodVolumeRestore;
 use ark_api::condition::reason;
-use ark_api::naming;
 use ark_api::pod_volume_backup::PodReference;
 use ark_engine::{RestoreRequest, restore};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::gate::{self, Answer};
+use crate::gate_state::{Gate, gate_state};
 use crate::location::{self, Use};
 use crate::report::Finish;
 use crate::task::Task;
 use crate::{thread, volume};
+
+/// Time after which a pod that is waited for is looked at again, although no change of a pod of this
+/// node was seen: it may have been deleted before it came here.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Waits for the gate. `Some` if the volume was restored before.
 pub(crate) async fn prepare(task: &mut Task<PodVolumeRestore>) -> Result<Option<Finish>> {
@@ -45,6 +50,7 @@ pub(crate) async fn prepare(task: &mut Task<PodVolumeRestore>) -> Result<Option<
             .await?;
         tokio::select! {
             () = task.stop.cancelled() => return Err(Error::Cancelled),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
             told = changes.changed() => if told.is_err() {
                 return Err(Error::Bug("the watch of this node's pods ended".to_owned()));
             },
@@ -78,12 +84,6 @@ async fn done_before(ctx: &Context, object: &PodVolumeRestore) -> Result<bool> {
     .await
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Gate {
-    Stands,
-    NotYet(String),
-}
-
 async fn gate_of(ctx: &Context, wanted: &PodReference) -> Result<Gate> {
     let seen = ctx.pods.get(&wanted.namespace, &wanted.name);
     if let Some(pod) = seen.filter(|p| p.metadata.uid.as_deref() == Some(&wanted.uid)) {
@@ -111,76 +111,6 @@ async fn gate_of(ctx: &Context, wanted: &PodReference) -> Result<Gate> {
         name: wanted.name.clone(),
         uid: wanted.uid.clone(),
     })
-}
-
-/// Where the gate of a pod stands.
-///
-/// It has started when its container runs, or ran and failed: the kubelet keeps the volumes mounted
-/// and starts it again. When it ended well, or was never there, the application may be running.
-fn gate_state(pod: &Pod) -> Result<Gate> {
-    let name = volume::display_name(pod);
-    let open = |message: &str| Error::GateOpen {
-        pod: name.clone(),
-        message: message.to_owned(),
-    };
-    let containers = pod.spec.as_ref().and_then(|s| s.init_containers.as_deref());
-    let has_gate = containers
-        .unwrap_or_default()
-        .iter()
-        .any(|c| c.name == naming::GATE_CONTAINER);
-    if !has_gate {
-        return Err(open("it has no gate, so its volumes may be in use"));
-    }
-    let status = pod.status.as_ref();
-    match status.and_then(|s| s.phase.as_deref()) {
-        Some(phase @ ("Failed" | "Succeeded")) => {
-            return Err(open(&format!(
-                "it ended ({phase}) before its volume was restored"
-            )));
-        }
-        Some("Running") => return Err(open("it is past its gate, so its volumes may be in use")),
-        _ => {}
-    }
-    if pod.metadata.deletion_timestamp.is_some() {
-        return Err(open("it is being deleted"));
-    }
-    let gate = status
-        .and_then(|s| s.init_container_statuses.as_deref())
-        .unwrap_or_default()
-        .iter()
-        .find(|c| c.name == naming::GATE_CONTAINER);
-    let Some(gate) = gate else {
-        return Ok(Gate::NotYet(format!(
-            "the gate of pod {name} has not started"
-        )));
-    };
-    if exit_codes(gate).any(|code| code == 0) {
-        return Err(open("it is past its gate, so its volumes may be in use"));
-    }
-    let state = gate.state.as_ref();
-    let runs = state.is_some_and(|s| s.running.is_some());
-    if runs || exit_codes(gate).next().is_some() {
-        return Ok(Gate::Stands);
-    }
-    let waiting = state.and_then(|s| s.waiting.as_ref());
-    let why = waiting.map(|w| {
-        let reason = w.reason.as_deref().unwrap_or("waiting");
-        match w.message.as_deref().filter(|m| !m.is_empty()) {
-            Some(message) => format!("{reason}: {message}"),
-            None => reason.to_owned(),
-        }
-    });
-    Ok(Gate::NotYet(format!(
-        "the gate of pod {name} has not started ({})",
-        why.as_deref().unwrap_or("no reason given")
-    )))
-}
-
-/// Exit codes of the container's present and last run, if they ended.
-fn exit_codes(container: &ContainerStatus) -> impl Iterator<Item = i32> {
-    [&container.state, &container.last_state]
-        .into_iter()
-        .filter_map(|state| Some(state.as_ref()?.terminated.as_ref()?.exit_code))
 }
 
 /// The transfer.
@@ -212,11 +142,10 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish
             Ok(restore(&repository, &request, progress, cancel)?)
         })
         .await?;
-    Ok(Finish::with_file_errors(
-        &report.errors,
-        report.errors_dropped,
-        "restored",
-    ))
+    Ok(
+        Finish::with_file_errors(&report.errors, report.errors_dropped, "restored")
+            .with_notes(&report.notes),
+    )
 }
 
 /// The volume's directory. The gate may have opened while a slot was waited for, so it is looked at
@@ -291,8 +220,8 @@ async fn tell(task: &Task<PodVolumeRestore>, pod: &PodReference, answer: &Answer
             // The directory comes with the pod's start.
             Err(error @ Error::VolumeNotFound { .. }) if *answer == Answer::Done => {
                 match gate_of(&task.ctx, pod).await {
-                    Ok(_) => {}
-                    Err(Error::Api { .. }) => return Err(error),
+                    Ok(Gate::NotYet(_)) => {}
+                    Ok(Gate::Stands) | Err(Error::Api { .. }) => return Err(error),
                     Err(gone) => return Err(gone),
                 }
             }
@@ -300,6 +229,7 @@ async fn tell(task: &Task<PodVolumeRestore>, pod: &PodReference, answer: &Answer
         }
         tokio::select! {
             () = task.stop.cancelled() => return Err(Error::Cancelled),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
             told = changes.changed() => if told.is_err() {
                 return Err(Error::Bug("the watch of this node's pods ended".to_owned()));
             },
@@ -309,78 +239,7 @@ async fn tell(task: &Task<PodVolumeRestore>, pod: &PodReference, answer: &Answer
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
-
-    fn pod(phase: &str, gate: &Value) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"namespace": "n", "name": "p", "uid": "u"},
-            "spec": {"containers": [], "initContainers": [{"name": "ark-restore-wait"}]},
-            "status": {"phase": phase, "initContainerStatuses": gate},
-        }))
-        .unwrap()
-    }
-
-    fn status(state: &Value, last: &Value) -> Value {
-        json!([{
-            "name": "ark-restore-wait", "image": "i", "imageID": "", "ready": false,
-            "restartCount": 0, "state": state, "lastState": last,
-        }])
-    }
-
-    fn ended(code: i32) -> Value {
-        json!({"terminated": {"exitCode": code}})
-    }
-
-    #[test]
-    fn a_started_gate_stands() {
-        let none = json!({});
-        let running = status(&json!({"running": {}}), &none);
-        assert_eq!(gate_state(&pod("Pending", &running)).unwrap(), Gate::Stands);
-        let failed = status(&ended(1), &none);
-        assert_eq!(gate_state(&pod("Pending", &failed)).unwrap(), Gate::Stands);
-        let back_off = status(
-            &json!({"waiting": {"reason": "CrashLoopBackOff"}}),
-            &ended(1),
-        );
-        assert_eq!(
-            gate_state(&pod("Pending", &back_off)).unwrap(),
-            Gate::Stands
-        );
-    }
-
-    #[test]
-    fn what_is_waited_for_is_told() {
-        let waiting =
-            json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
-        let state = gate_state(&pod("Pending", &status(&waiting, &json!({})))).unwrap();
-        let Gate::NotYet(why) = state else {
-            panic!("{state:?}");
-        };
-        assert!(why.contains("ImagePullBackOff: no such image"), "{why}");
-        let state = gate_state(&pod("Pending", &json!([]))).unwrap();
-        assert!(matches!(state, Gate::NotYet(_)));
-    }
-
-    #[test]
-    fn nothing_is_restored_under_an_application() {
-        let none = json!({});
-        for (phase, gate) in [
-            ("Pending", status(&ended(0), &none)),
-            ("Running", status(&ended(0), &none)),
-            ("Running", json!([])),
-            ("Failed", status(&ended(1), &none)),
-        ] {
-            let error = gate_state(&pod(phase, &gate)).unwrap_err();
-            assert_eq!(error.reason(), "GateOpen", "{phase} {gate}");
-        }
-        let mut gateless = pod("Pending", &json!([]));
-        if let Some(spec) = &mut gateless.spec {
-            spec.init_containers = None;
-        }
-        assert_eq!(gate_state(&gateless).unwrap_err().reason(), "GateOpen");
-    }
 
     #[test]
     fn each_gate_is_told_once() {

@@ -53,16 +53,16 @@ pub(crate) fn consider<K: VolumeObject>(ctx: &Arc<Context>, object: &K) {
     if !is_ours(ctx, object) {
         return;
     }
-    let Some(running) = ctx.begin(&uid) else {
+    let Some(entry) = ctx.begin(K::KIND, &uid) else {
         if object.cancel() {
-            ctx.stop(&uid, false);
+            ctx.cancel(&uid);
         }
         return;
     };
     let context = Arc::clone(ctx);
     ctx.tracker.spawn(async move {
-        run::<K>(&context, &name, &uid, running).await;
-        context.end(&uid);
+        run::<K>(&context, &name, &uid, entry.running.clone()).await;
+        drop(entry);
     });
 }
 

@@ -264,6 +264,107 @@ fn phase(plane: &xtask::cluster::ControlPlane, node: &Node, name: &str) -> Optio
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_lock_is_waited_for_in_words() {
+    xtask::tools::ensure(&[xtask::tools::Tool::Restic]).unwrap();
+    let mut node = Node::new().await;
+    let (pod, dir) = node.pod_with_empty_dir("web", "html").await;
+    fill(&dir.join("big"), 32 << 20);
+    node.start_agent();
+    back_up(&node, node.backup("first", &pod, "html")).await;
+
+    // A check of stock restic holds the repository alone; held up as soon as it does.
+    let repository = node.bucket().join("restic/shop");
+    let mut restic = std::process::Command::new("restic")
+        .args(["--no-cache", "check", "--read-data", "--repo"])
+        .arg(&repository)
+        .env("RESTIC_PASSWORD", ark_tests::node::PASSWORD)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let signal = |which: &str| {
+        let pid = restic.id().to_string();
+        let mut kill = std::process::Command::new("kill");
+        xtask::exec::output(kill.args([which, &pid])).unwrap();
+    };
+    until("lock of restic", async || {
+        let locks = fs::read_dir(repository.join("locks")).unwrap();
+        locks
+            .flatten()
+            .any(|l| l.metadata().is_ok_and(|m| m.len() > 0))
+            .then_some(())
+    })
+    .await;
+    signal("-STOP");
+    node.create(node.backup("second", &pod, "html")).await;
+    let api = node.api::<PodVolumeBackup>();
+    until("words on the lock", async || {
+        let status = api.get("second").await.unwrap().status?;
+        (said(&status) == (Phase::Accepted, "Locked")).then_some(())
+    })
+    .await;
+    signal("-CONT");
+    assert!(
+        restic.wait().unwrap().success(),
+        "the repository is not sound"
+    );
+    let status = node.ended("second").await.status.unwrap();
+    assert_eq!(
+        said(&status),
+        (Phase::Completed, ""),
+        "{:?}",
+        status.message
+    );
+    assert_eq!(status.attempt, Some(1), "waiting is no attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_outlives_the_api_server() {
+    use xtask::cluster::{Component, ControlPlane};
+    let plane = tokio::task::spawn_blocking(|| {
+        let plane = ControlPlane::start().unwrap();
+        plane.install_crds().unwrap();
+        plane
+    })
+    .await
+    .unwrap();
+    let mut node = Node::on(&plane).await;
+    let (pod, dir) = node.pod_with_empty_dir("web", "html").await;
+    fill(&dir.join("big"), 128 << 20);
+    node.start_agent();
+    node.create(node.backup("b", &pod, "html")).await;
+    in_progress(&node, "b").await;
+    plane.supervisor().kill(Component::KubeApiserver).unwrap();
+    let snapshots = node.bucket().join("restic/shop/snapshots");
+    until("snapshot", async || {
+        // The directory comes with the first of them.
+        fs::read_dir(&snapshots).ok()?.next().map(drop)
+    })
+    .await;
+    plane
+        .supervisor()
+        .start_again(Component::KubeApiserver)
+        .unwrap();
+    plane.wait_ready().unwrap();
+    let status = node.ended("b").await.status.unwrap();
+    assert_eq!(
+        said(&status),
+        (Phase::Completed, ""),
+        "{:?}",
+        status.message
+    );
+    assert_eq!(status.attempt, Some(1));
+    // And the watch is back.
+    let status = back_up(&node, node.backup("after", &pod, "html")).await;
+    assert_eq!(
+        said(&status),
+        (Phase::Completed, ""),
+        "{:?}",
+        status.message
+    );
+    node.kill_agent();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_agent_is_small() {
     let mut node = Node::new().await;
     let (pod, dir) = node.pod_with_empty_dir("web", "html").await;

@@ -6,7 +6,7 @@ use std::fs;
 
 use agent::{Phase, back_up, files, same_files};
 use ark_api::PodVolumeRestore;
-use ark_tests::node::{Node, claim, until};
+use ark_tests::node::{Node, claim, gate_runs, until};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -61,7 +61,7 @@ async fn a_restore_waits_for_the_gate_and_never_writes_past_it() {
     })
     .await;
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
-    node.pod_status(&late, ark_tests::node::gate_runs()).await;
+    node.pod_status(&late, gate_runs()).await;
     let status = node.restored("late").await.status.unwrap();
     assert_eq!(status.phase, Some(Phase::Completed), "{:?}", status.message);
     same_files(&target);
@@ -100,15 +100,14 @@ async fn two_pods_on_one_claim_are_both_told() {
         {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
         {"name": "ark-restore-gate", "emptyDir": {}},
     ]);
-    let gated = async |node: &Node, name: &str| -> Pod {
-        let runs = ark_tests::node::gate_runs();
-        node.pod(name, volumes.clone(), runs).await
+    let gated = async |node: &Node, name: &str, status| -> Pod {
+        node.pod(name, volumes.clone(), status).await
     };
-    let one = gated(&node, "one").await;
+    let one = gated(&node, "one", gate_runs()).await;
     let gate_of_one = node.empty_dir(&one, "ark-restore-gate");
     let target = node.mount(&one, "kubernetes.io~local-volume/pv-1");
     // The other pod's directories come later.
-    let other = gated(&node, "other").await;
+    let other = gated(&node, "other", json!({"phase": "Pending"})).await;
     let mut restore = node.restore("r", &one, "data", &snapshot);
     restore.spec.claim = Some(claim("pv-1"));
     restore.spec.gates = vec![Node::reference(&other)];
@@ -119,8 +118,7 @@ async fn two_pods_on_one_claim_are_both_told() {
     .await;
     same_files(&target);
     let gate_of_other = node.empty_dir(&other, "ark-restore-gate");
-    let again = json!({"phase": "Pending", "message": "started"});
-    node.pod_status(&other, again).await;
+    node.pod_status(&other, gate_runs()).await;
     let status = node.restored("r").await.status.unwrap();
     assert_eq!(status.phase, Some(Phase::Completed), "{:?}", status.message);
     assert!(gate_of_other.join("data.done").exists());

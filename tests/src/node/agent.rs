@@ -105,10 +105,12 @@ impl Node {
     }
 }
 
-/// A program of this workspace, built beside this one.
+/// A program of this workspace: built beside this one, or from the folder `ARK_TEST_PROGRAMS`.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let path = own.parent().and_then(Path::parent).unwrap().join(name);
+    let beside = own.parent().and_then(Path::parent).unwrap().to_owned();
+    let folder = std::env::var_os("ARK_TEST_PROGRAMS").map_or(beside, PathBuf::from);
+    let path = folder.join(name);
     assert!(
         path.exists(),
         "{} is missing: build it first (cargo xtask test does)",
