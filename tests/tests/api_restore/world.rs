@@ -1,251 +1,71 @@
-//! A control plane with an operator in a namespace of its own, running with the rights the chart
-//! gives it; backups laid into its store by hand; scheduler, provisioner and agent played by the test.
+//! An installation whose backups the test lays into the store by hand, and whose scheduler,
+//! provisioner and agents the test plays itself.
 
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::restore::{RestorePhase, RestoreStatus};
 use ark_api::results::{ItemAction, ItemRow, Results};
-use ark_api::{Backup, BackupStorageLocation, PodVolumeRestore, Restore, layout};
+use ark_api::{Backup, PodVolumeRestore, Restore, layout};
+use ark_tests::ark::{Ark, PLANE};
+use ark_tests::node::LIMIT;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
+use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::core::NamespaceResourceScope;
-use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
-use xtask::cluster::ControlPlane;
-use xtask::tools::{self, Tool};
 
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_mins(1);
 /// Image of the gate; nothing runs it here.
 pub(crate) const GATE_IMAGE: &str = "ark-agent:test";
-/// The node all pods are bound to.
-pub(crate) const NODE: &str = "n1";
 
-static PLANE: LazyLock<ControlPlane> = LazyLock::new(|| {
-    let plane = ControlPlane::start().unwrap();
-    plane.install_crds().unwrap();
-    plane
-});
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-
-/// One operator with its store.
+/// An installation, a node with an agent on paper, and a namespace that does not exist yet.
 pub(crate) struct World {
-    pub(crate) client: Client,
-    /// Ark's namespace.
-    pub(crate) namespace: String,
-    /// A namespace for the application, unique to the test.
+    ark: Ark,
+    /// Namespace of the application.
     pub(crate) app: String,
-    root: tempfile::TempDir,
-    operator: Option<Child>,
-    starts: u32,
+    /// The node.
+    pub(crate) node: String,
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        self.kill();
+impl Deref for World {
+    type Target = Ark;
+
+    fn deref(&self) -> &Ark {
+        &self.ark
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Ark {
+        &mut self.ark
     }
 }
 
 impl World {
     /// Starts an operator and gives it an available location, a node and an agent there.
     pub(crate) async fn start() -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let kubeconfig = tokio::task::spawn_blocking(|| PLANE.kubeconfig())
-            .await
-            .unwrap();
-        let config = kube::config::Kubeconfig::read_from(&kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(
-            config,
-            &kube::config::KubeConfigOptions::default(),
-        )
-        .await
-        .unwrap();
-        let mut world = Self {
-            client: Client::try_from(config).unwrap(),
-            namespace: format!("ark-{number}"),
-            app: format!("app-{number}"),
-            root: tempfile::tempdir().unwrap(),
-            operator: None,
-            starts: 0,
-        };
-        world
-            .make(
-                "namespaces",
-                json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": world.namespace}}),
-            )
-            .await;
-        world.install();
-        world.node().await;
-        world.operate();
-        let bucket = world.namespace.clone();
-        let location: BackupStorageLocation = serde_json::from_value(json!({
-            "apiVersion": "ark.heptio.com/v1", "kind": "BackupStorageLocation",
-            "metadata": {"name": "default"},
-            "spec": {"provider": "local", "objectStorage": {"bucket": bucket}, "default": true},
-        }))
-        .unwrap();
-        world
-            .ark()
-            .create(&PostParams::default(), &location)
-            .await
-            .unwrap();
-        world
-            .until("an available location", async |w| {
-                let location: BackupStorageLocation = w.ark().get("default").await.unwrap();
-                let phase = location.status.and_then(|s| s.phase);
-                (phase == Some(ark_api::location::LocationPhase::Available)).then_some(())
-            })
-            .await;
-        world
-    }
-
-    /// Service accounts and roles as the chart renders them.
-    fn install(&self) {
-        let helm = tools::find(Tool::Helm).unwrap().unwrap();
-        let rendered = Command::new(helm)
-            .current_dir(xtask::place::workspace())
-            .args([
-                "template",
-                "ark",
-                "charts/ark",
-                "--namespace",
-                &self.namespace,
-            ])
-            .args(["--kube-version", "1.34.0"])
-            .args(["--show-only", "templates/serviceaccounts.yaml"])
-            .args(["--show-only", "templates/rbac-operator.yaml"])
-            .output()
-            .unwrap();
-        assert!(
-            rendered.status.success(),
-            "{}",
-            String::from_utf8_lossy(&rendered.stderr)
+        let mut ark = Ark::idle(&PLANE).await;
+        let image = (
+            ark_api::env::RESTORE_WAIT_IMAGE.to_owned(),
+            GATE_IMAGE.to_owned(),
         );
-        let manifest = self.root.path().join("rbac.yaml");
-        std::fs::write(&manifest, rendered.stdout).unwrap();
-        kubectl(&[
-            "apply",
-            "-n",
-            &self.namespace,
-            "-f",
-            manifest.to_str().unwrap(),
-        ]);
-    }
-
-    async fn node(&self) {
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
-        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(self.client.clone());
-        match nodes
-            .create(
-                &PostParams::default(),
-                &serde_json::from_value(node).unwrap(),
-            )
-            .await
-        {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => panic!("{error}"),
+        ark.env.push(image);
+        ark.start_operator();
+        let node = ark.node("n").await;
+        ark.make_location().await;
+        Self {
+            app: format!("app-{}", ark.namespace),
+            node,
+            ark,
         }
-        self.agent(NODE).await;
-    }
-
-    /// A pod that looks like the agent of `node`.
-    pub(crate) async fn agent(&self, node: &str) {
-        let agent = json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": format!("agent-{node}"), "labels": {"app.kubernetes.io/component": "agent"}},
-            "spec": {"nodeName": node, "automountServiceAccountToken": false,
-                     "containers": [{"name": "agent", "image": "x"}]}});
-        self.until("a service account for the agent", async |w| {
-            let pods: Api<Pod> = w.ark();
-            let made = pods
-                .create(
-                    &PostParams::default(),
-                    &serde_json::from_value(agent.clone()).unwrap(),
-                )
-                .await;
-            made.ok().map(drop)
-        })
-        .await;
-    }
-
-    /// Starts the operator.
-    pub(crate) fn operate(&mut self) {
-        let account = kubectl(&[
-            "get",
-            "serviceaccounts",
-            "-n",
-            &self.namespace,
-            "-l",
-            "app.kubernetes.io/component=operator",
-            "-o",
-            "name",
-        ]);
-        let account = account.trim().trim_start_matches("serviceaccount/");
-        let kubeconfig = PLANE
-            .service_account_kubeconfig(&self.namespace, account)
-            .unwrap();
-        self.starts += 1;
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.root.path().join("operator.log"))
-            .unwrap();
-        let child = Command::new(program("ark-operator"))
-            .env("KUBECONFIG", kubeconfig)
-            .env(ark_api::env::NAMESPACE, &self.namespace)
-            .env(ark_api::env::POD_NAME, format!("operator-{}", self.starts))
-            .env(ark_api::env::LOCAL_STORE_ROOT, self.store_root())
-            .env(ark_api::env::RESTORE_WAIT_IMAGE, GATE_IMAGE)
-            .env(ark_api::env::HTTP_ADDRESS, "127.0.0.1:0")
-            .env(ark_api::env::ARTEFACT_ADDRESS, "127.0.0.1:0")
-            .env("TMPDIR", self.root.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.operator = Some(child);
-    }
-
-    /// Kills the operator without a warning.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.operator.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Takes the operator's lease away, as its expiry would, so that a test need not wait for that.
-    pub(crate) fn expire_lease(&self) {
-        kubectl(&["delete", "leases", "-n", &self.namespace, "--all"]);
-    }
-
-    fn store_root(&self) -> PathBuf {
-        let root = self.root.path().join("store");
-        std::fs::create_dir_all(&root).unwrap();
-        root
     }
 
     /// A path in the location.
     pub(crate) fn stored(&self, path: &str) -> PathBuf {
-        self.store_root().join(&self.namespace).join(path)
-    }
-
-    /// Objects of a kind of ours, or pods, in Ark's namespace.
-    pub(crate) fn ark<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        self.bucket().join(path)
     }
 
     /// Any objects, by resource `deployments.apps` and namespace.
@@ -304,26 +124,21 @@ impl World {
 
     /// Waits until `look` gives something.
     pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFn(&Self) -> Option<T>) -> T {
-        let start = Instant::now();
-        loop {
-            if let Some(found) = look(self).await {
-                return found;
-            }
-            if start.elapsed() > LIMIT {
-                let log = std::fs::read_to_string(self.root.path().join("operator.log"));
-                let log = log.unwrap_or_default();
-                let from = log.len().saturating_sub(6000);
-                panic!(
-                    "no {what} within {LIMIT:?}; the operator says:\n{}",
-                    &log[from..]
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let found = async { ark_tests::node::until(what, async || look(self).await).await };
+        // What the operator says is of use only while the test still runs.
+        match tokio::time::timeout(
+            LIMIT.saturating_sub(std::time::Duration::from_secs(1)),
+            found,
+        )
+        .await
+        {
+            Ok(found) => found,
+            Err(_elapsed) => panic!("no {what} in time; the operator says:\n{}", self.tail()),
         }
     }
 
     /// Lays a backup into the store and makes its Backup object.
-    pub(crate) async fn backup(&self, name: &str, objects: &[Value], rows: Value) -> Backup {
+    pub(crate) async fn stored_backup(&self, name: &str, objects: &[Value], rows: Value) -> Backup {
         let backup = self
             .backup_object(name, json!({"phase": "Completed"}))
             .await;
@@ -345,7 +160,7 @@ impl World {
                      "origin": {"location": "default", "cluster": "c", "uid": format!("uid-{name}")}},
         }))
         .unwrap();
-        let api: Api<Backup> = self.ark();
+        let api: Api<Backup> = self.api();
         api.create(&PostParams::default(), &backup).await.unwrap();
         let patch = json!({ "status": status });
         let mut backup = api
@@ -370,7 +185,7 @@ impl World {
             "metadata": {"name": name}, "spec": spec,
         }))
         .unwrap();
-        self.ark()
+        self.api()
             .create(&PostParams::default(), &restore)
             .await
             .unwrap();
@@ -378,7 +193,7 @@ impl World {
 
     /// The status of a Restore.
     pub(crate) async fn status(&self, name: &str) -> RestoreStatus {
-        let restore: Restore = self.ark().get(name).await.unwrap();
+        let restore: Restore = self.api().get(name).await.unwrap();
         restore.status.unwrap_or_default()
     }
 
@@ -393,14 +208,14 @@ impl World {
     }
 
     /// The results of a Restore.
-    pub(crate) fn results(&self, name: &str) -> Results {
+    pub(crate) fn outcome(&self, name: &str) -> Results {
         let bytes = std::fs::read(self.stored(&layout::restore_results(name))).unwrap();
         serde_json::from_reader(GzDecoder::new(bytes.as_slice())).unwrap()
     }
 
     /// What a restore did with an object.
     pub(crate) fn row(&self, restore: &str, resource: &str, name: &str) -> ItemRow {
-        let results = self.results(restore);
+        let results = self.outcome(restore);
         let found = results
             .items
             .iter()
@@ -451,7 +266,7 @@ impl World {
 
     /// The PodVolumeRestores of this world, once there are `count`.
     pub(crate) async fn fills(&self, count: usize) -> Vec<PodVolumeRestore> {
-        let api: Api<PodVolumeRestore> = self.ark();
+        let api: Api<PodVolumeRestore> = self.api();
         self.until(&format!("{count} PodVolumeRestores"), async |_| {
             let list = api.list(&ListParams::default()).await.unwrap().items;
             (list.len() >= count).then_some(list)
@@ -464,7 +279,7 @@ impl World {
         let name = fill.metadata.name.as_deref().unwrap();
         let patch = json!({"status": {"phase": phase, "message": message,
             "progress": {"totalBytes": 42, "bytesDone": 42, "filesDone": 1}}});
-        self.ark::<PodVolumeRestore>()
+        self.api::<PodVolumeRestore>()
             .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .unwrap();
@@ -504,18 +319,6 @@ pub(crate) fn kubectl(args: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// The program `name` beside the tests.
-fn program(name: &str) -> PathBuf {
-    let exe = std::env::current_exe().unwrap();
-    let path = exe.parent().unwrap().parent().unwrap().join(name);
-    assert!(
-        path.exists(),
-        "{} is not built; use `cargo xtask test api`",
-        path.display()
-    );
-    path
 }
 
 /// Packs bytes.
