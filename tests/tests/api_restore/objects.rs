@@ -59,7 +59,7 @@ async fn what_exists_is_kept_or_changed_as_asked() {
         ItemAction::Created
     );
     let warnings = world
-        .results("keep")
+        .outcome("keep")
         .warnings
         .namespaces
         .remove(&app)
@@ -106,7 +106,7 @@ async fn what_exists_is_kept_or_changed_as_asked() {
     assert_eq!(data["key"], "backup");
     assert!(
         world
-            .results("update")
+            .outcome("update")
             .items
             .iter()
             .all(|row| row.resource != "pods")

@@ -133,7 +133,9 @@ impl World {
         .await
         {
             Ok(found) => found,
-            Err(_elapsed) => panic!("no {what} in time; the operator says:\n{}", self.tail()),
+            Err(tokio::time::error::Elapsed { .. }) => {
+                panic!("no {what} in time; the operator says:\n{}", self.tail())
+            }
         }
     }
 

@@ -42,9 +42,11 @@ use crate::apply::discover::Served;
 use crate::apply::filter::Names;
 use crate::apply::run::Applier;
 use crate::bucket::artefact;
+use crate::bucket::patience::with_patience;
 use crate::bundle::read::Spool;
 use crate::context::Context;
 use crate::error::{Class, Error, Result, is_not_found};
+use crate::metrics::Outcome;
 use crate::run_log::{About, RunLog};
 use crate::store::{self, OpenLocation};
 
@@ -57,7 +59,8 @@ pub(crate) struct Restores;
 impl Reconciler for Restores {
     type Kind = Restore;
 
-    const CONCURRENCY: u16 = 4;
+    // A restore mostly waits, and one that waits must not hold up the next.
+    const CONCURRENCY: u16 = 16;
 
     async fn reconcile(&self, object: &Restore, context: &Arc<Context>) -> Result<Action> {
         let name = object.name_any();
@@ -78,8 +81,9 @@ impl Reconciler for Restores {
         tokio::select! {
             result = restore_it(context, &restore) => {
                 let verdict = result?;
-                Writer::new(context, &restore).finish(&verdict).await?;
-                announce(context, &restore, &verdict).await;
+                let ended = Writer::new(context, &restore).finish(&verdict).await?;
+                count(context, &ended);
+                announce(context, &ended, &verdict).await;
             }
             () = context.shutdown.cancelled() => return Err(Error::Stopping),
             () = deleted(context, &name, &uid) => {
@@ -109,6 +113,20 @@ async fn deleted(context: &Context, name: &str, uid: &str) {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+fn count(context: &Context, restore: &Restore) {
+    let status = restore.status.clone().unwrap_or_default();
+    let phase = format!("{:?}", status.phase.unwrap_or_default()).to_lowercase();
+    context
+        .metrics
+        .restores
+        .get_or_create(&Outcome { phase })
+        .inc();
+    if let (Some(start), Some(end)) = (status.start_timestamp, status.completion_timestamp) {
+        let seconds = end.0.duration_since(start.0).as_secs_f64();
+        context.metrics.restore_seconds.observe(seconds);
     }
 }
 
@@ -251,10 +269,13 @@ async fn attempt_it(
     spool_dir: &std::path::Path,
 ) -> Result<()> {
     let name = backup.name_any();
-    let (spool, stock) = futures::try_join!(
-        source::bundle(&location.store, &name, spool_dir),
-        source::stock(&location.store, &name)
-    )?;
+    let (spool, stock) = with_patience(&context.shutdown, || async {
+        futures::try_join!(
+            source::bundle(&location.store, &name, spool_dir),
+            source::stock(&location.store, &name)
+        )
+    })
+    .await?;
     let applier = Applier {
         client: context.client.clone(),
         served: Served::new(context.client.clone()),
@@ -348,25 +369,8 @@ async fn with_known_words(
 
 /// Stores the artefacts, the log last. One that cannot be stored is an error of the restore.
 async fn keep(location: &OpenLocation, restore: &str, report: &Report) {
-    let store = &location.store;
-    let list = report.resource_list();
-    let path = layout::restore_resource_list(restore);
-    let mut stored = artefact::write_json_gz(store, &path, &list).await;
-    if stored.is_ok() {
-        let path = layout::restore_results(restore);
-        stored = artefact::write_json_gz(store, &path, &report.results()).await;
-    }
-    if stored.is_ok() {
-        stored = async {
-            let file = report.log.finish()?;
-            store
-                .write_file(&layout::restore_logs(restore), &file)
-                .await?;
-            Ok(())
-        }
-        .await;
-    }
-    let Err(error) = stored else {
+    // The engine repeats each request; what is restored need not wait longer for its log.
+    let Err(error) = store_all(location, restore, report).await else {
         return;
     };
     let text = format!(
@@ -378,6 +382,19 @@ async fn keep(location: &OpenLocation, restore: &str, report: &Report) {
     } else {
         report.log.error(About::Ark, text);
     }
+}
+
+async fn store_all(location: &OpenLocation, restore: &str, report: &Report) -> Result<()> {
+    let store = &location.store;
+    let path = layout::restore_resource_list(restore);
+    artefact::write_json_gz(store, &path, &report.resource_list()).await?;
+    let path = layout::restore_results(restore);
+    artefact::write_json_gz(store, &path, &report.results()).await?;
+    let file = report.log.finish()?;
+    store
+        .write_file(&layout::restore_logs(restore), &file)
+        .await?;
+    Ok(())
 }
 
 /// Writes what changes into the status, now and then; ends only with an error.
