@@ -174,7 +174,7 @@ pub struct ConfigMapReference {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UploaderConfig {
-    /// Workers that read and store files; the engine decides when unset.
+    /// Workers that read and store files; not supported yet, refused when set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_files_upload: Option<i32>,
 }

@@ -139,6 +139,11 @@ impl Error {
                 None => "check that the API server can be reached; it is tried again",
             },
             Self::Store { hint, .. } => hint,
+            Self::Location { reason, .. }
+                if *reason == ark_api::condition::reason::LOCATION_UNAVAILABLE =>
+            {
+                "it goes on by itself once the location is available"
+            }
             Self::Location { .. } => {
                 "correct the location or its Secret; it is looked at again at once"
             }

@@ -4,8 +4,6 @@
 //! It stops on SIGTERM and SIGINT, or with an error when it loses its lease: work in progress stops
 //! at the next safe point and is taken up again by the next leader.
 
-#![cfg_attr(test, expect(clippy::panic, clippy::unwrap_used, reason = "tests"))]
-
 mod agents;
 mod apply;
 mod bucket;
@@ -183,7 +181,7 @@ async fn connect(
         match context.await {
             Ok(context) => return Ok(Some(Arc::new(context))),
             Err(error) => {
-                tracing::warn!(%error, hint = error.hint(), "the cluster does not answer yet")
+                tracing::warn!(%error, hint = error.hint(), "the cluster does not answer yet");
             }
         }
         tokio::select! {

@@ -588,7 +588,12 @@ fn install_roles(plane: &ControlPlane, namespace: &str) {
     let mut helm = Command::new(tools::path(Tool::Helm).unwrap());
     helm.args(["template", "ark"])
         .arg(place::workspace().join("charts/ark"))
-        .args(["--namespace", namespace, "--kube-version", tools::KUBERNETES]);
+        .args([
+            "--namespace",
+            namespace,
+            "--kube-version",
+            tools::KUBERNETES,
+        ]);
     for template in ["serviceaccounts", "rbac-agent", "rbac-operator"] {
         helm.args(["--show-only", &format!("templates/{template}.yaml")]);
     }

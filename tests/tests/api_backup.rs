@@ -21,9 +21,11 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 fn row<'a>(rows: &'a [VolumeRow], pod: &str, volume: &str) -> &'a VolumeRow {
-    rows.iter()
-        .find(|row| row.pod.as_deref() == Some(pod) && row.volume.as_deref() == Some(volume))
-        .unwrap_or_else(|| panic!("no row of {pod}/{volume} in {rows:#?}"))
+    let found = rows
+        .iter()
+        .find(|row| row.pod.as_deref() == Some(pod) && row.volume.as_deref() == Some(volume));
+    assert!(found.is_some(), "no row of {pod}/{volume} in {rows:#?}");
+    found.unwrap()
 }
 
 /// A bound claim with its disk.
@@ -228,6 +230,17 @@ async fn validation_says_every_reason_and_does_nothing() {
             "{name} wrote something"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_waits_for_a_location_that_is_as_new_as_itself() {
+    let mut ark = Ark::new().await;
+    ark.kill_operator();
+    let spec = json!({"provider": "local", "default": true, "objectStorage": {"bucket": "bucket"}});
+    ark.location("default", spec).await;
+    ark.backup("b", json!({})).await;
+    ark.start_operator();
+    ark.ended("b", BackupPhase::Completed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 )]
 
 use ark_api::backup::{BackupPhase, BackupStatus};
+use ark_api::location::LocationPhase;
 use ark_api::{Backup, PodVolumeBackup, layout};
 use ark_tests::ark::Ark;
 use ark_tests::node::until;
@@ -270,6 +271,7 @@ async fn a_store_that_is_lost_in_the_middle_fails_the_backup_and_loses_nothing()
         !ark.bucket().join(layout::marker("b")).exists(),
         "a failed backup has a marker"
     );
+    ark.judged("default", LocationPhase::Available).await;
     ark.backup("later", json!({})).await;
     let object = ark.volume_objects("later", 1).await;
     ark.complete(&object[0]).await;

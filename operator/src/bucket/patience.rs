@@ -11,13 +11,13 @@ use crate::error::{Class, Error, Result};
 const WAITS: [u64; 5] = [1, 2, 4, 8, 15];
 
 /// Does a step, again and again if the store fails in a way that may pass.
-pub(crate) async fn with_patience<T, F, Fut>(stop: &CancellationToken, mut step: F) -> Result<T>
+pub(crate) async fn with_patience<T, F, Fut>(stop: &CancellationToken, mut attempt: F) -> Result<T>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T>>,
 {
     for wait in WAITS {
-        let error = match step().await {
+        let error = match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
@@ -38,7 +38,7 @@ where
             () = tokio::time::sleep(Duration::from_secs(wait)) => {}
         }
     }
-    step().await
+    attempt().await
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ pub(crate) struct Kind {
     pub(crate) group: String,
     /// Version it is read in.
     pub(crate) version: String,
-    /// Kind.
-    pub(crate) kind: String,
+    /// Kind, as objects say it.
+    pub(crate) name: String,
     /// Plural, in lower case.
     pub(crate) plural: String,
     /// Singular, in lower case.
@@ -78,7 +78,7 @@ impl Kind {
         let plain = |name: &str| {
             name == self.plural
                 || name == self.singular
-                || name == self.kind.to_ascii_lowercase()
+                || name == self.name.to_ascii_lowercase()
                 || self.short_names.iter().any(|short| short == name)
         };
         match name.split_once('.') {
@@ -171,7 +171,7 @@ fn kind(group: &str, version: &str, resource: &APIResourceDiscovery) -> Option<K
         // A resource may answer with a kind of another group; objects are addressed by their own.
         group: group.to_owned(),
         version: version.to_owned(),
-        kind: answer.and_then(|kind| kind.kind.clone())?,
+        name: answer.and_then(|kind| kind.kind.clone())?,
         plural: resource.resource.clone()?,
         singular: resource.singular_resource.clone().unwrap_or_default(),
         short_names: resource.short_names.clone(),

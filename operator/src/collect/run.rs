@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ark_api::backup::BackupSpec;
 use futures::StreamExt as _;
 use kube::Client;
-use kube::core::{Selector, SelectorExt as _};
+use kube::core::Selector;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,8 @@ const PARALLEL: usize = 4;
 const SEPARATE: usize = 16;
 /// How often a list starts again because it took too long to page through.
 const RESTARTS: u32 = 3;
+/// Definitions of custom resources.
+const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 /// Groups that only ever answer questions; what they serve is never backed up.
 const READ_ONLY_GROUPS: &[&str] = &[
     "metrics.k8s.io",
@@ -85,7 +87,7 @@ pub(crate) async fn all_namespaces(client: &Client) -> Result<Vec<Value>> {
     let kind = Kind {
         group: String::new(),
         version: "v1".to_owned(),
-        kind: "Namespace".to_owned(),
+        name: "Namespace".to_owned(),
         plural: "namespaces".to_owned(),
         singular: "namespace".to_owned(),
         short_names: Vec::new(),
@@ -328,7 +330,7 @@ impl Collector<'_> {
         if let Some(map) = object.as_object_mut() {
             let mut whole = serde_json::Map::new();
             whole.insert("apiVersion".to_owned(), kind.api_version().into());
-            whole.insert("kind".to_owned(), kind.kind.clone().into());
+            whole.insert("kind".to_owned(), kind.name.clone().into());
             map.retain(|key, _| key != "apiVersion" && key != "kind");
             whole.append(map);
             *map = whole;
@@ -342,7 +344,7 @@ impl Collector<'_> {
         state
             .collected
             .resource_list
-            .entry(format!("{}/{}", kind.api_version(), kind.kind))
+            .entry(format!("{}/{}", kind.api_version(), kind.name))
             .or_default()
             .push(shown);
         state.collected.items += 1;
@@ -391,6 +393,10 @@ impl Collector<'_> {
                 self.check_stop()?;
                 match object {
                     Ok(Some(object)) => self.take(state, &kind, object).await?,
+                    // Not every kind has a definition; asking is how one finds out.
+                    Ok(None) if wanted.resource == DEFINITIONS => {
+                        state.seen.insert(wanted);
+                    }
                     Ok(None) => {
                         self.log.info(format!(
                             "{} {} does not exist",
@@ -458,14 +464,13 @@ impl Collector<'_> {
 
     /// Wants the definition of every custom resource that has items.
     async fn definitions(&self, state: &mut State) -> Result<()> {
-        const RESOURCE: &str = "customresourcedefinitions.apiextensions.k8s.io";
         let with_items: Vec<String> = state
             .discovered
             .kinds
             .iter()
             .filter(|kind| kind.group.contains('.'))
             .filter(|kind| {
-                let shown = format!("{}/{}", kind.api_version(), kind.kind);
+                let shown = format!("{}/{}", kind.api_version(), kind.name);
                 state.collected.resource_list.contains_key(&shown)
             })
             .map(Kind::resource)
@@ -474,7 +479,7 @@ impl Collector<'_> {
         state
             .wanted
             .extend(with_items.into_iter().map(|name| Wanted {
-                resource: RESOURCE.to_owned(),
+                resource: DEFINITIONS.to_owned(),
                 namespace: String::new(),
                 name,
             }));
@@ -570,26 +575,5 @@ fn selectors(spec: &BackupSpec) -> Result<Vec<Option<String>>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn spec(value: Value) -> BackupSpec {
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn selectors_are_what_the_server_reads() {
-        let one = spec(json!({"labelSelector": {"matchLabels": {"app": "nginx"}}}));
-        assert_eq!(selectors(&one).unwrap(), [Some("app=nginx".to_owned())]);
-        let two = spec(json!({"orLabelSelectors": [
-            {"matchLabels": {"a": "1"}},
-            {"matchExpressions": [{"key": "b", "operator": "In", "values": ["x", "y"]}]},
-        ]}));
-        assert_eq!(selectors(&two).unwrap().len(), 2);
-        let all = spec(json!({"labelSelector": {}}));
-        assert_eq!(selectors(&all).unwrap(), [None]);
-        assert_eq!(selectors(&BackupSpec::default()).unwrap(), [None]);
-    }
-}
+#[path = "run_tests.rs"]
+mod tests;

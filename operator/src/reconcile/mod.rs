@@ -34,7 +34,7 @@ use crate::metrics;
 /// Back-off of the first failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest back-off.
-const LAST_RETRY: Duration = Duration::from_secs(120);
+const LAST_RETRY: Duration = Duration::from_mins(2);
 /// When to look again at what waits for a change outside the cluster.
 const WAITING_RETRY: Duration = Duration::from_secs(30);
 
@@ -188,6 +188,10 @@ async fn step<R: Reconciler>(
     result
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature is that of kube's runtime"
+)]
 fn on_error<R: Reconciler>(
     object: Arc<DeserializeGuard<R::Kind>>,
     error: &Error,

@@ -47,6 +47,9 @@ pub(crate) struct BackupReconciler;
 impl Reconciler for BackupReconciler {
     type Kind = Backup;
 
+    // A backup mostly waits, and one that waits must not hold up the next.
+    const CONCURRENCY: u16 = 8;
+
     async fn reconcile(&self, object: &Backup, context: &Arc<Context>) -> Result<Action> {
         let name = object.name_any();
         let found = context
@@ -239,7 +242,7 @@ async fn deleted(context: &Context, backup: &Backup) {
                 if found.uid() == backup.uid() && found.metadata.deletion_timestamp.is_none() => {}
             Ok(_) => return,
             Err(error) => {
-                tracing::debug!(error = %crate::error::describe(&error), "cannot look at a running Backup")
+                tracing::debug!(error = %crate::error::describe(&error), "cannot look at a running Backup");
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, is_conflict};
 use crate::status::FIELD_MANAGER;
 
 /// How long to wait for a first word.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a repository may stay not ready; its controller tries it again in the meantime.
 const NOT_READY: Duration = Duration::from_secs(20);
 /// Pause between two looks.

@@ -13,9 +13,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ark_api::backup::{Backup, BackupPhase};
+use ark_api::backup::{Backup, BackupPhase, BackupStatus};
 use ark_api::{PodVolumeBackup, layout};
 use ark_engine::Store;
+use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
@@ -135,11 +136,11 @@ impl Run<'_> {
         match self.claim(&store).await? {
             Claimed::Ours => {}
             Claimed::Finished(marker) => return Ok(*marker),
-            Claimed::Taken(why) => return self.refuse(why),
+            Claimed::Taken(why) => return Ok(self.refuse(&why)),
             Claimed::Abandoned(_) => {
-                return self.refuse(format!(
+                return Ok(self.refuse(&format!(
                     "another Backup of this cluster claims the name {name}"
-                ));
+                )));
             }
         }
         let bundle = self.spool.join("bundle.tar.gz");
@@ -178,18 +179,18 @@ impl Run<'_> {
     }
 
     /// Nothing of ours is in the bucket, so nothing may be written there either.
-    fn refuse(&self, why: String) -> Result<Backup> {
+    fn refuse(&self, why: &str) -> Backup {
         let mut backup = self.backup.clone();
-        self.log.error(About::Ark, &why);
+        self.log.error(About::Ark, why);
         let now = self.context.clock.time();
         status::fail(
             &mut backup,
-            &why,
+            why,
             self.log.errors(),
             self.log.warnings(),
             &now,
         );
-        Ok(backup)
+        backup
     }
 
     /// The location's store; every request to it ends with the run.
@@ -336,7 +337,7 @@ impl Run<'_> {
     /// Writes the end into the status.
     async fn end(&self, finished: Backup) -> Result<()> {
         let ended = finished.status.unwrap_or_default();
-        self.count(ended.phase.unwrap_or_default(), &ended);
+        self.tell(&ended).await;
         self.update(|backup| backup.status = Some(ended.clone()))
             .await
     }
@@ -347,7 +348,11 @@ impl Run<'_> {
             .error(About::Ark, format!("the backup failed: {why}"));
         if stored {
             let kept = async {
-                let store = self.store().await?;
+                // Tried once: the run has put up with the store for long enough.
+                let location = store::get(self.context, &self.plan.location).await?;
+                let store = store::open(self.context, &location)
+                    .await?
+                    .with_cancel(self.stop.clone());
                 if claim::read(&store, &self.name()).await?.as_ref() == Some(&self.ours()) {
                     self.write_log(&store).await?;
                 }
@@ -365,13 +370,15 @@ impl Run<'_> {
             ended = backup.clone();
         })
         .await?;
-        self.count(BackupPhase::Failed, &ended.status.unwrap_or_default());
+        self.tell(&ended.status.unwrap_or_default()).await;
         Ok(())
     }
 
-    fn count(&self, phase: BackupPhase, status: &ark_api::backup::BackupStatus) {
+    /// Counts the end and puts an event on the Backup.
+    async fn tell(&self, status: &BackupStatus) {
+        let ended = status.phase.unwrap_or_default();
         let metrics = &self.context.metrics;
-        let phase = format!("{phase:?}").to_lowercase();
+        let phase = format!("{ended:?}").to_lowercase();
         metrics
             .backups
             .get_or_create(&OutcomeLabels { phase })
@@ -381,6 +388,25 @@ impl Run<'_> {
                 .backup_seconds
                 .observe(end.0.duration_since(start.0).as_secs_f64());
         }
+        let kind = if ended == BackupPhase::Completed {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        };
+        let note = status.failure_reason.clone().unwrap_or_else(|| {
+            let items = status
+                .progress
+                .as_ref()
+                .map_or(0, |progress| progress.items_backed_up);
+            let (errors, warnings) = (
+                status.errors.unwrap_or_default(),
+                status.warnings.unwrap_or_default(),
+            );
+            format!("{items} items stored, {errors} errors, {warnings} warnings")
+        });
+        self.context
+            .event(&self.backup, kind, &format!("{ended:?}"), &note)
+            .await;
     }
 }
 

@@ -198,8 +198,8 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             location: "default".to_owned(),
-            ttl: Duration::from_secs(3600),
-            volume_timeout: Duration::from_secs(60),
+            ttl: Duration::from_hours(1),
+            volume_timeout: Duration::from_mins(1),
             opt_out: false,
         }
     }

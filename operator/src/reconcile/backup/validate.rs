@@ -12,11 +12,11 @@ use crate::collect::filter::uses_new_style;
 use crate::collect::namespaces::is_pattern;
 
 /// How long a backup is kept when it does not say.
-const DEFAULT_TTL: Duration = Duration::from_secs(720 * 3600);
+const DEFAULT_TTL: Duration = Duration::from_hours(720);
 /// How long a volume may take when the backup does not say.
-const DEFAULT_VOLUME_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+const DEFAULT_VOLUME_TIMEOUT: Duration = Duration::from_hours(4);
 /// Velero's defaults, which its tools write into every manifest: they ask for nothing.
-const VELERO_CSI_TIMEOUT: Duration = Duration::from_secs(600);
+const VELERO_CSI_TIMEOUT: Duration = Duration::from_mins(10);
 const VELERO_GROUP_LABEL: &str = "velero.io/volume-group";
 
 /// What a backup is to do.
@@ -362,15 +362,13 @@ fn is_label_key(key: &str) -> bool {
 fn is_label_part(text: &str, may_be_empty: bool) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    match text.is_empty() {
-        true => may_be_empty,
-        false => {
-            text.len() <= 63
-                && edge(text.chars().next())
-                && edge(text.chars().last())
-                && text.chars().all(inner)
-        }
+    if text.is_empty() {
+        return may_be_empty;
     }
+    text.len() <= 63
+        && edge(text.chars().next())
+        && edge(text.chars().last())
+        && text.chars().all(inner)
 }
 
 #[cfg(test)]

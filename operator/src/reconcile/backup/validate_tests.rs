@@ -24,7 +24,7 @@ fn check(value: Value) -> Result<Plan, Vec<String>> {
 }
 
 /// Exactly one problem, which contains `text`.
-fn refused(value: Value, text: &str) {
+fn refused(value: &Value, text: &str) {
     let problems = check(value.clone()).unwrap_err();
     assert!(
         problems.len() == 1 && problems[0].contains(text),
@@ -51,7 +51,7 @@ fn defaults() {
 #[test]
 fn locations() {
     refused(
-        json!({"storageLocation": "nowhere"}),
+        &json!({"storageLocation": "nowhere"}),
         "location nowhere does not exist",
     );
     let none = validate(&BackupSpec::default(), &[], None).unwrap_err();
@@ -112,7 +112,7 @@ fn what_cannot_be_done_is_refused() {
             "contradict",
         ),
     ] {
-        refused(value, text);
+        refused(&value, text);
     }
 }
 
@@ -158,7 +158,7 @@ fn filters_that_make_no_sense_are_refused() {
             "label value",
         ),
     ] {
-        refused(value, text);
+        refused(&value, text);
     }
     check(json!({"includedNamespaces": ["shop-?", "team-[a-c]*"], "labelSelector": {"matchLabels": {"app.io/name": "a"}}})).unwrap();
 }

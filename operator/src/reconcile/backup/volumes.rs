@@ -4,10 +4,11 @@
 //! ours. A volume whose deadline passes is cancelled and then given up; one whose node has had no agent for
 //! a while as well. Only an API server that does not answer, and a stop, end the wait early.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use ark_api::backup::Backup;
+use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::volume::{VolumeClass, VolumeReason, VolumeRow};
 use ark_api::{PodVolumeBackup, label, layout};
 use ark_engine::Store;
@@ -36,9 +37,9 @@ const TICK: Duration = Duration::from_secs(2);
 /// How often agents are looked at.
 const AGENT_TICK: Duration = Duration::from_secs(30);
 /// How long a node may be without an agent while a volume waits for it.
-const AGENT_PATIENCE: Duration = Duration::from_secs(300);
+const AGENT_PATIENCE: Duration = Duration::from_mins(5);
 /// How long an agent may take to end what is cancelled.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(60);
+const CANCEL_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is needed to have volumes taken.
 pub(super) struct Volumes<'a> {
@@ -59,6 +60,14 @@ struct Waiting {
     /// When it was cancelled, and why.
     cancelled: Option<(Instant, VolumeReason)>,
     agentless_since: Option<Instant>,
+}
+
+/// Where the volumes of a namespace go.
+struct Destination {
+    /// The repository as `restic -r` wants it.
+    identifier: String,
+    /// Name of its object, or why it is not ready.
+    ready: Result<String, String>,
 }
 
 impl Volumes<'_> {
@@ -103,46 +112,26 @@ impl Volumes<'_> {
         tasks: &[Task],
         rows: &mut [VolumeRow],
     ) -> Result<Vec<(Task, PodVolumeBackup)>> {
-        let mut repositories: BTreeMap<&str, Option<(String, Result<String, String>)>> = tasks
+        let namespaces: BTreeSet<String> = tasks
             .iter()
-            .map(|task| (task.pod.namespace.as_str(), None))
+            .map(|task| task.pod.namespace.clone())
             .collect();
-        let ready: Vec<(String, String, Result<String, String>)> = futures::stream::iter(
-            repositories
-                .keys()
-                .map(|namespace| (*namespace).to_owned())
-                .collect::<Vec<_>>(),
-        )
-        .map(|namespace| async move {
-            let identifier = self.store.child(&layout::repository(&namespace)).location();
-            let ready = repository::ensure(
-                self.context,
-                &namespace,
-                self.location,
-                &identifier,
-                self.stop,
-            )
+        let repositories: BTreeMap<String, Destination> = futures::stream::iter(namespaces)
+            .map(|namespace| async move {
+                let destination = self.destination(&namespace).await?;
+                Ok::<_, Error>((namespace, destination))
+            })
+            .buffered(PARALLEL)
+            .try_collect()
             .await?;
-            Ok::<_, Error>((namespace, identifier, ready))
-        })
-        .buffered(PARALLEL)
-        .try_collect()
-        .await?;
-        for (namespace, identifier, ready) in ready {
-            if let Err(why) = &ready {
-                self.log.error(
-                    About::Namespace(&namespace),
-                    format!("the repository of namespace {namespace} is not ready: {why}"),
-                );
-            }
-            if let Some(slot) = repositories.get_mut(namespace.as_str()) {
-                *slot = Some((identifier, ready));
-            }
-        }
         let mut wanted = Vec::new();
         for task in tasks {
-            match repositories.get(task.pod.namespace.as_str()) {
-                Some(Some((identifier, Ok(repository)))) => {
+            let Some(Destination { identifier, ready }) = repositories.get(&task.pod.namespace)
+            else {
+                return Err(Error::Bug("a namespace without a repository".to_owned()));
+            };
+            match ready {
+                Ok(repository) => {
                     let location = self.location;
                     let target = Target {
                         location,
@@ -152,17 +141,33 @@ impl Volumes<'_> {
                     let object = volume_object::build(self.backup, task, &target);
                     wanted.push((task.clone(), object));
                 }
-                Some(Some((_, Err(why)))) => {
-                    fail(
-                        &mut rows[task.row],
-                        VolumeReason::RepositoryNotReady,
-                        why.clone(),
-                    );
+                Err(why) => {
+                    let row = &mut rows[task.row];
+                    fail(row, VolumeReason::RepositoryNotReady, why.clone());
                 }
-                _ => return Err(Error::Bug("a namespace without a repository".to_owned())),
             }
         }
         Ok(wanted)
+    }
+
+    /// The repository of a namespace, ready or not.
+    async fn destination(&self, namespace: &str) -> Result<Destination> {
+        let identifier = self.store.child(&layout::repository(namespace)).location();
+        let ready = repository::ensure(
+            self.context,
+            namespace,
+            self.location,
+            &identifier,
+            self.stop,
+        )
+        .await?;
+        if let Err(why) = &ready {
+            self.log.error(
+                About::Namespace(namespace),
+                format!("the repository of namespace {namespace} is not ready: {why}"),
+            );
+        }
+        Ok(Destination { identifier, ready })
     }
 
     /// Creates an object, or finds the one of an earlier attempt. The inner error is a row's.
@@ -201,7 +206,7 @@ impl Volumes<'_> {
                 .status
                 .as_ref()
                 .and_then(|s| s.phase)
-                .is_some_and(|p| p.is_terminal());
+                .is_some_and(VolumePhase::is_terminal);
             if !ended && !object.spec.cancel && !wanted.iter().any(|(_, w)| w.name_any() == name) {
                 self.log.info(format!(
                     "PodVolumeBackup {name} of an earlier attempt is cancelled"
@@ -292,7 +297,7 @@ impl Volumes<'_> {
             .status
             .as_ref()
             .and_then(|s| s.phase)
-            .is_some_and(|p| p.is_terminal());
+            .is_some_and(VolumePhase::is_terminal);
         let Some(found) = waiting.get(&name).filter(|_| ended) else {
             return;
         };

@@ -22,7 +22,7 @@ use crate::context::Context;
 use crate::error::{Class, Error, Result, is_conflict, is_not_found};
 
 /// How long a request is answered.
-const LIFETIME: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_mins(10);
 
 /// The controller.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Reconciler for DownloadReconciler {
         let answer = answer(context, &request, now).await?;
         let uid = request.uid().unwrap_or_default();
         crate::status::update(&api, &name, &uid, |request| {
-            request.status = Some(answer.clone())
+            request.status = Some(answer.clone());
         })
         .await?;
         Ok(Action::requeue(LIFETIME))

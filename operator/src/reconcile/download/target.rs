@@ -3,10 +3,10 @@
 //! A Backup's artefacts are read only when the claim in the bucket is that Backup's, so that a backup whose
 //! name belonged to somebody else never hands out somebody else's data.
 
-use ark_api::backup::Backup;
+use ark_api::backup::{Backup, BackupPhase};
 use ark_api::layout;
 use ark_api::requests::{DownloadKind, DownloadTarget};
-use ark_api::restore::Restore;
+use ark_api::restore::{Restore, RestorePhase};
 use ark_engine::Store;
 use kube::ResourceExt;
 
@@ -81,7 +81,7 @@ async fn of_backup(context: &Context, name: &str) -> Result<Store> {
         .status
         .as_ref()
         .and_then(|s| s.phase)
-        .is_some_and(|p| p.is_terminal());
+        .is_some_and(BackupPhase::is_terminal);
     if !ended {
         return Err(missing(format!(
             "Backup {name} has not ended yet, so it has no artefacts"
@@ -119,7 +119,7 @@ async fn of_restore(context: &Context, name: &str) -> Result<Store> {
         .map_err(Error::kube(format!("get Restore {name}")))?
         .ok_or_else(|| missing(format!("there is no Restore {name}")))?;
     let status = restore.status.unwrap_or_default();
-    if !status.phase.is_some_and(|phase| phase.is_terminal()) {
+    if !status.phase.is_some_and(RestorePhase::is_terminal) {
         return Err(missing(format!(
             "Restore {name} has not ended yet, so it has no artefacts"
         )));

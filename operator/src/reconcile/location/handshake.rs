@@ -25,7 +25,7 @@ use crate::error::{Class, Error, Result};
 use crate::repository_key::Says;
 
 /// How long an agent may take to answer before it counts as seeing another directory.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Largest handshake file that is read.
 const MAX_FILE: u64 = 64 << 10;
 

@@ -119,7 +119,12 @@ async fn make_dir(context: &Context, dir: &std::path::Path) -> Result<()> {
     }
     tokio::fs::create_dir_all(dir)
         .await
-        .map_err(Error::io(format!("make the directory {}", dir.display())))
+        .map_err(|error| Error::Store {
+            message: format!("cannot make the directory {}: {error}", dir.display()),
+            hint: "check what is mounted there, and its permissions".to_owned(),
+            class: crate::error::Class::Waiting,
+            reason: reason::BUCKET_NOT_FOUND,
+        })
 }
 
 /// Only known directories may lie beside ours, as Velero has it: anything else means that the prefix

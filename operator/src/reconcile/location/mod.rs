@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::metrics::LocationLabels;
 
 /// How often the store is asked when the spec does not say.
-const DEFAULT_FREQUENCY: Duration = Duration::from_secs(60);
+const DEFAULT_FREQUENCY: Duration = Duration::from_mins(1);
 /// How often it is asked while something is wrong or pending.
 const SOON: Duration = Duration::from_secs(5);
 

@@ -25,7 +25,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 
 /// How often a repository that is ready is opened again.
-const FREQUENCY: Duration = Duration::from_secs(300);
+const FREQUENCY: Duration = Duration::from_mins(5);
 /// How often one that is not is tried again.
 const SOON: Duration = Duration::from_secs(15);
 

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::{Error, Result, is_not_found};
 
 /// How long an answer stays.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_mins(1);
 
 /// The controller.
 #[derive(Debug, Default)]
