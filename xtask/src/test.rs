@@ -186,12 +186,7 @@ fn prepare(tier: Tier) -> Result<()> {
         Tier::Unit => tools::ensure(&[Tool::Helm]),
         Tier::Engine => tools::ensure(&[Tool::Minio, Tool::Restic, Tool::Strace]),
         Tier::Compat => tools::ensure(&[Tool::Minio, Tool::Restic]),
-        Tier::Api => {
-            tools::ensure(&Tool::CONTROL_PLANE)?;
-            tools::ensure(&[Tool::Helm, Tool::Minio, Tool::Restic])?;
-            build_programs()
-        }
-        Tier::Fault => {
+        Tier::Api | Tier::Fault => {
             tools::ensure(&Tool::CONTROL_PLANE)?;
             tools::ensure(&[Tool::Helm, Tool::Minio, Tool::Restic])?;
             build_programs()

@@ -2,7 +2,7 @@
 //!
 //! Nothing is taken from memory or from the state file alone: member processes carry the cluster's
 //! mark, containers are in its control group, bridge and group are named after its folder. Order:
-//! processes, control group, mounts, network, mount points, folder. A step that fails stops the
+//! processes, control group, mounts, network, what clusters share, folder. A step that fails stops the
 //! rest, so that a folder is never removed with something still mounted below it.
 
 use std::fs;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
+use super::machine::{self, MachineLock};
 use super::state::StateFile;
 use super::{cgroup, network, process};
 use crate::exec;
@@ -21,8 +22,8 @@ use crate::wait::{self, Look};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Removes whatever is left of the cluster in `dir`, except what is named in `keep`.
-pub(super) fn clean(dir: &Path, keep: &[&str]) -> Result<()> {
+/// Removes whatever is left of the cluster in `dir`.
+pub(super) fn clean(dir: &Path) -> Result<()> {
     // An unreadable state must not stop a clean-up, which hardly needs it.
     let state = StateFile::new(dir).read().unwrap_or_else(|error| {
         print::warning(&format!("{error:#}"));
@@ -32,12 +33,11 @@ pub(super) fn clean(dir: &Path, keep: &[&str]) -> Result<()> {
     end_processes(dir)?;
     cgroup::remove(dir)?;
     unmount(dir)?;
-    network::remove(dir, state.ip_forward.as_deref())?;
-    for folder in &state.mount_points {
-        // Somebody else may use it by now.
-        drop(fs::remove_dir(folder));
-    }
-    remove_folder(dir, keep)
+    network::remove(dir)?;
+    // Until the folder is gone: nobody may hand anything over to this cluster any more.
+    let _lock = MachineLock::take()?;
+    machine::leave(dir, &state)?;
+    remove_folder(dir)
 }
 
 /// Kills until none is left: a dying supervisor may still start something.
@@ -97,29 +97,13 @@ fn unescape(text: &str) -> String {
     })
 }
 
-fn remove_folder(dir: &Path, keep: &[&str]) -> Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.with_context(|| format!("cannot read {}", dir.display()))?,
-    };
-    for entry in entries {
-        let path = entry
-            .with_context(|| format!("cannot read {}", dir.display()))?
-            .path();
-        if keep.iter().any(|name| path.ends_with(name)) {
-            continue;
+fn remove_folder(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
         }
-        let removed = if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
-        removed.with_context(|| format!("cannot remove {}", path.display()))?;
+        _ => Ok(()),
     }
-    if keep.is_empty() {
-        fs::remove_dir(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -139,6 +123,6 @@ mod tests {
     #[test]
     fn cleaning_where_nothing_ever_was_is_no_error() {
         let dir = tempfile::tempdir().unwrap();
-        clean(&dir.path().join("never"), &[]).unwrap();
+        clean(&dir.path().join("never")).unwrap();
     }
 }

@@ -17,6 +17,7 @@ mod cgroup;
 mod clean;
 mod client;
 mod control_plane;
+mod machine;
 mod minio;
 mod network;
 mod node;
@@ -79,7 +80,7 @@ impl Cluster {
         tools::ensure(&Tool::CLUSTER)?;
         if dir.exists() {
             print::step("removing what an earlier run left");
-            clean::clean(&dir, &[])?;
+            clean::clean(&dir)?;
         }
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let progress = Progress::start("starting the cluster");
@@ -113,7 +114,7 @@ impl Cluster {
         let _lock = lock(&dir)?;
         require_root()?;
         let progress = Progress::start("removing the cluster");
-        clean::clean(&dir, &[])?;
+        clean::clean(&dir)?;
         progress.done();
         Ok(())
     }

@@ -11,12 +11,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::machine::{self, MachineLock};
 use super::state::Network;
 use super::supervisor::Supervisor;
-use crate::tools::{self, Lock, Tool};
-use crate::{exec, place};
-
-const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+use crate::exec;
+use crate::tools::{self, Tool};
 
 /// Eight characters that stand for the cluster's folder in names outside it.
 pub(super) fn short_name(dir: &Path) -> String {
@@ -32,20 +31,14 @@ pub(super) fn bridge_name(dir: &Path) -> String {
 /// Makes the bridge if it is not there.
 pub(super) fn ensure(supervisor: &Supervisor) -> Result<Network> {
     // One run at a time chooses addresses on this machine.
-    let _lock = Lock::quiet(&place::cache()?.join("network.lock"))?;
-
+    let _lock = MachineLock::take()?;
     let network = match supervisor.state()?.network {
         Some(network) if exists(&network.bridge) => return Ok(network),
         Some(network) => network,
         None => choose(supervisor.dir())?,
     };
-    let forward =
-        std::fs::read_to_string(FORWARD).with_context(|| format!("cannot read {FORWARD}"))?;
-    supervisor.update(|state| {
-        state.network = Some(network.clone());
-        // The bridge plugin switches forwarding on.
-        state.ip_forward.get_or_insert(forward.trim().to_owned());
-    })?;
+    machine::remember_forwarding(supervisor)?;
+    supervisor.update(|state| state.network = Some(network.clone()))?;
     ip(&["link", "add", &network.bridge, "type", "bridge"])?;
     let address = format!("{}/24", network.address);
     ip(&["address", "add", &address, "dev", &network.bridge])?;
@@ -58,17 +51,11 @@ pub(super) fn exists(interface: &str) -> bool {
     Path::new("/sys/class/net").join(interface).exists()
 }
 
-/// Removes the bridge and puts forwarding back as it was.
-pub(super) fn remove(dir: &Path, forward_before: Option<&str>) -> Result<()> {
+/// Removes the bridge.
+pub(super) fn remove(dir: &Path) -> Result<()> {
     let bridge = bridge_name(dir);
     if exists(&bridge) {
         ip(&["link", "delete", &bridge])?;
-    }
-    if let Some(before) = forward_before {
-        let now = std::fs::read_to_string(FORWARD).unwrap_or_default();
-        if now.trim() != before {
-            std::fs::write(FORWARD, before).with_context(|| format!("cannot write {FORWARD}"))?;
-        }
     }
     Ok(())
 }

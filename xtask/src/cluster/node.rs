@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::control_plane::{flags, kubeconfig, kubectl, text};
+use super::machine::{self, MachineLock};
 use super::process::Identity;
 use super::state::{Component, Network, Spec};
 use super::supervisor::Supervisor;
@@ -72,7 +73,9 @@ pub(super) fn ctr(supervisor: &Supervisor) -> Result<std::process::Command> {
 }
 
 fn keep_namespace(supervisor: &Supervisor) -> Result<()> {
-    make_mount_points(supervisor)?;
+    // Held until the folders are covered: whoever leaves before may remove them.
+    let _lock = MachineLock::take()?;
+    machine::make_mount_points(supervisor, &COVERED)?;
     // The last word of the script becomes the process that keeps the namespace.
     let covers = COVERED
         .map(|folder| format!("mount -t tmpfs ark {folder}; mount --make-rshared {folder}; "));
@@ -99,26 +102,6 @@ fn keep_namespace(supervisor: &Supervisor) -> Result<()> {
             other => Look::NotYet(format!("still {other:?}")),
         })
     })
-}
-
-/// The covered folders must exist to be covered; those made here are removed by `down`.
-fn make_mount_points(supervisor: &Supervisor) -> Result<()> {
-    for folder in COVERED.map(Path::new) {
-        let missing = folder.ancestors().take_while(|path| !path.exists());
-        let missing: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
-        if missing.is_empty() {
-            continue;
-        }
-        supervisor.update(|state| {
-            for path in missing {
-                if !state.mount_points.contains(&path) {
-                    state.mount_points.push(path);
-                }
-            }
-        })?;
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    Ok(())
 }
 
 fn start_containerd(supervisor: &Supervisor, net: &Network) -> Result<()> {

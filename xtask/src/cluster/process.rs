@@ -5,9 +5,10 @@
 //! what it starts itself, so that those of a crashed run are found even if their ids were never
 //! written down.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -96,6 +97,19 @@ pub(super) fn marked(dir: &Path) -> Vec<Identity> {
         .filter(|identity| {
             std::fs::read(format!("/proc/{}/environ", identity.pid))
                 .is_ok_and(|variables| variables.split(|&b| b == 0).any(|one| one == wanted))
+        })
+        .collect()
+}
+
+/// The folders of all clusters that have a process on this machine.
+pub(super) fn marked_folders() -> BTreeSet<PathBuf> {
+    let prefix = mark_of(OsStr::new(""));
+    every()
+        .filter_map(|identity| std::fs::read(format!("/proc/{}/environ", identity.pid)).ok())
+        .filter_map(|variables| {
+            let mut each = variables.split(|&b| b == 0);
+            let folder = each.find_map(|one| one.strip_prefix(&prefix[..]))?;
+            Some(PathBuf::from(OsStr::from_bytes(folder)))
         })
         .collect()
 }
