@@ -16,6 +16,7 @@ mod source;
 mod status;
 mod validate;
 mod volumes;
+mod world;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -20,6 +20,7 @@ use super::plan::{self, OwnerKey};
 use super::report::about;
 use super::run::Run;
 use super::volumes;
+use super::world;
 use crate::apply::order::PODS;
 use crate::apply::run::Outcome;
 use crate::apply::transform::{self, Binding, text};
@@ -492,7 +493,7 @@ fn finished_claims(fills: &[PodVolumeRestore]) -> Earlier {
         .iter()
         .filter_map(|fill| {
             let claim = fill.spec.claim.as_ref()?.name.clone();
-            let finished = volumes::ended(fill)?;
+            let finished = world::ended(fill)?;
             Some(((fill.spec.pod.namespace.clone(), claim), (finished, false)))
         })
         .collect()

@@ -6,29 +6,25 @@
 //! its [`Finished`]. Idempotent: names are deterministic, and an object of that name is trusted only
 //! if it belongs to this restore.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ark_api::pod_volume_backup::{ClaimReference, PodReference, VolumePhase};
-use ark_api::pod_volume_restore::{PodVolumeRestoreSpec, PodVolumeRestoreStatus};
+use ark_api::condition::reason;
+use ark_api::pod_volume_backup::{ClaimReference, PodReference};
+use ark_api::pod_volume_restore::PodVolumeRestoreSpec;
 use ark_api::restore::RestoreVolumeCounts;
 use ark_api::results::ItemAction;
 use ark_api::{PodVolumeRestore, Restore, label, naming};
-use ark_engine::FileOperation;
-use futures::stream::{BoxStream, StreamExt, select_all};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use futures::StreamExt;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::fill::{ClaimView, Deadlines, FillView, Finished, Job, PodView, Step, View, step};
+use super::fill::{Deadlines, Finished, Job, Step, step};
 use super::report::Report;
+use super::world::{self, Seen, World};
 use crate::context::Context;
-use crate::error::{Error, Result, describe, is_conflict};
+use crate::error::{Class, Error, Result, describe, is_conflict};
 use crate::status::FIELD_MANAGER;
 
 /// How often deadlines are looked at when nothing changes.
@@ -79,25 +75,6 @@ impl Work {
     }
 }
 
-/// The world as the watches show it.
-struct World {
-    namespace: String,
-    pods: Store<Pod>,
-    claims: Store<PersistentVolumeClaim>,
-    fills: Store<PodVolumeRestore>,
-    agents: Store<Pod>,
-    /// Claims that carry no label of ours, as last asked for.
-    others: HashMap<(String, String), ClaimView>,
-}
-
-/// Something was seen.
-enum Seen {
-    /// A watch has its first full list.
-    Synced,
-    /// Something changed.
-    Changed,
-}
-
 /// Fills all volumes; returns what became of each.
 pub(crate) async fn fill(common: &Common<'_>, jobs: Vec<Job>) -> Result<Vec<(Job, Finished)>> {
     if jobs.is_empty() {
@@ -120,7 +97,7 @@ pub(crate) async fn fill(common: &Common<'_>, jobs: Vec<Job>) -> Result<Vec<(Job
             finished: None,
         })
         .collect();
-    let (mut world, mut seen) = watch(common, &uid);
+    let (mut world, mut seen) = world::watch(common.context, &uid);
     let mut unsynced = 4;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -136,7 +113,12 @@ pub(crate) async fn fill(common: &Common<'_>, jobs: Vec<Job>) -> Result<Vec<(Job
         if unsynced > 0 {
             continue;
         }
-        world.ask(common, &works).await?;
+        let open: Vec<&Job> = works
+            .iter()
+            .filter(|work| work.stage == Stage::Binding && work.finished.is_none())
+            .map(|work| &work.job)
+            .collect();
+        world.ask(common.context, &open).await?;
         let mut waiting = None;
         for work in works.iter_mut().filter(|work| work.finished.is_none()) {
             if let Some(reason) = advance(common, &world, work).await? {
@@ -166,9 +148,9 @@ async fn advance(
     world: &World,
     work: &mut Work,
 ) -> Result<Option<(&'static str, String)>> {
-    let view = world.view(work);
+    let view = world.view(&work.job, &work.name);
     let running = (
-        ark_api::condition::reason::VOLUMES_RUNNING,
+        reason::VOLUMES_RUNNING,
         "volumes are being restored".to_owned(),
     );
     if view.fill.is_some() && work.stage != Stage::Filling {
@@ -194,7 +176,7 @@ async fn advance(
                 work.enter(Stage::Created);
                 return Ok(Some(running));
             }
-            Err(error) if error.class() == crate::error::Class::Transient => return Err(error),
+            Err(error) if error.class() == Class::Transient => return Err(error),
             Err(error) => Finished::failed(error.sentence()),
         },
         Step::GiveUp(finished) => {
@@ -368,213 +350,4 @@ pub(crate) async fn of_restore(context: &Context, uid: &str) -> Result<Vec<PodVo
         .await
         .map_err(Error::kube("list the restore's PodVolumeRestores"))?;
     Ok(list.items)
-}
-
-fn watch(common: &Common<'_>, uid: &str) -> (World, BoxStream<'static, Seen>) {
-    let client = common.context.client.clone();
-    let own = watcher::Config::default().labels(&format!("{}={uid}", label::RESTORE_UID));
-    let agent = watcher::Config::default().labels(&format!(
-        "{}={}",
-        label::COMPONENT,
-        label::COMPONENT_AGENT
-    ));
-    let (pods, a) = follow(Api::all(client.clone()), own.clone());
-    let (claims, b) = follow(Api::all(client), own.clone());
-    let (fills, c) = follow(common.context.api::<PodVolumeRestore>(), own);
-    let (agents, d) = follow(common.context.api::<Pod>(), agent);
-    let world = World {
-        namespace: common.context.namespace.clone(),
-        pods,
-        claims,
-        fills,
-        agents,
-        others: HashMap::new(),
-    };
-    (world, select_all([a, b, c, d]).boxed())
-}
-
-fn follow<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, BoxStream<'static, Seen>)
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (reader, writer) = store::<K>();
-    let mut synced = false;
-    let stream = reflector(writer, watcher(api, config).default_backoff()).map(move |event| {
-        match event {
-            Ok(watcher::Event::InitDone) if !synced => {
-                synced = true;
-                Seen::Synced
-            }
-            Ok(_) => Seen::Changed,
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "watching is disturbed; it is tried again");
-                Seen::Changed
-            }
-        }
-    });
-    (reader, stream.boxed())
-}
-
-impl World {
-    /// Asks for claims that no watch shows: those that pods made for ephemeral volumes.
-    async fn ask(&mut self, common: &Common<'_>, works: &[Work]) -> Result<()> {
-        for work in works {
-            let Some(claim) = &work.job.claim else {
-                continue;
-            };
-            let namespace = &work.job.reference.namespace;
-            let key = (namespace.clone(), claim.clone());
-            let bound = self
-                .others
-                .get(&key)
-                .is_some_and(|claim| claim.phase == "Bound");
-            let shown = self.claims.get(&ObjectRef::new(claim).within(namespace));
-            if bound || shown.is_some() || work.stage != Stage::Binding || work.finished.is_some() {
-                continue;
-            }
-            let api: Api<PersistentVolumeClaim> =
-                Api::namespaced(common.context.client.clone(), namespace);
-            let found = api.get_opt(claim).await.map_err(Error::kube(format!(
-                "get PersistentVolumeClaim {namespace}/{claim}"
-            )))?;
-            if let Some(found) = found {
-                self.others.insert(key, claim_view(&found));
-            }
-        }
-        Ok(())
-    }
-
-    fn view(&self, work: &Work) -> View {
-        let reference = &work.job.reference;
-        let namespace = reference.namespace.as_str();
-        let pod = self
-            .pods
-            .get(&ObjectRef::new(&reference.name).within(namespace))
-            .map(|pod| pod_view(&pod));
-        let claim = work.job.claim.as_ref().and_then(|name| {
-            let shown = self.claims.get(&ObjectRef::new(name).within(namespace));
-            shown.map(|claim| claim_view(&claim)).or_else(|| {
-                self.others
-                    .get(&(namespace.to_owned(), name.clone()))
-                    .cloned()
-            })
-        });
-        let fill = self
-            .fills
-            .get(&ObjectRef::new(&work.name).within(&self.namespace))
-            .map(|fill| fill_view(&fill));
-        let agent = pod
-            .as_ref()
-            .is_some_and(|pod: &PodView| self.has_agent(&pod.node));
-        View {
-            pod,
-            claim,
-            fill,
-            agent,
-        }
-    }
-
-    /// An agent that is just starting counts: it takes the volume up when it runs.
-    fn has_agent(&self, node: &str) -> bool {
-        let on_node = |pod: &Arc<Pod>| {
-            let spec = pod.spec.as_ref();
-            spec.and_then(|spec| spec.node_name.as_deref()) == Some(node)
-                && pod.metadata.deletion_timestamp.is_none()
-        };
-        self.agents.state().iter().any(on_node)
-    }
-}
-
-fn pod_view(pod: &Pod) -> PodView {
-    let status = pod.status.clone().unwrap_or_default();
-    let scheduled = status
-        .conditions
-        .unwrap_or_default()
-        .into_iter()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    let ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")).then(|| {
-        status
-            .message
-            .or(status.reason)
-            .unwrap_or_else(|| "it will not run again".to_owned())
-    });
-    PodView {
-        uid: pod.uid().unwrap_or_default(),
-        node: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.clone())
-            .unwrap_or_default(),
-        unschedulable: scheduled.and_then(|condition| condition.message),
-        leaving: pod.metadata.deletion_timestamp.is_some(),
-        ended,
-    }
-}
-
-fn claim_view(claim: &PersistentVolumeClaim) -> ClaimView {
-    let spec = claim.spec.clone().unwrap_or_default();
-    ClaimView {
-        uid: claim.uid().unwrap_or_default(),
-        phase: claim
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.clone())
-            .unwrap_or_default(),
-        volume: spec.volume_name,
-        class: spec.storage_class_name,
-    }
-}
-
-fn fill_view(fill: &PodVolumeRestore) -> FillView {
-    let status = fill.status.clone().unwrap_or_default();
-    FillView {
-        phase: status.phase.unwrap_or_default(),
-        message: status.message.clone(),
-        bytes: status
-            .progress
-            .as_ref()
-            .map_or(0, |progress| progress.bytes_done),
-        file_errors: status.file_error_count.unwrap_or_default(),
-        only_metadata: only_metadata(&status),
-    }
-}
-
-/// Whether all content is back, as the agent decides it too when it opens the gate. Errors beyond
-/// those that are listed may be anything.
-fn only_metadata(status: &PodVolumeRestoreStatus) -> bool {
-    let metadata = [
-        FileOperation::Chown,
-        FileOperation::Chmod,
-        FileOperation::Times,
-        FileOperation::Xattr,
-    ];
-    let listed = i64::try_from(status.file_errors.len()).ok();
-    status.file_error_count == listed
-        && status.file_errors.iter().all(|error| {
-            metadata
-                .iter()
-                .any(|known| known.as_str() == error.operation)
-        })
-}
-
-/// What became of a volume whose restore has ended; `None` while it runs, or if it did not get far
-/// enough to be worth anything.
-pub(crate) fn ended(fill: &PodVolumeRestore) -> Option<Finished> {
-    let view = fill_view(fill);
-    let deadline = Duration::MAX;
-    match view.phase {
-        VolumePhase::Completed | VolumePhase::PartiallyFailed => {
-            match super::fill::filling(&view, Duration::ZERO, deadline) {
-                Step::Done(finished) => Some(finished),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
 }
