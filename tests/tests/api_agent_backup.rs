@@ -1,9 +1,5 @@
 //! Backups by the agent on a real API server: a simulated node, real files, a real repository, and the
 //! rights of the chart's roles.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test, in its helpers too"
-)]
 
 mod agent;
 
