@@ -1,6 +1,6 @@
 //! The operator of Ark: coordinates backups and restores.
 //!
-//! Order of start: settings, logging, HTTP, client, cluster identity, ready, election, controllers.
+//! Order of start: allocator settings, settings, logging, HTTP, client, cluster identity, ready, election, controllers.
 //! It stops on SIGTERM and SIGINT, or with an error when it loses its lease: work in progress stops
 //! at the next safe point and is taken up again by the next leader.
 
@@ -14,6 +14,7 @@ mod context;
 mod error;
 mod http;
 mod leader;
+mod memory;
 mod metrics;
 mod reconcile;
 mod repository_key;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     {
         return telemetry::version();
     }
+    let not_replaced = memory::give_back_large_pieces();
     let settings = match Settings::read(|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
         Err(wrong) => {
@@ -59,6 +61,9 @@ fn main() -> ExitCode {
         }
     };
     telemetry::start(settings.log.as_deref(), settings.log_format);
+    if let Some(error) = not_replaced {
+        tracing::warn!(%error, "the memory allocator keeps its default settings; more memory than needed stays in use");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
