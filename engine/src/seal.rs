@@ -18,7 +18,6 @@ const TAG: usize = 16;
 /// A multiple of the authenticator's block; input and output fit into the first-level cache.
 const STEP: usize = 8 << 10;
 
-
 type Stream<'a> = aes::cipher::StreamCipherCoreWrapper<CtrCore<&'a Aes256, flavors::Ctr128BE>>;
 
 /// A key ready for use by one or many threads.
@@ -83,7 +82,10 @@ impl Sealer {
         let last = steps.into_remainder();
         let expected = mac.compute_unpadded(last);
         stream.apply_keystream(last);
-        let differ = expected.iter().zip(&*tag).fold(0, |acc, (a, b)| acc | (a ^ b));
+        let differ = expected
+            .iter()
+            .zip(&*tag)
+            .fold(0, |acc, (a, b)| acc | (a ^ b));
         if std::hint::black_box(differ) != 0 {
             return Err(Unauthentic);
         }

@@ -97,7 +97,10 @@ fn lay_out(holes: &[(u64, u64)], size: u64, align: u64) -> Vec<Part> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, os::unix::fs::{FileExt as _, MetadataExt as _}};
+    use std::{
+        io::Write as _,
+        os::unix::fs::{FileExt as _, MetadataExt as _},
+    };
 
     use proptest::prelude::*;
 
@@ -114,7 +117,13 @@ mod tests {
         assert!(parts.len() <= 4, "{parts:?}");
         let read: u64 = parts
             .iter()
-            .map(|part| if let Part::Data { start, end } = part { end - start } else { 0 })
+            .map(|part| {
+                if let Part::Data { start, end } = part {
+                    end - start
+                } else {
+                    0
+                }
+            })
             .sum();
         assert!((1 << 20..4 * BLOB).contains(&read), "{read}");
     }
@@ -123,7 +132,10 @@ mod tests {
     fn a_full_file_is_one_part() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[1; 100]).unwrap();
-        assert_eq!(parts(&file, 100, 8, 1).unwrap(), [Part::Data { start: 0, end: 100 }]);
+        assert_eq!(
+            parts(&file, 100, 8, 1).unwrap(),
+            [Part::Data { start: 0, end: 100 }]
+        );
     }
 
     proptest! {

@@ -66,7 +66,9 @@ fn sqlite(head: &[u8]) -> bool {
     let size = u16_be(head, 16);
     head.starts_with(b"SQLite format 3\0")
         && size.is_some_and(|size| size == 1 || (size >= 512 && size.is_power_of_two()))
-        && head.get(18..20).is_some_and(|v| v.iter().all(|v| matches!(v, 1 | 2)))
+        && head
+            .get(18..20)
+            .is_some_and(|v| v.iter().all(|v| matches!(v, 1 | 2)))
 }
 
 fn bbolt(head: &[u8]) -> bool {
@@ -183,7 +185,13 @@ pub(crate) mod tests {
 
     #[test]
     fn other_files_are_not() {
-        for head in [&b""[..], b"SQLite format 3", &[0; 200_000], &[0xff; 200_000], b"#!/bin/sh\n"] {
+        for head in [
+            &b""[..],
+            b"SQLite format 3",
+            &[0; 200_000],
+            &[0xff; 200_000],
+            b"#!/bin/sh\n",
+        ] {
             assert_eq!(recognise(head), None);
         }
     }

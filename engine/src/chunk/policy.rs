@@ -123,27 +123,42 @@ mod tests {
     fn format_decides_first_and_the_parent_from_then_on() {
         let page = postgresql_sample(1).repeat(2);
         let found = decide(Chunking::Auto, facts(&page));
-        assert_eq!(found, (Cuts::Fixed(65536), Reason::Pages(PageFormat::PostgreSql)));
+        assert_eq!(
+            found,
+            (Cuts::Fixed(65536), Reason::Pages(PageFormat::PostgreSql))
+        );
         let zeroed = [0; 8192];
         let later = Facts {
             parent: Some(ParentCuts::Fixed(65536)),
             directory_bytes: 40 << 30,
             ..facts(&zeroed)
         };
-        assert_eq!(decide(Chunking::Auto, later), (Cuts::Fixed(65536), Reason::Parent));
+        assert_eq!(
+            decide(Chunking::Auto, later),
+            (Cuts::Fixed(65536), Reason::Parent)
+        );
         let rabin = Facts {
             parent: Some(ParentCuts::Rabin),
             ..facts(&page)
         };
         assert_eq!(decide(Chunking::Auto, rabin), (Cuts::Rabin, Reason::Parent));
-        assert_eq!(decide(Chunking::Auto, facts(b"text")), (Cuts::Rabin, Reason::Default));
+        assert_eq!(
+            decide(Chunking::Auto, facts(b"text")),
+            (Cuts::Rabin, Reason::Default)
+        );
     }
 
     #[test]
     fn words_of_the_user_win() {
         let page = postgresql_sample(1);
-        assert_eq!(decide(Chunking::Rabin, facts(&page)), (Cuts::Rabin, Reason::Asked));
-        assert_eq!(decide(Chunking::Fixed, facts(b"x")), (Cuts::Fixed(65536), Reason::Asked));
+        assert_eq!(
+            decide(Chunking::Rabin, facts(&page)),
+            (Cuts::Rabin, Reason::Asked)
+        );
+        assert_eq!(
+            decide(Chunking::Fixed, facts(b"x")),
+            (Cuts::Fixed(65536), Reason::Asked)
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ impl Polynomial {
     /// From the hexadecimal text in a configuration.
     pub(crate) fn parse(hex: &str) -> Option<Self> {
         let plain = !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit());
-        plain.then(|| u64::from_str_radix(hex, 16).ok().map(Self)).flatten()
+        plain
+            .then(|| u64::from_str_radix(hex, 16).ok().map(Self))
+            .flatten()
     }
 
     /// Its degree; `None` for zero.
@@ -34,7 +36,9 @@ pub(crate) fn remainder(mut value: u64, by: Polynomial) -> u64 {
 /// `hash * x^8 + byte` modulo the polynomial, bit by bit: what the tables must agree with.
 #[cfg(test)]
 pub(crate) fn remainder_wide(hash: u64, byte: u8, by: Polynomial) -> u64 {
-    (0..8).rev().fold(hash, |hash, bit| remainder((hash << 1) | u64::from(byte >> bit & 1), by))
+    (0..8).rev().fold(hash, |hash, bit| {
+        remainder((hash << 1) | u64::from(byte >> bit & 1), by)
+    })
 }
 
 #[cfg(test)]
@@ -43,7 +47,10 @@ mod tests {
 
     #[test]
     fn parsing() {
-        assert_eq!(Polynomial::parse("3da3358b4dc173").unwrap().degree(), Some(53));
+        assert_eq!(
+            Polynomial::parse("3da3358b4dc173").unwrap().degree(),
+            Some(53)
+        );
         for bad in ["", "+1", "xyz", "3da3358b4dc1733da3358b4dc173"] {
             assert_eq!(Polynomial::parse(bad), None, "{bad}");
         }

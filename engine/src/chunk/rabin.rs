@@ -62,7 +62,10 @@ impl Rabin {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the top byte of a reduced hash is one byte")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the top byte of a reduced hash is one byte"
+    )]
     fn append(&self, hash: u64, byte: u8) -> u64 {
         ((hash << 8) | u64::from(byte)) ^ self.reduce[usize::from((hash >> self.shift) as u8)]
     }
@@ -211,7 +214,10 @@ pub(crate) mod tests {
             state ^= state << 17;
             state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
         };
-        (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
+        (0..len.div_ceil(8))
+            .flat_map(|_| next())
+            .take(len)
+            .collect()
     }
 
     const POLYNOMIAL: &str = "3da3358b4dc173";
@@ -223,7 +229,12 @@ pub(crate) mod tests {
     #[test]
     fn noise_is_cut_as_by_the_naive_chunker() {
         let rabin = Rabin::new(polynomial()).unwrap();
-        for (seed, len) in [(1, 9 << 20), (2, (3 << 20) + 17), (3, MIN as usize), (4, MIN as usize + 1)] {
+        for (seed, len) in [
+            (1, 9 << 20),
+            (2, (3 << 20) + 17),
+            (3, MIN as usize),
+            (4, MIN as usize + 1),
+        ] {
             let data = noise(seed, len);
             assert_eq!(lengths(&rabin, &data), naive(polynomial(), &data), "{seed}");
         }
@@ -233,7 +244,10 @@ pub(crate) mod tests {
     fn zeros_are_cut_as_early_as_allowed_and_other_runs_as_late() {
         let rabin = Rabin::new(polynomial()).unwrap();
         let zeros = vec![0; 4 * MIN as usize + 5];
-        assert_eq!(lengths(&rabin, &zeros), [MIN as usize, MIN as usize, MIN as usize, MIN as usize, 5]);
+        assert_eq!(
+            lengths(&rabin, &zeros),
+            [MIN as usize, MIN as usize, MIN as usize, MIN as usize, 5]
+        );
         let ones = vec![1; MAX as usize + 100];
         assert_eq!(lengths(&rabin, &ones), naive(polynomial(), &ones));
     }

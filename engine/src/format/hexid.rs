@@ -10,9 +10,10 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends the digits.
 pub(crate) fn push(out: &mut Vec<u8>, id: &Id) {
-    out.extend(id.0.iter().flat_map(|b| {
-        [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]
-    }));
+    out.extend(
+        id.0.iter()
+            .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]),
+    );
 }
 
 struct Visitor;

@@ -69,7 +69,11 @@ pub(crate) fn encode_pack(out: &mut Vec<u8>, id: &Id, blobs: &[pack::Blob]) {
     out.extend_from_slice(b"\",\"blobs\":[");
     let mut offset = 0;
     for (i, blob) in blobs.iter().enumerate() {
-        out.extend_from_slice(if i == 0 { b"{\"id\":\"" } else { b",{\"id\":\"" });
+        out.extend_from_slice(if i == 0 {
+            b"{\"id\":\""
+        } else {
+            b",{\"id\":\""
+        });
         hexid::push(out, &blob.id);
         out.extend_from_slice(match blob.kind {
             BlobKind::Data => b"\",\"type\":\"data\",\"offset\":",
@@ -106,7 +110,13 @@ mod tests {
             plain_length,
         };
         let packs = [
-            (Id([9; 32]), vec![blob(1, BlobKind::Data, 40, Some(70)), blob(2, BlobKind::Data, 50, None)]),
+            (
+                Id([9; 32]),
+                vec![
+                    blob(1, BlobKind::Data, 40, Some(70)),
+                    blob(2, BlobKind::Data, 50, None),
+                ],
+            ),
             (Id([8; 32]), vec![blob(3, BlobKind::Tree, 60, Some(1))]),
         ];
         let mut json = START.to_vec();
@@ -117,7 +127,10 @@ mod tests {
         let index = IndexFile::decode(&json).unwrap();
         assert_eq!(index.packs.len(), 2);
         let second = &index.packs[0].blobs[1];
-        assert_eq!((second.offset, second.length, second.uncompressed_length), (40, 50, None));
+        assert_eq!(
+            (second.offset, second.length, second.uncompressed_length),
+            (40, 50, None)
+        );
         assert_eq!(index.packs[1].blobs[0].kind, BlobKind::Tree);
     }
 }

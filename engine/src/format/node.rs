@@ -79,9 +79,11 @@ impl Kind {
 /// Go's mode for a kind and the low twelve bits of a Unix mode.
 pub(crate) fn go_mode(kind: Kind, unix: u32) -> u32 {
     let special = [(0o4000, 23), (0o2000, 22), (0o1000, 20)];
-    special.iter().fold(kind.mode_bits() | (unix & 0o777), |mode, (bit, go)| {
-        mode | u32::from(unix & bit != 0) << go
-    })
+    special
+        .iter()
+        .fold(kind.mode_bits() | (unix & 0o777), |mode, (bit, go)| {
+            mode | u32::from(unix & bit != 0) << go
+        })
 }
 
 /// One entry of a directory.
@@ -203,7 +205,11 @@ fn encode_ids(out: &mut Vec<u8>, ids: &[Id]) {
 fn encode_xattrs(out: &mut Vec<u8>, xattrs: &[(String, Option<Vec<u8>>)]) {
     out.push(b'[');
     for (i, (name, value)) in xattrs.iter().enumerate() {
-        out.extend_from_slice(if i == 0 { b"{\"name\":" } else { b",{\"name\":" });
+        out.extend_from_slice(if i == 0 {
+            b"{\"name\":"
+        } else {
+            b",{\"name\":"
+        });
         text::json_string(out, name.as_bytes());
         key(out, "value");
         match value {
@@ -308,7 +314,8 @@ impl TryFrom<Stored<'_>> for Node {
 
     fn try_from(stored: Stored<'_>) -> Result<Self, Invalid> {
         let name = super::name::decode(&stored.name)?;
-        let time = |text: &str| Time::parse(text).ok_or_else(|| Invalid::new("a time is not a time"));
+        let time =
+            |text: &str| Time::parse(text).ok_or_else(|| Invalid::new("a time is not a time"));
         let link_target = match stored.linktarget_raw {
             Some(raw) => STANDARD.decode(raw).map_err(Invalid::new)?,
             None => stored.linktarget.into_bytes(),
@@ -333,7 +340,11 @@ impl TryFrom<Stored<'_>> for Node {
             size: stored.size,
             links: stored.links,
             link_target,
-            xattrs: stored.extended_attributes.into_iter().map(xattr).collect::<Result<_, _>>()?,
+            xattrs: stored
+                .extended_attributes
+                .into_iter()
+                .map(xattr)
+                .collect::<Result<_, _>>()?,
             device: stored.device,
             content: stored.content,
             subtree: stored.subtree,
@@ -374,7 +385,13 @@ pub(crate) mod tests {
         let nodes = decode_tree(TREE.as_bytes()).unwrap();
         assert_eq!(nodes[0].name, b"a\n&\xff");
         assert_eq!(nodes[2].link_target, b"x\xff");
-        assert_eq!(nodes[1].mtime, Time { seconds: -1, nanos: 500_000_000 });
+        assert_eq!(
+            nodes[1].mtime,
+            Time {
+                seconds: -1,
+                nanos: 500_000_000
+            }
+        );
         assert_eq!(String::from_utf8(encode_tree(&nodes)).unwrap(), TREE);
         assert_eq!(encode_tree(&[]), b"{\"nodes\":[]}\n");
     }
@@ -384,7 +401,10 @@ pub(crate) mod tests {
         assert_eq!(go_mode(Kind::Dir, 0o40755), 2_147_484_141);
         assert_eq!(go_mode(Kind::File, 0o104_644), 1 << 23 | 0o644);
         assert_eq!(go_mode(Kind::Dir, 0o41777), 1 << 31 | 1 << 20 | 0o777);
-        assert_eq!(go_mode(Kind::CharDevice, 0o20600), 1 << 26 | 1 << 21 | 0o600);
+        assert_eq!(
+            go_mode(Kind::CharDevice, 0o20600),
+            1 << 26 | 1 << 21 | 0o600
+        );
     }
 
     #[test]

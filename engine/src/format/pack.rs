@@ -54,7 +54,9 @@ pub(crate) fn header_length(trailer: [u8; TRAILER], pack_size: u64) -> Result<u3
     let length = u32::from_le_bytes(trailer);
     let least = u32::try_from(OVERHEAD + PLAIN_ENTRY).unwrap_or(u32::MAX);
     if length < least || length > MAX_HEADER || u64::from(length) + TRAILER as u64 > pack_size {
-        return Err(Invalid::new("the length of its list of blobs is impossible"));
+        return Err(Invalid::new(
+            "the length of its list of blobs is impossible",
+        ));
     }
     Ok(length)
 }
@@ -69,7 +71,11 @@ pub(crate) fn decode_header(plain: &[u8], pack_size: u64) -> Result<Vec<Blob>, I
         let kind = match tag {
             0 | 2 => BlobKind::Data,
             1 | 3 => BlobKind::Tree,
-            _ => return Err(Invalid(format!("its list has a blob of unknown kind {tag}"))),
+            _ => {
+                return Err(Invalid(format!(
+                    "its list has a blob of unknown kind {tag}"
+                )));
+            }
         };
         let (length, mut after) = after.split_first_chunk::<4>().ok_or_else(short)?;
         let mut plain_length = None;
@@ -104,7 +110,12 @@ mod tests {
     use super::*;
 
     fn blobs() -> impl Strategy<Value = Vec<Blob>> {
-        let blob = (any::<[u8; 32]>(), any::<bool>(), 32_u32..1 << 24, any::<Option<u32>>());
+        let blob = (
+            any::<[u8; 32]>(),
+            any::<bool>(),
+            32_u32..1 << 24,
+            any::<Option<u32>>(),
+        );
         let blob = blob.prop_map(|(id, tree, length, plain_length)| Blob {
             id: Id(id),
             kind: if tree { BlobKind::Tree } else { BlobKind::Data },
@@ -134,8 +145,18 @@ mod tests {
 
     #[test]
     fn impossible_lengths_are_refused() {
-        for (length, size, good) in [(69_u32, 73, true), (69, 72, false), (68, 1000, false), (u32::MAX, u64::MAX, false), ((16 << 20) + 1, u64::MAX, false)] {
-            assert_eq!(header_length(length.to_le_bytes(), size).is_ok(), good, "{length}");
+        for (length, size, good) in [
+            (69_u32, 73, true),
+            (69, 72, false),
+            (68, 1000, false),
+            (u32::MAX, u64::MAX, false),
+            ((16 << 20) + 1, u64::MAX, false),
+        ] {
+            assert_eq!(
+                header_length(length.to_le_bytes(), size).is_ok(),
+                good,
+                "{length}"
+            );
         }
     }
 }

@@ -233,7 +233,10 @@ mod tests {
             (b"\x07\n\x01\x7f", r#""\\a\\n\\x01\\x7f""#),
             (b"\xff\xc3", r#""\\xff\\xc3""#),
             ("é💯".as_bytes(), r#""é💯""#),
-            ("\u{ad}\u{a0}\u{200b}\u{e000}\u{10ffff}".as_bytes(), r#""\\u00ad\\u00a0\\u200b\\ue000\\U0010ffff""#),
+            (
+                "\u{ad}\u{a0}\u{200b}\u{e000}\u{10ffff}".as_bytes(),
+                r#""\\u00ad\\u00a0\\u200b\\ue000\\U0010ffff""#,
+            ),
             // Combining marks are printable, also at the start.
             ("\u{301}e\u{301}".as_bytes(), "\"\u{301}e\u{301}\""),
             ("\u{fffd}".as_bytes(), "\"\u{fffd}\""),

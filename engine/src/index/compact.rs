@@ -36,7 +36,9 @@ impl Place {
     /// Bytes of the blob's content.
     pub(crate) fn plain_length(&self) -> u32 {
         match self.plain {
-            0 => self.length.saturating_sub(u32::try_from(OVERHEAD).unwrap_or(0)),
+            0 => self
+                .length
+                .saturating_sub(u32::try_from(OVERHEAD).unwrap_or(0)),
             length => length,
         }
     }
@@ -89,7 +91,10 @@ impl Builder {
         let Self { mut records, packs } = self;
         let kind = |r: &[u8; WIDE]| r[36] & 0x80;
         records.sort_unstable_by(|a, b| {
-            a[..24].cmp(&b[..24]).then(kind(a).cmp(&kind(b))).then(a[24..].cmp(&b[24..]))
+            a[..24]
+                .cmp(&b[..24])
+                .then(kind(a).cmp(&kind(b)))
+                .then(a[24..].cmp(&b[24..]))
         });
         records.dedup_by(|later, kept| later[..24] == kept[..24] && kind(later) == kind(kept));
         let count = records.len();
@@ -106,7 +111,9 @@ impl Builder {
         }
         bytes.truncate(count * RECORD);
         bytes.shrink_to_fit();
-        let used = (0..packs.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let used = (0..packs.len().div_ceil(64))
+            .map(|_| AtomicU64::new(0))
+            .collect();
         CompactIndex {
             bytes,
             starts,
@@ -135,12 +142,19 @@ impl CompactIndex {
     /// Where a blob lies.
     pub(crate) fn get(&self, id: &Id, kind: BlobKind) -> Option<Place> {
         let bucket = usize::from(u16::from_be_bytes([id.0[0], id.0[1]]));
-        let (mut low, mut high) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
+        let (mut low, mut high) = (
+            self.starts[bucket] as usize,
+            self.starts[bucket + 1] as usize,
+        );
         let wanted = (&id.0[2..24], kind == BlobKind::Tree);
         while low < high {
             let middle = low.midpoint(high);
             let record = &self.bytes[middle * RECORD..][..RECORD];
-            let field = |at: usize| record[at..].first_chunk().map_or(0, |b| u32::from_be_bytes(*b));
+            let field = |at: usize| {
+                record[at..]
+                    .first_chunk()
+                    .map_or(0, |b| u32::from_be_bytes(*b))
+            };
             let plain = field(34);
             match (&record[..22], plain & TREE != 0).cmp(&wanted) {
                 std::cmp::Ordering::Less => low = middle + 1,
@@ -169,15 +183,24 @@ impl CompactIndex {
         Some(at)
     }
 
-    /// The packs that were used.
-    pub(crate) fn used_packs(&self) -> impl Iterator<Item = Id> {
+    /// The packs that were used, each with the end of its last known blob.
+    pub(crate) fn used_packs(&self) -> impl Iterator<Item = (Id, u32)> {
         let used = |n: usize| self.used[n / 64].load(Ordering::Relaxed) & 1 << (n % 64) != 0;
-        self.packs.iter().enumerate().filter(move |(n, _)| used(*n)).map(|(_, (id, _))| *id)
+        self.packs
+            .iter()
+            .enumerate()
+            .filter(move |(n, _)| used(*n))
+            .map(|(_, pack)| *pack)
     }
 
     /// Id of a pack, and the end of its last known blob.
     pub(crate) fn pack(&self, number: u32) -> Option<(Id, u32)> {
         self.packs.get(number as usize).copied()
+    }
+
+    /// All packs.
+    pub(crate) fn pack_ids(&self) -> impl Iterator<Item = Id> {
+        self.packs.iter().map(|(id, _)| *id)
     }
 
     /// How many blobs it knows.
@@ -252,7 +275,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert_eq!(index.used_packs().collect::<std::collections::BTreeSet<_>>(), used);
+            prop_assert_eq!(index.used_packs().map(|(id, _)| id).collect::<std::collections::BTreeSet<_>>(), used);
         }
     }
 
@@ -274,7 +297,11 @@ mod tests {
         }
         let index = builder.build();
         let fixed = (BUCKETS + 1) * 4;
-        assert!((index.memory() - fixed) as f64 / blobs as f64 <= 40.0, "{}", index.memory());
+        assert!(
+            (index.memory() - fixed) as f64 / blobs as f64 <= 40.0,
+            "{}",
+            index.memory()
+        );
     }
 
     #[test]
@@ -287,8 +314,14 @@ mod tests {
         };
         for bad in [
             Place { length: 31, ..good },
-            Place { offset: u32::MAX, ..good },
-            Place { plain: TREE, ..good },
+            Place {
+                offset: u32::MAX,
+                ..good
+            },
+            Place {
+                plain: TREE,
+                ..good
+            },
         ] {
             assert!(!Builder::default().add(&Id([0; 32]), BlobKind::Data, bad));
         }

@@ -79,7 +79,8 @@ impl Index {
             }
         }
         for pack in marked {
-            add(&mut builder, &pack).map_err(|why| repo.damaged("index of packs to delete", &why))?;
+            add(&mut builder, &pack)
+                .map_err(|why| repo.damaged("index of packs to delete", &why))?;
         }
         Ok(Self {
             blobs: builder.build(),
@@ -97,9 +98,14 @@ impl Index {
         self.blobs.use_blob(id, kind)
     }
 
-    /// The packs that were used.
-    pub(crate) fn used_packs(&self) -> impl Iterator<Item = Id> {
+    /// The packs that were used, each with the end of its last known blob.
+    pub(crate) fn used_packs(&self) -> impl Iterator<Item = (Id, u32)> {
         self.blobs.used_packs()
+    }
+
+    /// All packs.
+    pub(crate) fn pack_ids(&self) -> impl Iterator<Item = Id> {
+        self.blobs.pack_ids()
     }
 
     /// The index files it was read from.
@@ -124,7 +130,11 @@ fn add(builder: &mut Builder, pack: &Pack) -> Result<(), Invalid> {
     let impossible = || Invalid::new("it contains an impossible length");
     let mut end = 0;
     for blob in &pack.blobs {
-        end = end.max(blob.offset.checked_add(blob.length).ok_or_else(impossible)?);
+        end = end.max(
+            blob.offset
+                .checked_add(blob.length)
+                .ok_or_else(impossible)?,
+        );
     }
     let id = |text: &str| Id::parse(text).ok_or_else(|| Invalid::new("it contains a bad id"));
     let number = builder.add_pack(id(&pack.id)?, end);
