@@ -111,7 +111,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let size = 1 << 40;
         file.set_len(size).unwrap();
-        file.write_all_at(&[1; 1 << 20], 100 << 30).unwrap();
+        file.write_all_at(&vec![1; 1 << 20], 100 << 30).unwrap();
         let blocks = file.metadata().unwrap().blocks();
         let parts = parts(&file, size, blocks, 65536).unwrap();
         assert!(parts.len() <= 4, "{parts:?}");

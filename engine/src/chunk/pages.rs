@@ -5,7 +5,7 @@
 
 /// What kind of database wrote a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PageFormat {
+pub(crate) enum PageFormat {
     /// A PostgreSQL relation.
     PostgreSql,
     /// An InnoDB tablespace.
@@ -14,18 +14,6 @@ pub enum PageFormat {
     Sqlite,
     /// A bbolt database, as etcd has.
     Bbolt,
-}
-
-impl PageFormat {
-    /// The stable word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PostgreSql => "postgresql",
-            Self::InnoDb => "innodb",
-            Self::Sqlite => "sqlite",
-            Self::Bbolt => "bbolt",
-        }
-    }
 }
 
 /// How much of a file's start [`recognise`] wants to see.
@@ -188,8 +176,8 @@ pub(crate) mod tests {
         for head in [
             &b""[..],
             b"SQLite format 3",
-            &[0; 200_000],
-            &[0xff; 200_000],
+            &vec![0; 200_000],
+            &vec![0xff; 200_000],
             b"#!/bin/sh\n",
         ] {
             assert_eq!(recognise(head), None);

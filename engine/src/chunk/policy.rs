@@ -33,7 +33,7 @@ pub(crate) enum Cuts {
 
 /// Why a file is cut as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Nothing speaks for anything else.
     Default,
     /// The user said so.

@@ -149,6 +149,7 @@ impl Rabin {
     /// Length of the chunk at the start of `data`, which must hold the file's next [`MAX`] bytes or all
     /// that is left of it.
     #[cfg(test)]
+    #[expect(clippy::cast_possible_truncation, reason = "chunks are small")]
     pub(crate) fn cut(&self, data: &[u8]) -> usize {
         let data = &data[..data.len().min(MAX as usize)];
         self.candidate(data, MIN as usize).unwrap_or(data.len())
@@ -156,6 +157,7 @@ impl Rabin {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "chunks are small")]
 pub(crate) mod tests {
     use proptest::prelude::*;
 
@@ -176,7 +178,9 @@ pub(crate) mod tests {
                 // Every so often the fingerprint is made anew, bit by bit, from the window alone.
                 let fresh = || data[p - WINDOW..p].iter().fold(0, |h, &b| plain(h, b));
                 let h = match hash {
-                    Some(h) if p % 4096 != 0 => rabin.slide(h, data[p - WINDOW - 1], data[p - 1]),
+                    Some(h) if !p.is_multiple_of(4096) => {
+                        rabin.slide(h, data[p - WINDOW - 1], data[p - 1])
+                    }
                     Some(h) => {
                         assert_eq!(rabin.slide(h, data[p - WINDOW - 1], data[p - 1]), fresh());
                         fresh()

@@ -60,30 +60,6 @@ impl Kind {
             _ => Self::Other,
         }
     }
-
-    /// The bits of Go's `os.FileMode` that say the same.
-    pub(crate) fn mode_bits(self) -> u32 {
-        match self {
-            Self::File => 0,
-            Self::Dir => 1 << 31,
-            Self::Symlink => 1 << 27,
-            Self::Device => 1 << 26,
-            Self::CharDevice => 1 << 26 | 1 << 21,
-            Self::Fifo => 1 << 25,
-            Self::Socket => 1 << 24,
-            Self::Other => 1 << 19,
-        }
-    }
-}
-
-/// Go's mode for a kind and the low twelve bits of a Unix mode.
-pub(crate) fn go_mode(kind: Kind, unix: u32) -> u32 {
-    let special = [(0o4000, 23), (0o2000, 22), (0o1000, 20)];
-    special
-        .iter()
-        .fold(kind.mode_bits() | (unix & 0o777), |mode, (bit, go)| {
-            mode | u32::from(unix & bit != 0) << go
-        })
 }
 
 /// One entry of a directory.
@@ -394,17 +370,6 @@ pub(crate) mod tests {
         );
         assert_eq!(String::from_utf8(encode_tree(&nodes)).unwrap(), TREE);
         assert_eq!(encode_tree(&[]), b"{\"nodes\":[]}\n");
-    }
-
-    #[test]
-    fn modes_are_those_of_go() {
-        assert_eq!(go_mode(Kind::Dir, 0o40755), 2_147_484_141);
-        assert_eq!(go_mode(Kind::File, 0o104_644), 1 << 23 | 0o644);
-        assert_eq!(go_mode(Kind::Dir, 0o41777), 1 << 31 | 1 << 20 | 0o777);
-        assert_eq!(
-            go_mode(Kind::CharDevice, 0o20600),
-            1 << 26 | 1 << 21 | 0o600
-        );
     }
 
     #[test]

@@ -84,6 +84,7 @@ struct Piece {
 }
 
 /// A piece taken.
+#[derive(Clone, Copy)]
 enum Taken {
     /// To be read.
     Range(u64, usize),

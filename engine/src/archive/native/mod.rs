@@ -193,11 +193,9 @@ pub(super) fn archive(input: Input<'_>) -> Result<Done> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let size = PACK + pack::header_room(0);
     let chunk = usize::try_from(rabin::MAX).unwrap_or(8 << 20);
-    // Every worker and the trees fill a pack; at least one is on its way.
-    let least = size * (workers + 2);
-    let limit = MEMORY
-        .saturating_sub(chunk * (workers + 1))
-        .min(size * (workers + 1 + upload::PARALLEL));
+    let limit = MEMORY.saturating_sub(chunk * (workers + 1));
+    // Every worker and the trees fill a pack; the others are on their way.
+    let buffers = Buffers::new(size, workers + 1, workers + 1 + upload::PARALLEL, limit);
     let run = Run {
         repo,
         sealer: Sealer::new(repo.key()),
@@ -205,7 +203,7 @@ pub(super) fn archive(input: Input<'_>) -> Result<Done> {
         index,
         fresh: Fresh::default(),
         rabin,
-        buffers: Buffers::new(size, limit.max(least)),
+        buffers,
         uploads: Uploads::new(),
         queue: Queue::new(workers),
         trees: Mutex::new(None),

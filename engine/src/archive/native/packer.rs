@@ -31,38 +31,50 @@ pub(super) struct Buffers {
     returned: Condvar,
     /// Bytes of an ordinary buffer.
     size: usize,
+    /// Most ordinary buffers.
+    most: usize,
     /// Bytes of all buffers together.
     limit: usize,
+    /// Bytes that open packs hold on to.
+    held: usize,
 }
 
 struct Free {
     buffers: Vec<Vec<u8>>,
     /// Bytes of buffers that exist.
     exist: usize,
+    /// Ordinary buffers that exist.
+    ordinary: usize,
 }
 
 impl Buffers {
-    pub(super) fn new(size: usize, limit: usize) -> Self {
+    /// At most `most` buffers of `size` bytes, of which `open` are held by packs being filled, and larger ones;
+    /// all together of `limit` bytes.
+    pub(super) fn new(size: usize, open: usize, most: usize, limit: usize) -> Self {
         Self {
             free: Mutex::new(Free {
                 buffers: Vec::new(),
                 exist: 0,
+                ordinary: 0,
             }),
             returned: Condvar::new(),
             size,
-            limit,
+            most: most.max(open + 1),
+            limit: limit.max(size * (open + 1)),
+            held: size * open,
         }
     }
 
     /// A buffer of at least `least` bytes; waits for one. `stop` says whether to give up.
     pub(super) fn take(&self, least: usize, stop: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
         let size = self.size.max(least);
-        if size > self.limit {
+        // More than that could be waited for forever.
+        let room = self.limit - self.held;
+        if size > room {
             return Err(Error::InvalidConfig {
                 what: "memory limit",
                 message: format!(
-                    "one directory needs {size} bytes at once; {} are left for packs",
-                    self.limit
+                    "one directory needs {size} bytes at once, {room} are left for it"
                 ),
             });
         }
@@ -78,10 +90,13 @@ impl Buffers {
                 && let Some(buffer) = free.buffers.pop()
             {
                 free.exist -= buffer.len();
+                free.ordinary -= 1;
                 continue;
             }
-            if free.exist + size <= self.limit {
+            let ordinary = size == self.size;
+            if free.exist + size <= self.limit && (!ordinary || free.ordinary < self.most) {
                 free.exist += size;
+                free.ordinary += usize::from(ordinary);
                 drop(free);
                 return Ok(vec![0; size]);
             }
@@ -99,6 +114,7 @@ impl Buffers {
             free.buffers.push(buffer);
         } else {
             free.exist -= was;
+            free.ordinary -= usize::from(was == self.size);
         }
         drop(free);
         self.returned.notify_all();
@@ -158,19 +174,19 @@ impl OpenPack {
         sealer: &Sealer,
     ) -> u32 {
         let text = self.len + OVERHEAD / 2;
-        let squeezed = squeezer.squeeze(data, &mut self.buffer[text..text + data.len()]);
-        let len = squeezed.unwrap_or_else(|| {
+        let smaller = squeezer.squeeze(data, &mut self.buffer[text..text + data.len()]);
+        let len = smaller.unwrap_or_else(|| {
             self.buffer[text..text + data.len()].copy_from_slice(data);
             data.len()
         });
-        self.push(id, data.len(), len, squeezed.is_some(), sealer)
+        self.push(id, data.len(), len, smaller.is_some(), sealer)
     }
 
     fn push(&mut self, id: Id, plain: usize, len: usize, squeezed: bool, sealer: &Sealer) -> u32 {
         let end = self.len + len + OVERHEAD;
-        let sealed = &mut self.buffer[self.len..end];
-        sealer.seal(sealed);
-        self.hash.update(&*sealed);
+        let bytes = &mut self.buffer[self.len..end];
+        sealer.seal(bytes);
+        self.hash.update(&*bytes);
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let length = short(end - self.len);
         self.blobs.push(Blob {
@@ -187,10 +203,10 @@ impl OpenPack {
     pub(super) fn finish(mut self, sealer: &Sealer) -> Pack {
         let list = pack::encode_header(&self.blobs);
         let end = self.len + list.len() + OVERHEAD;
-        let sealed = &mut self.buffer[self.len..end];
-        sealed[OVERHEAD / 2..][..list.len()].copy_from_slice(&list);
-        sealer.seal(sealed);
-        self.hash.update(&*sealed);
+        let bytes = &mut self.buffer[self.len..end];
+        bytes[OVERHEAD / 2..][..list.len()].copy_from_slice(&list);
+        sealer.seal(bytes);
+        self.hash.update(&*bytes);
         let length = u32::try_from(end - self.len)
             .unwrap_or(u32::MAX)
             .to_le_bytes();
@@ -252,7 +268,7 @@ mod tests {
 
     #[test]
     fn buffers_are_bounded_and_come_back() {
-        let buffers = Buffers::new(100, 250);
+        let buffers = Buffers::new(100, 1, 2, 250);
         let go = || Ok(());
         let a = buffers.take(10, go).unwrap();
         let _b = buffers.take(10, go).unwrap();
@@ -264,7 +280,7 @@ mod tests {
             assert_eq!(third.join().unwrap(), 100);
         });
         assert!(matches!(
-            buffers.take(251, go),
+            buffers.take(151, go),
             Err(Error::InvalidConfig { .. })
         ));
     }

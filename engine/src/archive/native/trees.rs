@@ -95,12 +95,11 @@ fn store(run: &Run<'_>, json: &[u8], squeezer: &mut Squeezer) -> Result<Id> {
     if let Some(full) = open.take_if(|pack| !pack.fits(json.len())) {
         run.uploads.push(full.finish(&run.sealer));
     }
-    let mut pack = match open.take() {
-        Some(pack) => pack,
-        None => {
-            let buffer = run.buffers.take(room(json.len()), || run.go())?;
-            OpenPack::new(BlobKind::Tree, buffer)
-        }
+    let mut pack = if let Some(pack) = open.take() {
+        pack
+    } else {
+        let buffer = run.buffers.take(room(json.len()), || run.go())?;
+        OpenPack::new(BlobKind::Tree, buffer)
     };
     let packed = pack.add(id, json, squeezer, &run.sealer);
     *open = Some(pack);

@@ -27,7 +27,7 @@ use crate::{
 pub(super) const PARALLEL: usize = 4;
 const INDEX_BYTES: u64 = 1 << 30;
 const INDEX_BLOBS: usize = 50_000;
-const INDEX_AGE: Duration = Duration::from_secs(60);
+const INDEX_AGE: Duration = Duration::from_mins(1);
 
 /// What is on its way, and what arrived.
 pub(super) struct Uploads {

@@ -164,7 +164,7 @@ impl Walker<'_, '_> {
             }
             Some((name, true)) => {
                 self.send(&fd)?;
-                self.directory(&fd, name)?;
+                self.directory(&fd, &name)?;
             }
             None => {
                 self.send(&fd)?;
@@ -190,23 +190,23 @@ impl Walker<'_, '_> {
         self.run.queue.push(self.run, batch)
     }
 
-    fn directory(&mut self, above: &Arc<OwnedFd>, name: OsString) -> Result<()> {
+    fn directory(&mut self, above: &Arc<OwnedFd>, name: &OsStr) -> Result<()> {
         let Some(top) = self.stack.last() else {
             return Ok(());
         };
         let (run, parent_dir) = (self.run, Arc::clone(&top.dir));
-        let path = parent_dir.path.join(&name);
+        let path = parent_dir.path.join(name);
         if run.input.filter.excludes(&path, true) {
             return Ok(());
         }
         let subtree = trees::subtree(top.parent.as_ref(), name.as_bytes());
-        let described = match open_at(above.as_fd(), &name, OFlags::DIRECTORY) {
+        let described = match open_at(above.as_fd(), name, OFlags::DIRECTORY) {
             Ok(fd) => Meta::of(&fd).map(|meta| (meta, Some(fd))),
             Err(error @ Errno::NOENT) => Err(error),
             // Its metadata is kept; that its content is not is a row.
             Err(error) => {
                 self.row(&path, FileOperation::List, error);
-                Meta::at(above, &name).map(|meta| (meta, None))
+                Meta::at(above, name).map(|meta| (meta, None))
             }
         };
         let (meta, mut fd) = match described {
@@ -224,8 +224,8 @@ impl Walker<'_, '_> {
                 .add(&path, FileOperation::Unsupported, message);
             fd = None;
         }
-        let attributes = attributes::read(above.as_fd(), &path, &name, run.input.rows);
-        let node = node::node(&name, &meta, attributes, 0);
+        let attributes = attributes::read(above.as_fd(), &path, name, run.input.rows);
+        let node = node::node(name, &meta, attributes, 0);
         count(&run.counts.dirs, 1);
         let slot = parent_dir.slot();
         let dir = Directory::new(Some((parent_dir, slot)), Some(node), path);

@@ -386,12 +386,11 @@ impl<'r, 'a> Worker<'r, 'a> {
         if let Some(full) = self.pack.take_if(|pack| !pack.fits(data.len())) {
             run.uploads.push(full.finish(&run.sealer));
         }
-        let mut pack = match self.pack.take() {
-            Some(pack) => pack,
-            None => {
-                let buffer = run.buffers.take(room(data.len()), || run.go())?;
-                OpenPack::new(BlobKind::Data, buffer)
-            }
+        let mut pack = if let Some(pack) = self.pack.take() {
+            pack
+        } else {
+            let buffer = run.buffers.take(room(data.len()), || run.go())?;
+            OpenPack::new(BlobKind::Data, buffer)
         };
         let packed = pack.add(id, data, &mut self.squeezer, &run.sealer);
         self.pack = Some(pack);
