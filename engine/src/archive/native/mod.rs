@@ -132,6 +132,8 @@ struct Run<'a> {
     uploads: Uploads,
     queue: Queue,
     trees: Mutex<Option<OpenPack>>,
+    /// What workers have left at the end, as few packs as possible.
+    left: Mutex<Vec<OpenPack>>,
     root: Mutex<Option<Id>>,
     devices: Mutex<Vec<u64>>,
     counts: Counts,
@@ -207,6 +209,7 @@ pub(super) fn archive(input: Input<'_>) -> Result<Done> {
         uploads: Uploads::new(),
         queue: Queue::new(workers),
         trees: Mutex::new(None),
+        left: Mutex::default(),
         root: Mutex::new(None),
         devices: Mutex::default(),
         counts: Counts::default(),
@@ -254,10 +257,10 @@ impl Run<'_> {
             if panicked {
                 self.fail(Error::Bug("a worker of the archive panicked".to_owned()));
             }
-            if self.go().is_ok()
-                && let Some(pack) = self.take_trees()
-            {
-                self.uploads.push(pack.finish(&self.sealer));
+            if self.go().is_ok() {
+                for pack in self.left() {
+                    self.uploads.push(pack.finish(&self.sealer));
+                }
             }
             self.uploads.close();
         });
@@ -282,11 +285,27 @@ impl Run<'_> {
         }
     }
 
-    fn take_trees(&self) -> Option<OpenPack> {
-        self.trees
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+    /// Keeps a worker's last pack, joined with another's if they fit into one.
+    fn leave(&self, pack: OpenPack) {
+        let mut pack = Box::new(pack);
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in left.iter_mut() {
+            match other.absorb(pack) {
+                Ok(buffer) => {
+                    let size = buffer.len();
+                    return self.buffers.give(buffer, size);
+                }
+                Err(back) => pack = back,
+            }
+        }
+        left.push(*pack);
+    }
+
+    /// The last packs, of data and of trees.
+    fn left(&self) -> Vec<OpenPack> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        left.drain(..).chain(trees.take()).collect()
     }
 }
 

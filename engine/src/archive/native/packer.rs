@@ -199,6 +199,21 @@ impl OpenPack {
         length
     }
 
+    /// Takes over all blobs of another pack, if they fit. Sealed blobs may lie anywhere.
+    pub(super) fn absorb(&mut self, other: Box<Self>) -> Result<Vec<u8>, Box<Self>> {
+        let blobs = self.blobs.len() + other.blobs.len();
+        let end = self.len + other.len;
+        if blobs > pack::MAX_BLOBS || end + pack::header_room(blobs) > self.buffer.len() {
+            return Err(other);
+        }
+        let bytes = &other.buffer[..other.len];
+        self.buffer[self.len..end].copy_from_slice(bytes);
+        self.hash.update(bytes);
+        self.blobs.extend(&other.blobs);
+        self.len = end;
+        Ok(other.buffer)
+    }
+
     /// Adds the list of blobs.
     pub(super) fn finish(mut self, sealer: &Sealer) -> Pack {
         let list = pack::encode_header(&self.blobs);
@@ -233,10 +248,16 @@ mod tests {
         let mut squeezer = Squeezer::new(Some(1)).unwrap();
         let mut pack = OpenPack::new(BlobKind::Data, vec![0; 300_000]);
         let contents = [noise(1, 100_000), vec![7; 50_000], noise(2, 20)];
-        for data in &contents {
+        let mut other = OpenPack::new(BlobKind::Data, vec![0; 300_000]);
+        for (n, data) in contents.iter().enumerate() {
+            let pack = if n == 0 { &mut pack } else { &mut other };
             assert!(pack.fits(data.len()));
             pack.add(Id::of(data), data, &mut squeezer, &sealer);
         }
+        assert!(pack.absorb(Box::new(other)).is_ok());
+        let mut full = OpenPack::new(BlobKind::Data, vec![0; 300_000]);
+        full.add(Id([1; 32]), &noise(3, 250_000), &mut squeezer, &sealer);
+        assert!(pack.absorb(Box::new(full)).is_err());
         assert!(!pack.fits(250_000));
         let done = pack.finish(&sealer);
         let bytes = &done.buffer[..done.len];

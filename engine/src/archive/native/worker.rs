@@ -93,7 +93,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         })
     }
 
-    /// Works until nothing is left, and hands over the last pack.
+    /// Works until nothing is left, and leaves the last pack.
     pub(super) fn work(mut self) -> Result<()> {
         let mut was_busy = false;
         while let Some(work) = self.run.queue.next(self.run, was_busy)? {
@@ -105,7 +105,7 @@ impl<'r, 'a> Worker<'r, 'a> {
             }
         }
         if let Some(pack) = self.pack.take() {
-            self.run.uploads.push(pack.finish(&self.run.sealer));
+            self.run.leave(pack);
         }
         Ok(())
     }
