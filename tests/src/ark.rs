@@ -184,7 +184,10 @@ impl Ark {
             .append(true)
             .open(log)
             .unwrap();
-        Command::new(program(name))
+        // Another build of the programs, such as the one of the images, can be tried as well.
+        let path = std::env::var_os("ARK_TEST_PROGRAMS")
+            .map_or_else(|| program(name), |dir| PathBuf::from(dir).join(name));
+        Command::new(path)
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             .env("ARK_NAMESPACE", &self.namespace)

@@ -32,6 +32,9 @@ const DEFAULT_FREQUENCY: Duration = Duration::from_mins(1);
 /// How often it is asked while something is wrong or pending.
 const SOON: Duration = Duration::from_secs(5);
 
+/// Pause before a look whose predecessor proved nothing.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
 /// What the last look depended on, and when the next is due.
 struct Last {
     inputs: Vec<String>,
@@ -92,6 +95,11 @@ impl Reconciler for LocationReconciler {
             );
         }
 
+        // What changed during the look may not have been seen by it; the next one must not be skipped.
+        if self::inputs(context, &location, note.as_deref()).await? != inputs {
+            self.last().remove(&name);
+            return Ok(Action::requeue(AT_ONCE));
+        }
         let next = pause(&location, found.soon);
         let last = Last {
             inputs,

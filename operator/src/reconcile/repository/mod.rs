@@ -29,9 +29,21 @@ const FREQUENCY: Duration = Duration::from_mins(5);
 /// How often one that is not is tried again.
 const SOON: Duration = Duration::from_secs(15);
 
+/// Pause before a look whose predecessor proved nothing.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// What a look depends on.
+#[derive(Debug, PartialEq, Eq)]
+struct Inputs {
+    /// Versions of the object and its location.
+    versions: Vec<String>,
+    /// Version of the key Secret, if there is one.
+    key: Option<String>,
+}
+
 /// What the last look depended on, and when the next is due.
 struct Last {
-    inputs: Vec<String>,
+    inputs: Inputs,
     next: Instant,
 }
 
@@ -74,6 +86,14 @@ impl Reconciler for RepositoryReconciler {
             status::apply(repository, &found, &now);
         })
         .await?;
+        // A look that changed what it depends on (it may have made the key), or during which that was
+        // changed, proves nothing about what is there now: the next one must not be skipped.
+        if inputs.key.is_none() && found.is_ok()
+            || self::inputs(context, &repository).await? != inputs
+        {
+            self.last().remove(&name);
+            return Ok(Action::requeue(AT_ONCE));
+        }
         let pause = if found.is_ok() { FREQUENCY } else { SOON };
         let last = Last {
             inputs,
@@ -109,25 +129,28 @@ impl RepositoryReconciler {
     }
 
     /// How long until the next look, if nothing changed since the last.
-    fn not_due(&self, name: &str, inputs: &[String]) -> Option<Duration> {
+    fn not_due(&self, name: &str, inputs: &Inputs) -> Option<Duration> {
         let last = self.last();
-        let last = last.get(name).filter(|last| last.inputs == inputs)?;
+        let last = last.get(name).filter(|last| last.inputs == *inputs)?;
         let left = last.next.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 }
 
 /// Versions of everything a look depends on.
-async fn inputs(context: &Context, repository: &ResticRepository) -> Result<Vec<String>> {
+async fn inputs(context: &Context, repository: &ResticRepository) -> Result<Inputs> {
     let location = &repository.spec.backup_storage_location;
-    let mut inputs = vec![
-        repository.uid().unwrap_or_default(),
-        repository
-            .metadata
-            .generation
-            .unwrap_or_default()
-            .to_string(),
-    ];
+    let mut inputs = Inputs {
+        versions: vec![
+            repository.uid().unwrap_or_default(),
+            repository
+                .metadata
+                .generation
+                .unwrap_or_default()
+                .to_string(),
+        ],
+        key: None,
+    };
     if location.is_empty() {
         return Ok(inputs);
     }
@@ -137,11 +160,12 @@ async fn inputs(context: &Context, repository: &ResticRepository) -> Result<Vec<
         .await
         .map_err(Error::kube(format!("get BackupStorageLocation {location}")))?;
     if let Some(found) = found {
-        let available =
-            found.status.as_ref().and_then(|status| status.phase) == Some(LocationPhase::Available);
-        inputs.push(found.uid().unwrap_or_default());
-        inputs.push(found.metadata.generation.unwrap_or_default().to_string());
-        inputs.push(available.to_string());
+        let phase = found.status.as_ref().and_then(|status| status.phase);
+        inputs.versions.extend([
+            found.uid().unwrap_or_default(),
+            found.metadata.generation.unwrap_or_default().to_string(),
+            (phase == Some(LocationPhase::Available)).to_string(),
+        ]);
     }
     let secret = key_secret(location);
     let found = context
@@ -149,6 +173,6 @@ async fn inputs(context: &Context, repository: &ResticRepository) -> Result<Vec<
         .get_metadata_opt(&secret)
         .await
         .map_err(Error::kube(format!("get Secret {secret}")))?;
-    inputs.extend(found.and_then(|secret| secret.resource_version()));
+    inputs.key = found.and_then(|secret| secret.resource_version());
     Ok(inputs)
 }
