@@ -170,6 +170,7 @@ fn request(spec: &PodVolumeBackupSpec, uid: &str, source: PathBuf) -> Result<Arc
         excludes: Vec::new(),
         reread_all: false,
         one_file_system: false,
+        chunking: archive::Chunking::default(),
     })
 }
 

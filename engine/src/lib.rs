@@ -23,6 +23,7 @@
 //! your own (or `spawn_blocking`), never from a worker of a runtime.
 
 mod cancel;
+mod chunk;
 mod crypto;
 mod error;
 mod files;
@@ -31,6 +32,7 @@ mod index;
 mod progress;
 mod repo;
 mod rows;
+mod seal;
 
 pub mod archive;
 pub mod maintain;

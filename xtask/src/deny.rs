@@ -70,7 +70,7 @@ fn find_or_build() -> Result<PathBuf> {
     let partial = cache.join("partial");
     let mut install = Command::new("cargo");
     install
-        .args(["install", "cargo-deny", "--locked", "--force"])
+        .args(["install", "cargo-deny", "--locked", "--force", "--debug"])
         .args(["--version", CARGO_DENY, "--root"])
         .arg(&partial)
         .env("CARGO_TARGET_DIR", cache.join("target"));

@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::tools::{self, KUBERNETES, Tool};
-use crate::{exec, place, print};
+use crate::{exec, place, print, programs};
 
 const HEADER: &str = "# Generated from the types of ark-api by `cargo xtask generate`.\n";
 /// The release that golden renders show.
@@ -93,10 +93,8 @@ fn renders(root: &Path) -> Result<Folder> {
 }
 
 fn reference(root: &Path) -> Result<Folder> {
-    let mut ark = Command::new("cargo");
-    ark.current_dir(root)
-        .args(["run", "--quiet", "--package", "ark-cli", "--bin", "ark"])
-        .args(["--", "generate-docs"]);
+    let mut ark = Command::new(programs::build()?.join("ark"));
+    ark.arg("generate-docs");
     Ok(Folder {
         path: root.join("docs/reference"),
         files: [("cli.md".to_owned(), exec::output(&mut ark)?)].into(),

@@ -15,6 +15,7 @@ pub mod install;
 pub mod lint;
 pub mod place;
 pub mod print;
+pub mod programs;
 pub mod quickstart;
 pub mod test;
 pub mod tools;

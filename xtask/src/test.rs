@@ -4,7 +4,6 @@
 //! `e2e_`); all others, and the tests beside the code, are `unit`. The targets are asked from cargo,
 //! so none can be forgotten. A tier that cannot run is a failure with the reason, never a pass.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -14,7 +13,7 @@ use clap::ValueEnum;
 use crate::cluster::Cluster;
 use crate::print::{self, Progress};
 use crate::tools::{self, Tool};
-use crate::{exec, image, place};
+use crate::{exec, image, place, programs};
 
 /// A group of tests that need the same things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,13 +63,6 @@ impl Tier {
     }
 }
 
-/// One integration test target.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Target {
-    package: String,
-    name: String,
-}
-
 /// Counted tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Count {
@@ -98,9 +90,9 @@ pub fn run(wanted: &[Tier], filter: &[String]) -> Result<()> {
     let mut total = Count::default();
     let mut reasons = Vec::new();
     for &tier in tiers {
-        let mine: Vec<&Target> = targets
+        let mine: Vec<&String> = targets
             .iter()
-            .filter(|one| Tier::of(&one.name) == tier)
+            .filter(|name| Tier::of(name) == tier)
             .collect();
         if mine.is_empty() && tier != Tier::Unit {
             if wanted.contains(&tier) {
@@ -142,7 +134,7 @@ pub fn run(wanted: &[Tier], filter: &[String]) -> Result<()> {
 
 fn run_tier(
     tier: Tier,
-    targets: &[&Target],
+    targets: &[&String],
     filter: &[String],
 ) -> Result<Count, (Count, anyhow::Error)> {
     let nothing = |error| (Count::default(), error);
@@ -151,15 +143,12 @@ fn run_tier(
     let mut command = Command::new("cargo");
     command
         .current_dir(place::workspace())
-        .args(["test", "--no-fail-fast"]);
+        .args(["test", "--no-fail-fast", "--workspace"]);
     if tier == Tier::Unit {
-        command.args(["--workspace", "--lib", "--bins"]);
-    } else {
-        let packages: BTreeSet<&str> = targets.iter().map(|one| one.package.as_str()).collect();
-        command.args(packages.iter().flat_map(|package| ["--package", package]));
+        command.args(["--lib", "--bins"]);
     }
     for target in targets {
-        command.args(["--test", &target.name]);
+        command.args(["--test", target]);
     }
     command.arg("--").args(filter);
     if tier == Tier::E2e {
@@ -189,7 +178,7 @@ fn prepare(tier: Tier) -> Result<()> {
         Tier::Api | Tier::Fault => {
             tools::ensure(&Tool::CONTROL_PLANE)?;
             tools::ensure(&[Tool::Helm, Tool::Minio, Tool::Restic])?;
-            build_programs()
+            programs::build().map(drop)
         }
         Tier::E2e => {
             tools::ensure(&Tool::ALL)?;
@@ -197,19 +186,6 @@ fn prepare(tier: Tier) -> Result<()> {
             Cluster::up()?.import(&images).map(drop)
         }
     }
-}
-
-/// The programs that tests start, beside the tests' own.
-fn build_programs() -> Result<()> {
-    let mut command = Command::new("cargo");
-    command.current_dir(place::workspace()).args([
-        "build",
-        "--bins",
-        "--workspace",
-        "--exclude",
-        "xtask",
-    ]);
-    exec::run(&mut command)
 }
 
 /// PATH with this workspace's own kubectl and helm first, as far as they are built.
@@ -262,8 +238,8 @@ fn parse(line: &str) -> Option<Count> {
     })
 }
 
-/// All integration test targets of the workspace.
-fn targets() -> Result<Vec<Target>> {
+/// The names of all integration test targets of the workspace.
+fn targets() -> Result<Vec<String>> {
     let mut command = Command::new("cargo");
     command.current_dir(place::workspace());
     command.args(["metadata", "--no-deps", "--format-version=1"]);
@@ -272,16 +248,13 @@ fn targets() -> Result<Vec<Target>> {
     Ok(targets_in(&metadata))
 }
 
-fn targets_in(metadata: &serde_json::Value) -> Vec<Target> {
+fn targets_in(metadata: &serde_json::Value) -> Vec<String> {
     let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
     let mut targets = Vec::new();
     for package in list(&metadata["packages"]) {
         for target in list(&package["targets"]) {
             if list(&target["kind"]).iter().any(|kind| kind == "test") {
-                targets.push(Target {
-                    package: package["name"].as_str().unwrap_or_default().to_owned(),
-                    name: target["name"].as_str().unwrap_or_default().to_owned(),
-                });
+                targets.push(target["name"].as_str().unwrap_or_default().to_owned());
             }
         }
     }
@@ -320,10 +293,6 @@ mod tests {
             {"name": "ark_tests", "kind": ["lib"]},
             {"name": "e2e_restore", "kind": ["test"]},
         ]}]});
-        let names: Vec<String> = targets_in(&metadata)
-            .into_iter()
-            .map(|one| one.name)
-            .collect();
-        assert_eq!(names, ["e2e_restore"]);
+        assert_eq!(targets_in(&metadata), ["e2e_restore"]);
     }
 }

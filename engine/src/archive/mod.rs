@@ -1,19 +1,16 @@
 //! Archiving a directory into a snapshot.
 //!
-//! Does: walk the source (ours), chunk, compress and pack it (the library's, behind the adapter), and write
-//! the snapshot (ours). Does not: follow links, keep access times, or decide what a partial outcome means.
+//! Does: find the parent, have everything packed ([`native`]), and write the snapshot. Does not: follow links, keep access times, or decide what a partial outcome means.
 //!
 //! Order: lock; snapshots and parent; index; packs; index files; then, with everything found again in the
 //! store (`verify.rs`), lock and cancel looked at once more, the snapshot; unlock. Whatever ends a run
 //! earlier leaves packs that nothing refers to, which the next maintenance removes, and never a snapshot.
 
 mod attributes;
-mod count;
-pub(crate) mod file;
 mod filter;
+mod native;
 mod run;
 mod verify;
-pub(crate) mod walk;
 
 use std::{
     path::PathBuf,
@@ -21,6 +18,7 @@ use std::{
 };
 
 use self::{filter::Filter, run::Run};
+pub use crate::chunk::policy::Chunking;
 use crate::{
     Cancel, Progress, Repository,
     error::{Error, Result},
@@ -49,6 +47,8 @@ pub struct ArchiveRequest {
     pub reread_all: bool,
     /// Do not descend into other file systems mounted below the source.
     pub one_file_system: bool,
+    /// How files are cut into chunks.
+    pub chunking: Chunking,
 }
 
 /// What an archive did.
@@ -130,7 +130,7 @@ pub fn archive(
         cancel,
         store: repo.store().with_cancel(cancel.clone()),
     };
-    let done = run.archive(root, filter, &lock);
+    let done = run.archive(&root, &filter, &lock);
     repo.runtime().block_on(lock.release(cancel));
     let mut report = done?;
     report.duration = started.elapsed();

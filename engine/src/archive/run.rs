@@ -4,24 +4,17 @@ use std::{
     ffi::OsStr,
     os::fd::AsFd as _,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 
-use super::{
-    ArchiveReport, ArchiveRequest, attributes, count,
-    filter::Filter,
-    verify,
-    walk::{Counts, Shared},
-};
+use super::{ArchiveReport, ArchiveRequest, attributes, filter::Filter, native, verify};
 use crate::{
     Cancel, Progress, Repository,
+    crypto::Id,
     error::{Error, Result},
     files::{beneath::Root, meta::Meta},
     format::{
@@ -29,13 +22,9 @@ use crate::{
         snapshot::{SnapshotFile, Summary},
         time,
     },
-    repo::{
-        Snapshot,
-        adapter::{self, Archived},
-        lock::Guard,
-    },
+    repo::{Snapshot, lock::Guard},
     rows::{FileOperation, Rows},
-    storage::{Session, Store},
+    storage::Store,
 };
 
 /// Written into snapshots.
@@ -53,19 +42,18 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     pub(super) fn archive(
         &self,
-        root: Root,
-        filter: Filter,
+        root: &Root,
+        filter: &Filter,
         lock: &Guard,
     ) -> Result<ArchiveReport> {
-        let root = Arc::new(root);
         let parent = self.parent()?;
         let had_parent = parent.is_some();
-        match self.attempt(&root, filter.clone(), parent, lock) {
+        match self.attempt(root, filter, parent, lock) {
             // A parent that refers to something lost would lead every later run to the same end.
             Err(error @ Error::RepositoryChanged { .. }) if had_parent => {
                 tracing::warn!(%error, "archiving again without a parent");
                 self.progress.reset();
-                self.attempt(&root, filter, None, lock)
+                self.attempt(root, filter, None, lock)
             }
             done => done,
         }
@@ -73,59 +61,54 @@ impl Run<'_> {
 
     fn attempt(
         &self,
-        root: &Arc<Root>,
-        filter: Filter,
+        root: &Root,
+        filter: &Filter,
         parent: Option<Snapshot>,
         lock: &Guard,
     ) -> Result<ArchiveReport> {
         let started = Timestamp::now();
-        let rows = Rows::default();
+        let (rows, notes) = (Rows::default(), Rows::default());
         let root_tags = self.root_tags(root, &rows)?;
-        let shared = Arc::new(Shared {
-            root: Arc::clone(root),
+        let allowed = allowed(lock, self.cancel);
+        let done = native::archive(native::Input {
+            repo: self.repo,
+            store: &self.store,
+            root,
             filter,
             one_file_system: self.request.one_file_system,
+            chunking: self.request.chunking,
+            parent: parent.as_ref().and_then(usable),
             distrust_after: parent.as_ref().and_then(distrust_after),
             mark: SignedDuration::from_nanos(rand::rng().random_range(1..1_000_000_000)),
-            rows,
-            notes: Rows::default(),
-            progress: self.progress.clone(),
-            cancel: self.cancel.clone(),
-            counts: Counts::default(),
+            rows: &rows,
+            notes: &notes,
+            progress: self.progress,
+            cancel: self.cancel,
+            allowed: &allowed,
         });
-        let allowed = allowed(lock, self.cancel);
-        let session = Arc::new(Session::new(allowed.clone(), self.progress.clone()));
-        let archived = self.pack(&session, &shared, parent.as_ref());
         // What went wrong first is why the rest did.
         allowed()?;
-        if let Some(error) = session.take_failure() {
-            return Err(error);
-        }
-        let archived = archived?;
-        let (written, bytes_new) = session.written();
-        verify::verify(self.repo, &self.store, archived.tree, &written, self.cancel)?;
+        let done = done?;
+        verify::verify(self.repo, &self.store, &done)?;
         allowed()?;
-        let file = self.snapshot_file(started, &archived, parent.as_ref(), root_tags);
+        let summary = summary(&done.counts, started, Timestamp::now());
+        let file = self.snapshot_file(started, done.tree, &summary, parent.as_ref(), root_tags);
         let snapshot_id = self.save(&file)?;
         self.progress.settle();
-        let summary = &archived.summary;
-        Ok(report(snapshot_id, parent, &shared, summary, bytes_new))
-    }
-
-    fn pack(
-        &self,
-        session: &Arc<Session>,
-        shared: &Arc<Shared>,
-        parent: Option<&Snapshot>,
-    ) -> Result<Archived> {
-        let ended = Arc::new(AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            scope.spawn(|| count::count(shared, &ended));
-            let parent = parent.map(|parent| parent.id.as_str());
-            let store = self.store.clone();
-            let archived = adapter::archive(self.repo, store, session, shared, parent);
-            ended.store(true, Ordering::Relaxed);
-            archived
+        let (errors, errors_dropped) = rows.take();
+        let (notes, _) = notes.take();
+        Ok(ArchiveReport {
+            snapshot_id,
+            parent: parent.map(|parent| parent.id),
+            files: summary.total_files_processed,
+            dirs: done.counts.dirs.load(Ordering::Relaxed),
+            bytes_total: summary.total_bytes_processed,
+            bytes_new: done.written,
+            files_unchanged: summary.files_unmodified,
+            errors,
+            errors_dropped,
+            notes,
+            duration: Duration::ZERO,
         })
     }
 
@@ -181,7 +164,8 @@ impl Run<'_> {
     fn snapshot_file(
         &self,
         started: Timestamp,
-        archived: &Archived,
+        tree: Id,
+        summary: &Summary,
         parent: Option<&Snapshot>,
         root_tags: Vec<String>,
     ) -> SnapshotFile {
@@ -193,7 +177,7 @@ impl Run<'_> {
         SnapshotFile {
             time: time::format(started),
             parent: parent.map(|parent| parent.id.clone()),
-            tree: archived.tree.to_string(),
+            tree: tree.to_string(),
             paths: vec![self.request.snapshot_path.clone()],
             hostname: self.request.host.clone(),
             username: self.repo.options().holder.user_name.clone(),
@@ -203,7 +187,7 @@ impl Run<'_> {
             tags: given.cloned().chain(root_tags).collect(),
             original: None,
             program_version: PROGRAM.to_owned(),
-            summary: Some(archived.summary.clone()),
+            summary: Some(summary.clone()),
         }
     }
 
@@ -215,7 +199,7 @@ impl Run<'_> {
 }
 
 /// Says whether this run may still write.
-fn allowed(lock: &Guard, cancel: &Cancel) -> impl Fn() -> Result<()> + Clone + Send + Sync + use<> {
+fn allowed(lock: &Guard, cancel: &Cancel) -> impl Fn() -> Result<()> + Send + Sync + use<> {
     let (lock, cancel) = (lock.checker(), cancel.clone());
     move || {
         if cancel.is_cancelled() {
@@ -228,32 +212,40 @@ fn allowed(lock: &Guard, cancel: &Cancel) -> impl Fn() -> Result<()> + Clone + S
 /// Snapshots of ours mark files whose times prove nothing. Of others, files that changed when the backup
 /// ran or later are not trusted.
 fn distrust_after(parent: &Snapshot) -> Option<Timestamp> {
-    if parent.program_version.starts_with("ark ") {
+    if is_ours(parent) {
         return None;
     }
     parent.time.checked_sub(SignedDuration::from_secs(2)).ok()
 }
 
-fn report(
-    snapshot_id: String,
-    parent: Option<Snapshot>,
-    shared: &Shared,
-    summary: &Summary,
-    bytes_new: u64,
-) -> ArchiveReport {
-    let (errors, errors_dropped) = shared.rows.take();
-    let (notes, _) = shared.notes.take();
-    ArchiveReport {
-        snapshot_id,
-        parent: parent.map(|parent| parent.id),
-        files: summary.total_files_processed,
-        dirs: shared.counts.dirs.load(Ordering::Relaxed),
-        bytes_total: summary.total_bytes_processed,
-        bytes_new,
-        files_unchanged: shared.counts.unchanged.load(Ordering::Relaxed),
-        errors,
-        errors_dropped,
-        notes,
-        duration: Duration::ZERO,
+/// The root tree of a parent, and whether this program wrote it.
+fn usable(parent: &Snapshot) -> Option<(Id, bool)> {
+    Some((Id::parse(&parent.tree)?, is_ours(parent)))
+}
+
+fn is_ours(snapshot: &Snapshot) -> bool {
+    snapshot.program_version.starts_with("ark ")
+}
+
+fn summary(counts: &native::Counts, started: Timestamp, ended: Timestamp) -> Summary {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let signed = |counter| i64::try_from(get(counter)).unwrap_or(i64::MAX);
+    let (new, changed) = (get(&counts.files_new), get(&counts.files_changed));
+    let unmodified = get(&counts.files_unchanged);
+    Summary {
+        backup_start: time::format(started),
+        backup_end: time::format(ended),
+        files_new: new,
+        files_changed: changed,
+        files_unmodified: unmodified,
+        dirs_new: get(&counts.tree_blobs),
+        dirs_changed: 0,
+        dirs_unmodified: get(&counts.dirs_known),
+        data_blobs: signed(&counts.data_blobs),
+        tree_blobs: signed(&counts.tree_blobs),
+        data_added: get(&counts.added),
+        data_added_packed: get(&counts.added_packed),
+        total_files_processed: new + changed + unmodified + get(&counts.others),
+        total_bytes_processed: get(&counts.bytes),
     }
 }

@@ -1,22 +1,21 @@
 //! The last look before a snapshot is written: is everything it needs really there?
 //!
-//! Does: compare the sizes of the packs this run wrote with what the store has, then read the index anew
-//! and walk the new tree, making sure that every directory and every piece of every file is in a pack of a
-//! live index. That catches a maintenance that ignored the lock, a damaged parent, and mistakes of the
-//! library. Does not: read file content. Fails with `RepositoryChanged`, or
-//! `Damaged` where a directory is there and cannot be read.
+//! Does: compare the sizes of the packs with what the store has, both of those this run wrote and of older ones
+//! it counts on; then, unless all index files that were read or written are still there (they never change),
+//! read the index anew and make sure that every pack the snapshot needs is in a live one. That catches a
+//! maintenance that ignored the lock, and packs that were lost. Does not: read content. Fails with
+//! `RepositoryChanged`, or `Damaged` where an older pack is not what the index says.
 
 use std::collections::{BTreeMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::native::Done;
 use crate::{
-    Cancel,
     crypto::Id,
     error::{Error, Result},
-    format::index::BlobKind,
-    index::{Index, Packs},
-    repo::{Repository, blobs::BlobReader},
+    index::{self, Index, Packs},
+    repo::Repository,
     storage::Store,
 };
 
@@ -25,86 +24,72 @@ const PARALLEL: usize = 8;
 /// With more packs than this a listing is cheaper.
 const LIST_FROM: usize = 200;
 
-pub(super) fn verify(
-    repo: &Repository,
-    store: &Store,
-    tree: Id,
-    written: &BTreeMap<Id, u64>,
-    cancel: &Cancel,
-) -> Result<()> {
-    repo.block_on(packs(repo, store, written))?;
-    let index = repo.block_on(Index::load(repo, store, Packs::Live))?;
-    let mut reader = BlobReader::new(repo, store, &index);
-    let changed = |message: String| Error::RepositoryChanged {
-        location: repo.location(),
-        message,
-    };
-    let mut seen = HashSet::new();
-    let mut todo = vec![tree];
-    while let Some(id) = todo.pop() {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        if !seen.insert(id) {
-            continue;
-        }
-        if index.find(BlobKind::Tree, &id).is_none() {
-            return Err(changed(format!("tree blob {id} is in no live index")));
-        }
-        // Damage here is that of an older directory with the same content: another run would meet it again.
-        let nodes = reader.read_tree(&id)?;
-        // In reverse, so that directories are read in the order they were written.
-        for node in nodes.into_iter().rev() {
-            let node = node.map_err(|why| changed(format!("tree {id}: {why}")))?;
-            for blob in &node.content {
-                let known = Id::parse(blob).and_then(|blob| index.find(BlobKind::Data, &blob));
-                if known.is_none() {
-                    return Err(changed(format!("data blob {blob} is in no live index")));
-                }
-            }
-            if node.kind == "dir" {
-                let subtree = node.subtree.as_deref().and_then(Id::parse);
-                todo.push(
-                    subtree
-                        .ok_or_else(|| changed(format!("tree {id}: a directory has no tree")))?,
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Compares the packs written with what the store has.
-async fn packs(repo: &Repository, store: &Store, written: &BTreeMap<Id, u64>) -> Result<()> {
-    let wrong = |id: &Id| Error::RepositoryChanged {
-        location: repo.location(),
-        message: format!("pack {id}, just written, is gone or has another size"),
-    };
-    if written.len() >= LIST_FROM {
-        let there: BTreeMap<String, u64> = store
-            .list_recursive("data")
-            .await?
-            .into_iter()
-            .map(|entry| (entry.name, entry.size))
-            .collect();
-        for (id, size) in written {
-            let id_text = id.to_string();
-            if there.get(&format!("{}/{id_text}", &id_text[..2])) != Some(size) {
-                return Err(wrong(id));
-            }
-        }
+pub(super) fn verify(repo: &Repository, store: &Store, done: &Done) -> Result<()> {
+    let used: BTreeMap<Id, u32> = done.index.used_packs().collect();
+    repo.block_on(packs(repo, store, &done.packs, &used))?;
+    let there = repo.block_on(index::files(store))?;
+    if done.index.files().is_subset(&there) && done.indexes.iter().all(|id| there.contains(id)) {
         return Ok(());
     }
-    futures::stream::iter(written)
-        .map(|(id, size)| async move {
+    let now = repo.block_on(Index::load(repo, store, Packs::Live))?;
+    let live: HashSet<Id> = now.pack_ids().collect();
+    let mut needed = used.keys().chain(done.packs.keys());
+    match needed.find(|pack| !live.contains(*pack)) {
+        Some(pack) => Err(Error::RepositoryChanged {
+            location: repo.location(),
+            message: format!("pack {pack}, which the new snapshot needs, is in no live index"),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Compares the packs written, and those counted on, with what the store has.
+async fn packs(
+    repo: &Repository,
+    store: &Store,
+    written: &BTreeMap<Id, u64>,
+    used: &BTreeMap<Id, u32>,
+) -> Result<()> {
+    let sizes = sizes(store, written.keys().chain(used.keys())).await?;
+    if let Some((id, _)) = written
+        .iter()
+        .find(|(id, size)| sizes.get(*id) != Some(*size))
+    {
+        return Err(Error::RepositoryChanged {
+            location: repo.location(),
+            message: format!("pack {id}, just written, is gone or has another size"),
+        });
+    }
+    let whole = |id: &Id, end: u32| sizes.get(id).is_some_and(|size| *size >= u64::from(end));
+    match used.iter().find(|(id, end)| !whole(id, **end)) {
+        Some((id, _)) => Err(Error::Damaged {
+            location: repo.location(),
+            what: format!("pack {id}"),
+            message: "the index names it, and it is missing or too short".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Sizes of those packs that are there.
+async fn sizes(store: &Store, ids: impl Iterator<Item = &Id>) -> Result<BTreeMap<Id, u64>> {
+    let ids: Vec<Id> = ids.copied().collect();
+    if ids.len() >= LIST_FROM {
+        let entries = store.list_recursive("data").await?;
+        let named = entries.into_iter().filter_map(|entry| {
+            let (_, name) = entry.name.split_once('/')?;
+            Some((Id::parse(name)?, entry.size))
+        });
+        return Ok(named.collect());
+    }
+    futures::stream::iter(ids)
+        .map(|id| async move {
             let name = id.to_string();
             let found = store.stat(&format!("data/{}/{name}", &name[..2])).await?;
-            match found {
-                Some(meta) if meta.size == *size => Ok(()),
-                _ => Err(wrong(id)),
-            }
+            Ok(found.map(|meta| (id, meta.size)))
         })
         .buffer_unordered(PARALLEL)
+        .try_filter_map(|found| async move { Ok(found) })
         .try_collect()
         .await
 }

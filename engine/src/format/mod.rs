@@ -5,12 +5,16 @@
 //! understand, and never panics.
 
 pub(crate) mod config;
+pub(crate) mod hexid;
 pub(crate) mod index;
 pub(crate) mod key;
 pub(crate) mod lock;
 pub(crate) mod name;
+pub(crate) mod node;
+pub(crate) mod pack;
 pub(crate) mod root;
 pub(crate) mod snapshot;
+pub(crate) mod text;
 pub(crate) mod time;
 pub(crate) mod tree;
 pub(crate) mod unpacked;

@@ -1,13 +1,20 @@
 //! Which blob lies where.
 //!
-//! Does: read all index files, several at a time, into a sorted table of about 56 bytes a blob. Does
+//! Does: read all index files, several at a time, into a [`compact`] table of at most 40 bytes a blob. Does
 //! not: trust lengths (they are checked against the format's limits here) or count on packs that are
 //! marked for deletion. An index file that cannot be read is an error.
 
+pub(crate) mod compact;
+
+use std::collections::BTreeSet;
+
+pub(crate) use compact::Place;
+
+use compact::{Builder, CompactIndex};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
-    crypto::{Id, OVERHEAD},
+    crypto::Id,
     error::Result,
     format::{
         Invalid,
@@ -25,25 +32,6 @@ const PARALLEL: usize = 4;
 /// Larger blobs are refused: no chunker makes them, and no directory of ours is that large.
 pub(crate) const MAX_BLOB: u32 = 512 << 20;
 
-/// Where a blob lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) pack: u32,
-    pub(crate) offset: u32,
-    /// Sealed length.
-    pub(crate) length: u32,
-    /// Length after decompression; 0 if it is not compressed.
-    pub(crate) plain: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    kind: BlobKind,
-    id: Id,
-    marked: bool,
-    place: Place,
-}
-
 /// Which packs an index is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packs {
@@ -56,22 +44,16 @@ pub(crate) enum Packs {
 /// All blobs of a repository.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    entries: Vec<Entry>,
-    /// Name, and end of the last known blob.
-    packs: Vec<(Id, u32)>,
+    blobs: CompactIndex,
+    /// The index files it was read from.
+    files: BTreeSet<Id>,
 }
 
 impl Index {
     /// Reads the index files there are now.
     pub(crate) async fn load(repo: &Repository, store: &Store, which: Packs) -> Result<Self> {
-        let ids: Vec<Id> = store
-            .list("index")
-            .await?
-            .iter()
-            .filter(|entry| !entry.is_dir)
-            .filter_map(|entry| Id::parse(&entry.name))
-            .collect();
-        let mut files = futures::stream::iter(ids)
+        let listed = files(store).await?;
+        let mut read = futures::stream::iter(listed.clone())
             .map(|id| async move {
                 let path = format!("index/{id}");
                 let Some(sealed) = store.read(&path, LIMIT).await? else {
@@ -84,70 +66,92 @@ impl Index {
                     .map_err(|why| repo.damaged(format!("index {id}"), &why))
             })
             .buffer_unordered(PARALLEL);
-        let mut index = Self::default();
-        while let Some((id, file)) = files.try_next().await? {
+        let mut builder = Builder::default();
+        // Of several places of one blob, the pack added first counts: live ones come first.
+        let mut marked = Vec::new();
+        while let Some((id, file)) = read.try_next().await? {
             let Some(file) = file else { continue };
-            let marked = match which {
-                Packs::Live => Vec::new(),
-                Packs::All => file.packs_to_delete,
-            };
-            let live = file.packs.into_iter().map(|pack| (pack, false));
-            for (pack, marked) in live.chain(marked.into_iter().map(|pack| (pack, true))) {
-                index
-                    .add(pack, marked)
-                    .map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+            for pack in &file.packs {
+                add(&mut builder, pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+            }
+            if which == Packs::All {
+                marked.extend(file.packs_to_delete);
             }
         }
-        // Of several places of one blob, live ones come first.
-        index
-            .entries
-            .sort_unstable_by_key(|entry| (entry.kind, entry.id, entry.marked));
-        index.entries.dedup_by_key(|entry| (entry.kind, entry.id));
-        Ok(index)
-    }
-
-    fn add(&mut self, pack: Pack, marked: bool) -> Result<(), Invalid> {
-        let id = |text: &str| Id::parse(text).ok_or_else(|| Invalid::new("it contains a bad id"));
-        let number = u32::try_from(self.packs.len()).map_err(Invalid::new)?;
-        let mut end = 0;
-        for blob in pack.blobs {
-            let plain = blob.uncompressed_length.unwrap_or(0);
-            let last = blob.offset.checked_add(blob.length);
-            let fits =
-                blob.length as usize >= OVERHEAD && blob.length <= MAX_BLOB && plain <= MAX_BLOB;
-            let Some(last) = last.filter(|_| fits) else {
-                return Err(Invalid::new("it contains an impossible length"));
-            };
-            end = end.max(last);
-            self.entries.push(Entry {
-                kind: blob.kind,
-                id: id(&blob.id)?,
-                marked,
-                place: Place {
-                    pack: number,
-                    offset: blob.offset,
-                    length: blob.length,
-                    plain,
-                },
-            });
+        for pack in marked {
+            add(&mut builder, &pack)
+                .map_err(|why| repo.damaged("index of packs to delete", &why))?;
         }
-        self.packs.push((id(&pack.id)?, end));
-        Ok(())
+        Ok(Self {
+            blobs: builder.build(),
+            files: listed,
+        })
     }
 
     /// Where a blob lies; `None` if it is in no index.
     pub(crate) fn find(&self, kind: BlobKind, id: &Id) -> Option<Place> {
-        let at = self
-            .entries
-            .binary_search_by(|entry| (entry.kind, &entry.id).cmp(&(kind, id)))
-            .ok()?;
-        Some(self.entries[at].place)
+        self.blobs.get(id, kind)
+    }
+
+    /// The same, and from now on its pack counts as used.
+    pub(crate) fn use_blob(&self, kind: BlobKind, id: &Id) -> Option<Place> {
+        self.blobs.use_blob(id, kind)
+    }
+
+    /// The packs that were used, each with the end of its last known blob.
+    pub(crate) fn used_packs(&self) -> impl Iterator<Item = (Id, u32)> {
+        self.blobs.used_packs()
+    }
+
+    /// All packs.
+    pub(crate) fn pack_ids(&self) -> impl Iterator<Item = Id> {
+        self.blobs.pack_ids()
+    }
+
+    /// The index files it was read from.
+    pub(crate) fn files(&self) -> &BTreeSet<Id> {
+        &self.files
     }
 
     /// Name of a pack, and the end of its last known blob.
     pub(crate) fn pack(&self, number: u32) -> (Id, u32) {
-        self.packs[number as usize]
+        self.blobs.pack(number).unwrap_or((Id([0; 32]), 0))
     }
+}
+
+/// The index files there are.
+pub(crate) async fn files(store: &Store) -> Result<BTreeSet<Id>> {
+    let entries = store.list("index").await?;
+    let files = entries.iter().filter(|entry| !entry.is_dir);
+    Ok(files.filter_map(|entry| Id::parse(&entry.name)).collect())
+}
+
+fn add(builder: &mut Builder, pack: &Pack) -> Result<(), Invalid> {
+    let impossible = || Invalid::new("it contains an impossible length");
+    let mut end = 0;
+    for blob in &pack.blobs {
+        end = end.max(
+            blob.offset
+                .checked_add(blob.length)
+                .ok_or_else(impossible)?,
+        );
+    }
+    let id = |text: &str| Id::parse(text).ok_or_else(|| Invalid::new("it contains a bad id"));
+    let number = builder.add_pack(id(&pack.id)?, end);
+    let number = number.ok_or_else(|| Invalid::new("there are too many packs"))?;
+    for blob in &pack.blobs {
+        let place = Place {
+            pack: number,
+            offset: blob.offset,
+            length: blob.length,
+            plain: blob.uncompressed_length.unwrap_or(0),
+        };
+        let fits = place.length <= MAX_BLOB && place.plain <= MAX_BLOB;
+        if !fits || !builder.add(&id(&blob.id)?, blob.kind, place) {
+            return Err(impossible());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -164,10 +168,14 @@ mod tests {
 
     #[test]
     fn finds_by_kind_and_id() {
-        let mut index = Index::default();
+        let mut builder = Builder::default();
         for pack in file(50).packs {
-            index.add(pack, false).unwrap();
+            add(&mut builder, &pack).unwrap();
         }
+        let index = Index {
+            blobs: builder.build(),
+            files: BTreeSet::new(),
+        };
         let place = index.find(BlobKind::Data, &Id::of(b"a")).unwrap();
         assert_eq!((place.offset, place.length, place.plain), (7, 50, 99));
         assert_eq!(index.pack(place.pack), (Id::of(b"b"), 57));
@@ -179,7 +187,7 @@ mod tests {
     fn absurd_lengths_are_errors() {
         for length in [0, 31, u64::from(MAX_BLOB) + 1, u64::from(u32::MAX)] {
             for pack in file(length).packs {
-                assert!(Index::default().add(pack, false).is_err());
+                assert!(add(&mut Builder::default(), &pack).is_err());
             }
         }
     }

@@ -58,12 +58,6 @@ impl Session {
         self.state().failed.take()
     }
 
-    /// Packs written, with their sizes, and bytes written altogether.
-    pub(crate) fn written(&self) -> (BTreeMap<Id, u64>, u64) {
-        let state = self.state();
-        (state.packs.clone(), state.bytes)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

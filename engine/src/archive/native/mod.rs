@@ -1,0 +1,313 @@
+//! The archiver: one walk, many workers, packs uploaded as they fill.
+//!
+//! ```text
+//!  walk ─► batches of entries ─┐                       ┌─► upload ─► index files
+//!                              ├─► workers: read, cut, ─┤
+//!  large files, many on one ───┘   hash, look up,       └─► trees, as directories become complete
+//!                                  compress, seal, pack
+//! ```
+//!
+//! Order of writes: packs of data and trees as they fill; index files of packs that the store has; at the end
+//! the last packs and the last index file. The caller writes the snapshot, after [`verify`](super::verify).
+//! Memory: packs live in a fixed number of buffers, and whoever needs one waits; a worker reads into one
+//! buffer of a chunk's size; the walk waits when there is enough to do. Besides: 40 bytes for each blob of
+//! the repository, some 100 for each new one, and the JSON of directories that are not complete.
+//!
+//! A file that cannot be read is a row. Everything else that fails ends the run, as does a cancel: all threads
+//! look at [`Run::go`] before they wait and while they do.
+
+mod dirs;
+mod fresh;
+mod large;
+mod node;
+mod packer;
+mod queue;
+mod squeeze;
+mod trees;
+mod upload;
+mod walker;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use self::{
+    fresh::Fresh, packer::Buffers, packer::OpenPack, queue::Queue, upload::Uploads, worker::Worker,
+};
+use super::filter::Filter;
+use crate::{
+    Cancel, Progress,
+    chunk::{
+        Polynomial,
+        policy::Chunking,
+        rabin::{self, Rabin},
+    },
+    crypto::Id,
+    error::{Error, Result},
+    files::beneath::Root,
+    format::{Invalid, pack},
+    index::{Index, Packs},
+    repo::Repository,
+    rows::Rows,
+    seal::Sealer,
+    storage::Store,
+};
+
+/// Bytes of a pack's buffer: what restic makes packs of, and the list.
+const PACK: usize = 16 << 20;
+/// Memory for everything, unless said otherwise.
+const MEMORY: usize = 256 << 20;
+const LEVEL: i32 = 1;
+
+/// What to archive, and how.
+pub(super) struct Input<'a> {
+    pub(super) repo: &'a Repository,
+    pub(super) store: &'a Store,
+    pub(super) root: &'a Root,
+    pub(super) filter: &'a Filter,
+    pub(super) one_file_system: bool,
+    pub(super) chunking: Chunking,
+    /// Root tree of the parent, and whether this program wrote it.
+    pub(super) parent: Option<(Id, bool)>,
+    /// Files that changed after this cannot be told from the parent's by their times.
+    pub(super) distrust_after: Option<Timestamp>,
+    /// Differs from run to run: see [`node`].
+    pub(super) mark: SignedDuration,
+    pub(super) rows: &'a Rows,
+    pub(super) notes: &'a Rows,
+    pub(super) progress: &'a Progress,
+    pub(super) cancel: &'a Cancel,
+    /// Says whether writing is still allowed.
+    pub(super) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
+}
+
+/// What was counted.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) files_new: AtomicU64,
+    pub(super) files_changed: AtomicU64,
+    pub(super) files_unchanged: AtomicU64,
+    pub(super) others: AtomicU64,
+    pub(super) dirs: AtomicU64,
+    pub(super) dirs_known: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) data_blobs: AtomicU64,
+    pub(super) tree_blobs: AtomicU64,
+    pub(super) added: AtomicU64,
+    pub(super) added_packed: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// What was made.
+pub(super) struct Done {
+    pub(super) tree: Id,
+    pub(super) index: Index,
+    pub(super) packs: BTreeMap<Id, u64>,
+    pub(super) indexes: Vec<Id>,
+    pub(super) written: u64,
+    pub(super) counts: Counts,
+}
+
+/// One run, shared by its threads.
+struct Run<'a> {
+    input: Input<'a>,
+    repo: &'a Repository,
+    sealer: Sealer,
+    level: Option<i32>,
+    index: Index,
+    fresh: Fresh,
+    rabin: Rabin,
+    buffers: Buffers,
+    uploads: Uploads,
+    queue: Queue,
+    trees: Mutex<Option<OpenPack>>,
+    /// What workers have left at the end, as few packs as possible.
+    left: Mutex<Vec<OpenPack>>,
+    root: Mutex<Option<Id>>,
+    devices: Mutex<Vec<u64>>,
+    counts: Counts,
+    stopped: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Run<'_> {
+    /// Whether to go on.
+    fn go(&self) -> Result<()> {
+        if self.input.cancel.is_cancelled() || self.stopped.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Ends the run; the first error says why.
+    fn fail(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// 1 for the file system met first, more for others: the system's own numbers differ between machines.
+    fn device_id(&self, device: u64) -> u64 {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = devices
+            .iter()
+            .position(|known| *known == device)
+            .unwrap_or_else(|| {
+                devices.push(device);
+                devices.len() - 1
+            });
+        at as u64 + 1
+    }
+
+    fn write(&self, path: &str, data: Bytes) -> Result<()> {
+        (self.input.allowed)()?;
+        let len = data.len() as u64;
+        self.repo.block_on(self.input.store.write(path, data))?;
+        self.input.progress.uploaded(len);
+        Ok(())
+    }
+}
+
+/// Archives. The snapshot is the caller's to write.
+pub(super) fn archive(input: Input<'_>) -> Result<Done> {
+    let repo = input.repo;
+    let index = repo.block_on(Index::load(repo, input.store, Packs::Live))?;
+    let polynomial = &repo.config().chunker_polynomial;
+    let rabin = Polynomial::parse(polynomial)
+        .and_then(Rabin::new)
+        .ok_or_else(|| {
+            repo.damaged(
+                "configuration",
+                &Invalid::new("its polynomial cannot be used"),
+            )
+        })?;
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let size = PACK + pack::header_room(0);
+    let chunk = usize::try_from(rabin::MAX).unwrap_or(8 << 20);
+    let limit = MEMORY.saturating_sub(chunk * (workers + 1));
+    // Every worker and the trees fill a pack; the others are on their way.
+    let buffers = Buffers::new(size, workers + 1, workers + 1 + upload::PARALLEL, limit);
+    let run = Run {
+        repo,
+        sealer: Sealer::new(repo.key()),
+        level: (repo.version() >= 2).then_some(LEVEL),
+        index,
+        fresh: Fresh::default(),
+        rabin,
+        buffers,
+        uploads: Uploads::new(),
+        queue: Queue::new(workers),
+        trees: Mutex::new(None),
+        left: Mutex::default(),
+        root: Mutex::new(None),
+        devices: Mutex::default(),
+        counts: Counts::default(),
+        stopped: AtomicBool::new(false),
+        failure: Mutex::new(None),
+        input,
+    };
+    run.threads(workers)?;
+    let Run {
+        index,
+        uploads,
+        root,
+        counts,
+        ..
+    } = run;
+    let (packs, indexes, written) = uploads.written();
+    let root = root.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Done {
+        tree: root.ok_or_else(|| Error::Bug("the root directory was not written".to_owned()))?,
+        index,
+        packs,
+        indexes,
+        written,
+        counts,
+    })
+}
+
+impl Run<'_> {
+    fn threads(&self, workers: usize) -> Result<()> {
+        std::thread::scope(|scope| {
+            for _ in 0..upload::PARALLEL {
+                scope.spawn(|| self.uploads.work(self));
+            }
+            let pool: Vec<_> = (0..workers)
+                .map(|_| scope.spawn(|| self.worker()))
+                .collect();
+            if let Err(error) = walker::walk(self) {
+                self.fail(error);
+            }
+            self.queue.walked();
+            let mut panicked = false;
+            for worker in pool {
+                panicked |= worker.join().is_err();
+            }
+            if panicked {
+                self.fail(Error::Bug("a worker of the archive panicked".to_owned()));
+            }
+            if self.go().is_ok() {
+                for pack in self.left() {
+                    self.uploads.push(pack.finish(&self.sealer));
+                }
+            }
+            self.uploads.close();
+        });
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if self.input.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => self.uploads.finish(self),
+        }
+    }
+
+    fn worker(&self) {
+        let done = Worker::new(self).and_then(Worker::work);
+        if let Err(error) = done {
+            self.fail(error);
+        }
+    }
+
+    /// Keeps a worker's last pack, joined with another's if they fit into one.
+    fn leave(&self, pack: OpenPack) {
+        let mut pack = Box::new(pack);
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in left.iter_mut() {
+            match other.absorb(pack) {
+                Ok(buffer) => {
+                    let size = buffer.len();
+                    return self.buffers.give(buffer, size);
+                }
+                Err(back) => pack = back,
+            }
+        }
+        left.push(*pack);
+    }
+
+    /// The last packs, of data and of trees.
+    fn left(&self) -> Vec<OpenPack> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        left.drain(..).chain(trees.take()).collect()
+    }
+}
+
+/// Shared by a directory's batches.
+type Parent = Arc<Vec<crate::format::node::Node>>;

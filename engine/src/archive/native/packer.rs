@@ -1,0 +1,308 @@
+//! Packs being filled, in buffers of which there is a fixed number.
+//!
+//! A blob is compressed right into its pack's buffer, sealed there and hashed while it is in the cache; when
+//! a pack is full only its list is missing. Whoever wants a buffer waits until one has been uploaded: that is
+//! the back-pressure, and the bound on memory. Does not: upload.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::squeeze::Squeezer;
+use crate::{
+    crypto::{Id, OVERHEAD},
+    error::{Error, Result},
+    format::{
+        index::BlobKind,
+        pack::{self, Blob},
+    },
+    seal::Sealer,
+};
+
+/// How often those who wait look whether they should stop.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
+/// The buffers of one run.
+pub(super) struct Buffers {
+    free: Mutex<Free>,
+    returned: Condvar,
+    /// Bytes of an ordinary buffer.
+    size: usize,
+    /// Most ordinary buffers.
+    most: usize,
+    /// Bytes of all buffers together.
+    limit: usize,
+    /// Bytes that open packs hold on to.
+    held: usize,
+}
+
+struct Free {
+    buffers: Vec<Vec<u8>>,
+    /// Bytes of buffers that exist.
+    exist: usize,
+    /// Ordinary buffers that exist.
+    ordinary: usize,
+}
+
+impl Buffers {
+    /// At most `most` buffers of `size` bytes, of which `open` are held by packs being filled, and larger ones;
+    /// all together of `limit` bytes.
+    pub(super) fn new(size: usize, open: usize, most: usize, limit: usize) -> Self {
+        Self {
+            free: Mutex::new(Free {
+                buffers: Vec::new(),
+                exist: 0,
+                ordinary: 0,
+            }),
+            returned: Condvar::new(),
+            size,
+            most: most.max(open + 1),
+            limit: limit.max(size * (open + 1)),
+            held: size * open,
+        }
+    }
+
+    /// A buffer of at least `least` bytes; waits for one. `stop` says whether to give up.
+    pub(super) fn take(&self, least: usize, stop: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
+        let size = self.size.max(least);
+        // More than that could be waited for forever.
+        let room = self.limit - self.held;
+        if size > room {
+            return Err(Error::InvalidConfig {
+                what: "memory limit",
+                message: format!(
+                    "one directory needs {size} bytes at once, {room} are left for it"
+                ),
+            });
+        }
+        let mut free = self.lock();
+        loop {
+            stop()?;
+            if size == self.size
+                && let Some(buffer) = free.buffers.pop()
+            {
+                return Ok(buffer);
+            }
+            if free.exist + size > self.limit
+                && let Some(buffer) = free.buffers.pop()
+            {
+                free.exist -= buffer.len();
+                free.ordinary -= 1;
+                continue;
+            }
+            let ordinary = size == self.size;
+            if free.exist + size <= self.limit && (!ordinary || free.ordinary < self.most) {
+                free.exist += size;
+                free.ordinary += usize::from(ordinary);
+                drop(free);
+                return Ok(vec![0; size]);
+            }
+            free = self
+                .returned
+                .wait_timeout(free, LOOK)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(free, _)| free);
+        }
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn give(&self, buffer: Vec<u8>, was: usize) {
+        let mut free = self.lock();
+        if buffer.len() == self.size {
+            free.buffers.push(buffer);
+        } else {
+            free.exist -= was;
+            free.ordinary -= usize::from(was == self.size);
+        }
+        drop(free);
+        self.returned.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A pack that is being filled.
+pub(super) struct OpenPack {
+    kind: BlobKind,
+    buffer: Vec<u8>,
+    len: usize,
+    hash: Sha256,
+    blobs: Vec<Blob>,
+}
+
+/// A finished pack.
+pub(super) struct Pack {
+    pub(super) id: Id,
+    pub(super) buffer: Vec<u8>,
+    pub(super) len: usize,
+    pub(super) blobs: Vec<Blob>,
+}
+
+/// The buffer a pack of one such blob needs.
+pub(super) fn room(plain_length: usize) -> usize {
+    plain_length + OVERHEAD + pack::header_room(1)
+}
+
+impl OpenPack {
+    pub(super) fn new(kind: BlobKind, buffer: Vec<u8>) -> Self {
+        Self {
+            kind,
+            buffer,
+            len: 0,
+            hash: Sha256::new(),
+            blobs: Vec::new(),
+        }
+    }
+
+    /// Whether a blob of so many bytes fits, whatever it is compressed to.
+    pub(super) fn fits(&self, plain_length: usize) -> bool {
+        self.blobs.len() < pack::MAX_BLOBS
+            && self.len + plain_length + OVERHEAD + pack::header_room(self.blobs.len() + 1)
+                <= self.buffer.len()
+    }
+
+    /// Adds a blob that [`fits`](Self::fits), and returns the bytes it takes.
+    pub(super) fn add(
+        &mut self,
+        id: Id,
+        data: &[u8],
+        squeezer: &mut Squeezer,
+        sealer: &Sealer,
+    ) -> u32 {
+        let text = self.len + OVERHEAD / 2;
+        let smaller = squeezer.squeeze(data, &mut self.buffer[text..text + data.len()]);
+        let len = smaller.unwrap_or_else(|| {
+            self.buffer[text..text + data.len()].copy_from_slice(data);
+            data.len()
+        });
+        self.push(id, data.len(), len, smaller.is_some(), sealer)
+    }
+
+    fn push(&mut self, id: Id, plain: usize, len: usize, squeezed: bool, sealer: &Sealer) -> u32 {
+        let end = self.len + len + OVERHEAD;
+        let bytes = &mut self.buffer[self.len..end];
+        sealer.seal(bytes);
+        self.hash.update(&*bytes);
+        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let length = short(end - self.len);
+        self.blobs.push(Blob {
+            id,
+            kind: self.kind,
+            length,
+            plain_length: squeezed.then(|| short(plain)),
+        });
+        self.len = end;
+        length
+    }
+
+    /// Takes over all blobs of another pack, if they fit. Sealed blobs may lie anywhere.
+    pub(super) fn absorb(&mut self, other: Box<Self>) -> Result<Vec<u8>, Box<Self>> {
+        let blobs = self.blobs.len() + other.blobs.len();
+        let end = self.len + other.len;
+        if blobs > pack::MAX_BLOBS || end + pack::header_room(blobs) > self.buffer.len() {
+            return Err(other);
+        }
+        let bytes = &other.buffer[..other.len];
+        self.buffer[self.len..end].copy_from_slice(bytes);
+        self.hash.update(bytes);
+        self.blobs.extend(&other.blobs);
+        self.len = end;
+        Ok(other.buffer)
+    }
+
+    /// Adds the list of blobs.
+    pub(super) fn finish(mut self, sealer: &Sealer) -> Pack {
+        let list = pack::encode_header(&self.blobs);
+        let end = self.len + list.len() + OVERHEAD;
+        let bytes = &mut self.buffer[self.len..end];
+        bytes[OVERHEAD / 2..][..list.len()].copy_from_slice(&list);
+        sealer.seal(bytes);
+        self.hash.update(&*bytes);
+        let length = u32::try_from(end - self.len)
+            .unwrap_or(u32::MAX)
+            .to_le_bytes();
+        self.hash.update(length);
+        self.buffer[end..end + pack::TRAILER].copy_from_slice(&length);
+        Pack {
+            id: Id(self.hash.finalize().into()),
+            len: end + pack::TRAILER,
+            buffer: self.buffer,
+            blobs: self.blobs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{chunk::rabin::tests::noise, crypto::Key};
+
+    #[test]
+    fn a_pack_is_what_its_list_says() {
+        let key = Key::random();
+        let sealer = Sealer::new(&key);
+        let mut squeezer = Squeezer::new(Some(1)).unwrap();
+        let mut pack = OpenPack::new(BlobKind::Data, vec![0; 300_000]);
+        let contents = [noise(1, 100_000), vec![7; 50_000], noise(2, 20)];
+        let mut other = OpenPack::new(BlobKind::Data, vec![0; 300_000]);
+        for (n, data) in contents.iter().enumerate() {
+            let pack = if n == 0 { &mut pack } else { &mut other };
+            assert!(pack.fits(data.len()));
+            pack.add(Id::of(data), data, &mut squeezer, &sealer);
+        }
+        assert!(pack.absorb(Box::new(other)).is_ok());
+        let mut full = OpenPack::new(BlobKind::Data, vec![0; 300_000]);
+        full.add(Id([1; 32]), &noise(3, 250_000), &mut squeezer, &sealer);
+        assert!(pack.absorb(Box::new(full)).is_err());
+        assert!(!pack.fits(250_000));
+        let done = pack.finish(&sealer);
+        let bytes = &done.buffer[..done.len];
+        assert_eq!(Id::of(bytes), done.id);
+        let (rest, trailer) = bytes.split_last_chunk::<4>().unwrap();
+        let list = pack::header_length(*trailer, bytes.len() as u64).unwrap() as usize;
+        let list = key.open(&rest[rest.len() - list..]).unwrap();
+        let blobs = pack::decode_header(&list, bytes.len() as u64).unwrap();
+        assert_eq!(blobs, done.blobs);
+        let mut at = 0;
+        for (blob, data) in blobs.iter().zip(&contents) {
+            let end = at + blob.length as usize;
+            let plain = key.open(&bytes[at..end]).unwrap();
+            let plain = match blob.plain_length {
+                Some(len) => zstd::bulk::decompress(&plain, len as usize).unwrap(),
+                None => plain,
+            };
+            assert_eq!(&plain, data);
+            at = end;
+        }
+        assert_eq!(
+            blobs
+                .iter()
+                .filter(|blob| blob.plain_length.is_some())
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn buffers_are_bounded_and_come_back() {
+        let buffers = Buffers::new(100, 1, 2, 250);
+        let go = || Ok(());
+        let a = buffers.take(10, go).unwrap();
+        let _b = buffers.take(10, go).unwrap();
+        let stop = || Err(Error::Cancelled);
+        assert!(matches!(buffers.take(10, stop), Err(Error::Cancelled)));
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| buffers.take(10, go).unwrap().len());
+            buffers.give(a, 100);
+            assert_eq!(third.join().unwrap(), 100);
+        });
+        assert!(matches!(
+            buffers.take(151, go),
+            Err(Error::InvalidConfig { .. })
+        ));
+    }
+}
