@@ -1,7 +1,7 @@
 //! Collections from an API server that is made up, so that it can misbehave.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::{Request, Response, StatusCode};
