@@ -10,6 +10,7 @@
 
 mod aws;
 mod local;
+mod location;
 mod retry;
 mod rustic;
 mod s3;
@@ -28,8 +29,9 @@ use crate::{
 };
 
 pub use aws::{AwsCredentials, parse_aws_credentials};
+pub use location::{Location, S3Access};
 pub use retry::Policy;
-pub(crate) use rustic::{RusticStore, Session};
+pub(crate) use rustic::{Removals, RusticStore, Session};
 pub use secret::Secret;
 pub use types::{Entry, ObjectMeta, StoreConfig};
 
