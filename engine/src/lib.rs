@@ -48,7 +48,7 @@ pub use progress::{Progress, ProgressCounts};
 pub use repo::{
     Holder, HolderLiveness, InitOptions, LockTiming, Locked, OpenOptions, Repository, Snapshot,
 };
-pub use restore::{RestoreReport, RestoreRequest, restore};
+pub use restore::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest, restore};
 pub use rows::{FileError, FileOperation};
 pub use storage::{
     AwsCredentials, Entry, ObjectMeta, Policy, Secret, Store, StoreConfig, parse_aws_credentials,
