@@ -50,7 +50,7 @@ pub use repo::{
     Holder, HolderLiveness, InitOptions, KeyInfo, LockTiming, Locked, NewKey, OpenOptions,
     Repository, Snapshot, SnapshotFilter,
 };
-pub use restore::{RestoreReport, RestoreRequest, restore};
+pub use restore::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest, restore};
 pub use rows::{FileError, FileOperation};
 pub use storage::{
     AwsCredentials, Entry, Location, ObjectMeta, Policy, S3Access, Secret, Store, StoreConfig,
