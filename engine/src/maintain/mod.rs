@@ -6,9 +6,7 @@ mod prune;
 
 pub use check::{CheckReport, check};
 pub use forget::{
-    Forget, ForgetGroup, ForgetReport, forget,
-    group::{GroupBy, GroupKey},
-    policy::{Counts, Decision, Keep, KeepPolicy, Kept},
-    span::CalendarSpan,
+    CalendarSpan, Counts, Decision, Forget, ForgetGroup, ForgetReport, GroupBy, GroupKey, Keep,
+    KeepPolicy, Kept, forget,
 };
 pub use prune::{PruneReport, PruneRequest, Unused, prune};

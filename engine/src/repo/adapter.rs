@@ -18,7 +18,7 @@ use rustic_core::{
 
 use super::Repository;
 use crate::{
-    crypto::Key,
+    crypto::{Id, Key},
     error::{Error, Result},
     format::config::Config,
     storage::{RusticStore, Session, Store},
@@ -211,6 +211,8 @@ pub(crate) struct PruneSettings {
     pub(crate) repack_small: bool,
     /// Write packs anew that hold uncompressed blobs.
     pub(crate) repack_uncompressed: bool,
+    /// Snapshots that do not count; only for a dry run.
+    pub(crate) ignore: Vec<Id>,
 }
 
 /// What a prune does, in numbers.
@@ -245,6 +247,10 @@ pub(crate) fn prune(
         options.instant_delete = true;
         options.no_resize = !settings.repack_small;
         options.repack_uncompressed = settings.repack_uncompressed;
+        if dry {
+            let ids = settings.ignore.iter().map(|id| RusticId::new(id.0).into());
+            options.ignore_snaps = ids.collect();
+        }
         let plan = rustic.prune_plan(&options)?;
         let (blobs, size) = (plan.stats.blobs_sum(), plan.stats.size_sum());
         let marked = plan.stats.packs_to_delete.total();

@@ -13,9 +13,10 @@ mod span;
 
 use jiff::Timestamp;
 
-use self::{
+pub use self::{
     group::{GroupBy, GroupKey},
-    policy::{Decision, KeepPolicy},
+    policy::{Counts, Decision, Keep, KeepPolicy, Kept},
+    span::CalendarSpan,
 };
 use crate::{
     Cancel, Repository,

@@ -19,6 +19,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     Cancel, Progress, Repository,
+    crypto::Id,
     error::{Error, Result},
     repo::{
         Locked,
@@ -55,6 +56,8 @@ pub struct PruneRequest {
     pub repack_uncompressed: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// With `dry_run`: ids of snapshots that are taken for forgotten.
+    pub assume_forgotten: Vec<String>,
 }
 
 impl Default for PruneRequest {
@@ -66,6 +69,7 @@ impl Default for PruneRequest {
             repack_small: false,
             repack_uncompressed: false,
             dry_run: false,
+            assume_forgotten: Vec::new(),
         }
     }
 }
@@ -154,7 +158,15 @@ fn settings(repo: &Repository, request: &PruneRequest) -> Result<PruneSettings> 
         Unused::Percent(_) => return Err(invalid("the unused share must be below 100 %")),
         Unused::Unlimited => "unlimited".to_owned(),
     };
+    if !request.dry_run && !request.assume_forgotten.is_empty() {
+        return Err(invalid("snapshots that exist are needed"));
+    }
+    let ids = request
+        .assume_forgotten
+        .iter()
+        .filter_map(|id| Id::parse(id));
     Ok(PruneSettings {
+        ignore: ids.collect(),
         max_unused,
         max_repack: request.max_repack,
         repack_small: request.repack_small,
