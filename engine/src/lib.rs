@@ -40,7 +40,9 @@ pub mod maintain;
 pub mod restore;
 pub mod storage;
 
-pub use archive::{ArchiveReport, ArchiveRequest, Outcome, archive};
+pub use archive::{
+    ArchiveReport, ArchiveRequest, Outcome, Source, StreamRequest, archive, archive_stream,
+};
 pub use cancel::Cancel;
 pub use error::{Class, Error, Result};
 pub use format::snapshot::Summary;
