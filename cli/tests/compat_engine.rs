@@ -21,7 +21,10 @@ fn listed(ran: &Ran) -> BTreeMap<String, (String, u64)> {
         .filter(|line| line["struct_type"] == "node")
         .map(|line| {
             let text = |name: &str| line[name].as_str().unwrap().to_owned();
-            (text("path"), (text("type"), line["size"].as_u64().unwrap_or(0)))
+            (
+                text("path"),
+                (text("type"), line["size"].as_u64().unwrap_or(0)),
+            )
         })
         .collect()
 }
@@ -38,8 +41,15 @@ fn reads_and_writes(place: &Place) {
     let here = place.ark(&["snapshots", "--json"]).ends(0).json();
     let there = place.restic(&["snapshots", "--json"]).json();
     assert_eq!(here.as_array().unwrap().len(), 2);
-    for (a, b) in here.as_array().unwrap().iter().zip(there.as_array().unwrap()) {
-        for name in ["id", "short_id", "time", "tree", "paths", "hostname", "tags", "parent"] {
+    for (a, b) in here
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(there.as_array().unwrap())
+    {
+        for name in [
+            "id", "short_id", "time", "tree", "paths", "hostname", "tags", "parent",
+        ] {
             assert_eq!(a[name], b[name], "{name}");
         }
     }
@@ -58,13 +68,17 @@ fn reads_and_writes(place: &Place) {
         assert!(here == place.restic(&["dump", snapshot, &file]).raw);
     }
 
-    place.ark(&["restore", "latest", "--target", &place.text("by-ark")]).ends(0);
+    place
+        .ark(&["restore", "latest", "--target", &place.text("by-ark")])
+        .ends(0);
     place.assert_restored("by-ark");
     place.restic(&["restore", "latest", "--target", &place.text("by-restic")]);
     place.assert_restored("by-restic");
     place.fill(1);
     place.restic(&["restore", &ours, "--target", &place.text("ours-by-restic")]);
-    let restored = place.at("ours-by-restic").join(source.trim_start_matches('/'));
+    let restored = place
+        .at("ours-by-restic")
+        .join(source.trim_start_matches('/'));
     assert!(fs::read(restored.join("f3")).unwrap() == fs::read(place.at("source/f3")).unwrap());
 }
 
@@ -110,7 +124,17 @@ fn one_continues_what_the_other_began() {
 fn a_backup_in_json() {
     let place = Place::with_repository();
     place.fill(1);
-    let ran = place.ark(&["backup", "--json", "--tag", "a,b", "--host", "h", &place.text("source")]).ends(0);
+    let ran = place
+        .ark(&[
+            "backup",
+            "--json",
+            "--tag",
+            "a,b",
+            "--host",
+            "h",
+            &place.text("source"),
+        ])
+        .ends(0);
     let lines = ran.lines();
     assert_eq!(lines[0]["message_type"], "status");
     assert!(lines[0]["total_files"].is_u64() && lines[0]["percent_done"].is_number());
@@ -132,7 +156,13 @@ fn a_backup_in_json() {
 fn what_a_program_writes() {
     let place = Place::with_repository();
     let mut child = place
-        .ark_command(&["backup", "--stdin", "--stdin-filename", "db/dump.sql", "--quiet"])
+        .ark_command(&[
+            "backup",
+            "--stdin",
+            "--stdin-filename",
+            "db/dump.sql",
+            "--quiet",
+        ])
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
@@ -145,7 +175,10 @@ fn what_a_program_writes() {
     let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"by restic").unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!(place.ark(&["dump", "latest", "/stdin"]).ends(0).out, "by restic");
+    assert_eq!(
+        place.ark(&["dump", "latest", "/stdin"]).ends(0).out,
+        "by restic"
+    );
 }
 
 #[test]
@@ -160,8 +193,14 @@ fn listings_of_a_part_and_what_is_not_there() {
     let all = place.ark(&["ls", "latest", &part, "--recursive"]).ends(0);
     // Line breaks in names do not break lines.
     assert_eq!(all.out, format!("{part}/deeper\n{part}/deeper/ü \\n x\n"));
-    let long = place.ark(&["ls", "--long", "latest", &format!("{source}/link")]).ends(0);
-    assert!(long.out.starts_with("Lrwxrwxrwx") && long.out.ends_with("link -> f1\n"), "{}", long.out);
+    let long = place
+        .ark(&["ls", "--long", "latest", &format!("{source}/link")])
+        .ends(0);
+    assert!(
+        long.out.starts_with("Lrwxrwxrwx") && long.out.ends_with("link -> f1\n"),
+        "{}",
+        long.out
+    );
     for args in [
         &["ls", "latest", "/nowhere"][..],
         &["ls", "zzzz"],
@@ -170,7 +209,11 @@ fn listings_of_a_part_and_what_is_not_there() {
         &["restore", "ffff", "--target", "target"],
     ] {
         let ran = place.ark(args).ends(1);
-        assert!(ran.err.contains("error: ") && ran.err.contains("hint: "), "{}", ran.err);
+        assert!(
+            ran.err.contains("error: ") && ran.err.contains("hint: "),
+            "{}",
+            ran.err
+        );
     }
 }
 
@@ -182,18 +225,33 @@ fn a_part_is_restored_in_place_and_told_before() {
     let source = place.text("source");
     let target = place.text("target");
     let file = format!("{source}/f2");
-    place.ark(&["restore", "latest", "--target", &target, "--include", &file]).ends(0);
+    place
+        .ark(&["restore", "latest", "--target", &target, "--include", &file])
+        .ends(0);
     let restored = engine_harness::files(&place.at("target"));
     assert_eq!(restored.len(), 1);
-    let plan = place.ark(&["restore", "latest", "--target", &target, "--dry-run", "--json"]).ends(0);
+    let plan = place
+        .ark(&[
+            "restore",
+            "latest",
+            "--target",
+            &target,
+            "--dry-run",
+            "--json",
+        ])
+        .ends(0);
     let plan = plan.lines().pop().unwrap();
     assert_eq!(engine_harness::files(&place.at("target")), restored);
     assert_eq!(plan["dry_run"], true);
     assert!(plan["changes"].as_array().unwrap().len() > 4, "{plan}");
-    place.ark(&["restore", "latest", "--target", &target]).ends(0);
+    place
+        .ark(&["restore", "latest", "--target", &target])
+        .ends(0);
     place.assert_restored("target");
     fs::write(place.at("target").join(&source[1..]).join("extra"), "x").unwrap();
-    place.ark(&["restore", "latest", "--target", &target, "--delete"]).ends(0);
+    place
+        .ark(&["restore", "latest", "--target", &target, "--delete"])
+        .ends(0);
     place.assert_restored("target");
 }
 
@@ -207,30 +265,78 @@ fn variables_and_options_name_repository_and_password() {
     let command = format!("cat '{password_file}'");
     let try_it = |args: &[&str], variables: &[(&str, &str)]| {
         let mut ark = place.ark_command(&[]);
-        ark.env_remove("RESTIC_REPOSITORY").env_remove("RESTIC_PASSWORD");
-        ark.args(args).arg("snapshots").envs(variables.iter().copied());
+        ark.env_remove("RESTIC_REPOSITORY")
+            .env_remove("RESTIC_PASSWORD");
+        ark.args(args)
+            .arg("snapshots")
+            .envs(variables.iter().copied());
         Ran::of(ark.output().unwrap())
     };
     let local = format!("local:{repo}");
     for (args, variables) in [
-        (&["--repo", &repo, "--password-file", &password_file][..], &[][..]),
+        (
+            &["--repo", &repo, "--password-file", &password_file][..],
+            &[][..],
+        ),
         (&["-r", &local, "-p", &password_file], &[]),
-        (&["--repository-file", &place_file, "--password-command", &command], &[]),
-        (&[], &[("RESTIC_REPOSITORY", &*repo), ("RESTIC_PASSWORD", PASSWORD)]),
-        (&[], &[("RESTIC_REPOSITORY_FILE", &*place_file), ("RESTIC_PASSWORD_FILE", &*password_file)]),
-        (&[], &[("RESTIC_REPOSITORY", &*repo), ("RESTIC_PASSWORD_COMMAND", &*command)]),
+        (
+            &[
+                "--repository-file",
+                &place_file,
+                "--password-command",
+                &command,
+            ],
+            &[],
+        ),
+        (
+            &[],
+            &[("RESTIC_REPOSITORY", &*repo), ("RESTIC_PASSWORD", PASSWORD)],
+        ),
+        (
+            &[],
+            &[
+                ("RESTIC_REPOSITORY_FILE", &*place_file),
+                ("RESTIC_PASSWORD_FILE", &*password_file),
+            ],
+        ),
+        (
+            &[],
+            &[
+                ("RESTIC_REPOSITORY", &*repo),
+                ("RESTIC_PASSWORD_COMMAND", &*command),
+            ],
+        ),
         // Options count more.
-        (&["-r", &repo, "-p", &password_file], &[("RESTIC_REPOSITORY", "/nowhere"), ("RESTIC_PASSWORD", "no")]),
+        (
+            &["-r", &repo, "-p", &password_file],
+            &[("RESTIC_REPOSITORY", "/nowhere"), ("RESTIC_PASSWORD", "no")],
+        ),
     ] {
         try_it(args, variables).ends(0);
     }
     for (args, variables, said) in [
         (&[][..], &[][..], "--repo or RESTIC_REPOSITORY"),
-        (&["-r", &repo], &[], "--password-file, --password-command or RESTIC_PASSWORD"),
-        (&["-r", "sftp:host:/x", "-p", &password_file], &[], "restic reads such a repository"),
-        (&["-r", "s3:http://127.0.0.1:1/bucket", "-p", &password_file], &[("HOME", "/nowhere")], "AWS_ACCESS_KEY_ID"),
+        (
+            &["-r", &repo],
+            &[],
+            "--password-file, --password-command or RESTIC_PASSWORD",
+        ),
+        (
+            &["-r", "sftp:host:/x", "-p", &password_file],
+            &[],
+            "restic reads such a repository",
+        ),
+        (
+            &["-r", "s3:http://127.0.0.1:1/bucket", "-p", &password_file],
+            &[("HOME", "/nowhere")],
+            "AWS_ACCESS_KEY_ID",
+        ),
         (&["-r", &repo, "-p", "/nowhere"], &[], "/nowhere"),
-        (&["-r", &repo, "--password-command", "false"], &[], "password command failed"),
+        (
+            &["-r", &repo, "--password-command", "false"],
+            &[],
+            "password command failed",
+        ),
     ] {
         let ran = try_it(args, variables).ends(1);
         assert!(ran.err.contains(said), "{said}: {}", ran.err);
@@ -245,10 +351,15 @@ fn a_target_of_restics_is_continued_by_ours() {
     place.restic(&["backup", "--quiet", &place.text("source")]);
     let target = place.text("target");
     place.restic(&["restore", "latest", "--target", &target]);
-    let ran = place.ark(&["restore", "latest", "--target", &target, "--json"]).ends(0);
+    let ran = place
+        .ark(&["restore", "latest", "--target", &target, "--json"])
+        .ends(0);
     let summary = ran.lines().pop().unwrap();
     assert_eq!(summary["bytes_restored"], 0, "{summary}");
-    assert_same(&place.at("source"), &place.at("target").join(&place.text("source")[1..]));
+    assert_same(
+        &place.at("source"),
+        &place.at("target").join(&place.text("source")[1..]),
+    );
 }
 
 #[test]

@@ -66,7 +66,9 @@ impl Cli {
 
 /// Whether a command line that makes no sense was meant for the engine, which has exit codes of its own.
 pub(crate) fn is_engine(args: impl Iterator<Item = OsString>) -> bool {
-    let mut words = args.skip(1).filter(|arg| !arg.to_string_lossy().starts_with('-'));
+    let mut words = args
+        .skip(1)
+        .filter(|arg| !arg.to_string_lossy().starts_with('-'));
     words.next().is_some_and(|word| word == "engine")
 }
 

@@ -28,6 +28,13 @@ pub(super) fn run(run: &Run, args: &Dump) -> Result<EngineExit> {
     let snapshot = repo.select_snapshot(&args.snapshot, &args.filter.filter())?;
     let mut out = run.printer.writer();
     let progress = Progress::new();
-    browse::dump(&repo, &snapshot, &args.path, &mut out, &progress, &run.cancel)?;
+    browse::dump(
+        &repo,
+        &snapshot,
+        &args.path,
+        &mut out,
+        &progress,
+        &run.cancel,
+    )?;
     Ok(EngineExit::Done)
 }

@@ -73,7 +73,9 @@ mod tests {
     fn errors_that_scripts_tell_apart() {
         let location = || "/r".to_owned();
         let of = |error| EngineExit::of(&Error::Engine(error));
-        let none = ark_engine::Error::NoRepository { location: location() };
+        let none = ark_engine::Error::NoRepository {
+            location: location(),
+        };
         assert_eq!(of(none), EngineExit::NoRepository);
         let locked = ark_engine::Error::Locked {
             location: location(),

@@ -1,8 +1,6 @@
 //! `ark engine forget`.
 
-use ark_engine::maintain::{
-    self, CalendarSpan, Counts, Forget as What, GroupBy, Keep, KeepPolicy,
-};
+use ark_engine::maintain::{self, CalendarSpan, Counts, Forget as What, GroupBy, Keep, KeepPolicy};
 use clap::Args;
 use serde_json::Value;
 
@@ -62,22 +60,52 @@ struct KeepArgs {
     #[arg(short = 'y', long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = values::keep)]
     keep_yearly: Keep,
     /// Keep all that are no more than this older than the newest, as in 1y5m7d2h
-    #[arg(long, value_name = "DURATION", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "",
+        hide_default_value = true
+    )]
     keep_within: CalendarSpan,
     /// Keep the last of each hour within this time
-    #[arg(long, value_name = "DURATION", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "",
+        hide_default_value = true
+    )]
     keep_within_hourly: CalendarSpan,
     /// The same for days
-    #[arg(long, value_name = "DURATION", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "",
+        hide_default_value = true
+    )]
     keep_within_daily: CalendarSpan,
     /// The same for weeks
-    #[arg(long, value_name = "DURATION", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "",
+        hide_default_value = true
+    )]
     keep_within_weekly: CalendarSpan,
     /// The same for months
-    #[arg(long, value_name = "DURATION", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "",
+        hide_default_value = true
+    )]
     keep_within_monthly: CalendarSpan,
     /// The same for years
-    #[arg(long, value_name = "DURATION", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "",
+        hide_default_value = true
+    )]
     keep_within_yearly: CalendarSpan,
     /// Keep all with all these tags; may be given several times for alternatives
     #[arg(long, value_name = "TAG,...")]

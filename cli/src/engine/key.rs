@@ -76,7 +76,8 @@ pub(super) fn run(run: &Run, verb: KeyVerb) -> Result<EngineExit> {
             let keys = repo.keys()?;
             for key in &keys {
                 if let Some(damage) = &key.damage {
-                    run.printer.warn(&format!("key {} is damaged: {damage}", key.id));
+                    run.printer
+                        .warn(&format!("key {} is damaged: {damage}", key.id));
                 }
             }
             if run.repo.json {

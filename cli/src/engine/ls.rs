@@ -44,21 +44,28 @@ pub(super) fn run(run: &Run, args: &Ls) -> Result<EngineExit> {
     let mut out = run.printer.writer();
     let mut problems = 0;
     for path in &paths {
-        browse::list(&repo, &snapshot, path, recursive, &run.cancel, &mut |entry| {
-            if let Some(problem) = &entry.problem {
-                problems += 1;
-                let path = engine::shown(&entry.path);
-                run.printer.note(&format!("error: {path}: {problem}"));
-            }
-            let line = if run.repo.json {
-                engine::entry_json(&entry).to_string()
-            } else if args.long {
-                engine::entry_long(&entry)
-            } else {
-                engine::shown(&entry.path)
-            };
-            writeln!(out, "{line}").map_err(|source| ark_engine::Error::Output { source })
-        })?;
+        browse::list(
+            &repo,
+            &snapshot,
+            path,
+            recursive,
+            &run.cancel,
+            &mut |entry| {
+                if let Some(problem) = &entry.problem {
+                    problems += 1;
+                    let path = engine::shown(&entry.path);
+                    run.printer.note(&format!("error: {path}: {problem}"));
+                }
+                let line = if run.repo.json {
+                    engine::entry_json(&entry).to_string()
+                } else if args.long {
+                    engine::entry_long(&entry)
+                } else {
+                    engine::shown(&entry.path)
+                };
+                writeln!(out, "{line}").map_err(|source| ark_engine::Error::Output { source })
+            },
+        )?;
     }
     out.flush()?;
     Ok(if problems == 0 {

@@ -62,7 +62,12 @@ struct ClusterArgs {
     _kubeconfig: Option<PathBuf>,
     #[arg(id = "kubecontext", long = "kubecontext", global = true, hide = true)]
     _kubecontext: Option<String>,
-    #[arg(id = "artefact_address", long = "artefact-address", global = true, hide = true)]
+    #[arg(
+        id = "artefact_address",
+        long = "artefact-address",
+        global = true,
+        hide = true
+    )]
     _artefact_address: Option<SocketAddr>,
 }
 
@@ -172,7 +177,9 @@ fn watched(engine: Engine, printer: Printer, runtime: &Runtime) -> Result<Engine
         Ok(Ended::Done(done)) => done,
         Ok(Ended::Forced) => Err(ark_engine::Error::Cancelled.into()),
         // The thread is gone without a word: it panicked, which its own message tells.
-        Err(_) => Err(Error::Bug("the operation ended without a result".to_owned())),
+        Err(_) => Err(Error::Bug(
+            "the operation ended without a result".to_owned(),
+        )),
     }
 }
 

@@ -29,7 +29,12 @@ pub(crate) struct RepoArgs {
     #[arg(short, long, global = true, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Command that prints the password; RESTIC_PASSWORD_COMMAND when left out
-    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "password_file")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "COMMAND",
+        conflicts_with = "password_file"
+    )]
     password_command: Option<String>,
     /// File of PEM certificates to trust beside the system's; RESTIC_CACERT when left out
     #[arg(long, global = true, value_name = "FILE")]
@@ -113,12 +118,19 @@ impl RepoArgs {
     }
 
     fn access(&self) -> Result<S3Access> {
-        let ca_cert = match self.cacert.clone().or_else(|| variable("RESTIC_CACERT").map(Into::into)) {
+        let ca_cert = match self
+            .cacert
+            .clone()
+            .or_else(|| variable("RESTIC_CACERT").map(Into::into))
+        {
             Some(path) => Some(text(&path)?.into_bytes()),
             None => None,
         };
         let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
-        let (id, key) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"));
+        let (id, key) = (
+            variable("AWS_ACCESS_KEY_ID"),
+            variable("AWS_SECRET_ACCESS_KEY"),
+        );
         let (access_key_id, secret_access_key, session_token) = match (id, key) {
             (Some(id), Some(key)) => {
                 let token = variable("AWS_SESSION_TOKEN").map(Secret::new);
@@ -126,7 +138,11 @@ impl RepoArgs {
             }
             (None, None) => {
                 let found = shared_credentials()?;
-                (found.access_key_id, found.secret_access_key, found.session_token)
+                (
+                    found.access_key_id,
+                    found.secret_access_key,
+                    found.session_token,
+                )
             }
             _ => {
                 return Err(Error::usage(
@@ -162,7 +178,12 @@ impl RepoArgs {
         let location = self.location()?;
         let passwords = [self.password()?];
         let store = self.store(&location)?;
-        Ok(Repository::open(store, &passwords, options, run.handle.clone())?)
+        Ok(Repository::open(
+            store,
+            &passwords,
+            options,
+            run.handle.clone(),
+        )?)
     }
 }
 
@@ -180,7 +201,10 @@ fn shared_credentials() -> Result<ark_engine::AwsCredentials> {
     let profile = variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
     let named = variable("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
     let usual = || Some(PathBuf::from(variable("HOME")?).join(".aws/credentials"));
-    let path = named.clone().or_else(usual).filter(|path| named.is_some() || path.exists());
+    let path = named
+        .clone()
+        .or_else(usual)
+        .filter(|path| named.is_some() || path.exists());
     let Some(path) = path else {
         return Err(Error::State {
             message: "there are no credentials for the bucket".to_owned(),

@@ -50,7 +50,10 @@ impl Source {
     pub(super) fn read(self) -> Result<Secret> {
         let password = match self {
             // Editors of some systems put a mark at the beginning.
-            Self::File(path) => text(&path)?.trim_start_matches('\u{feff}').trim().to_owned(),
+            Self::File(path) => text(&path)?
+                .trim_start_matches('\u{feff}')
+                .trim()
+                .to_owned(),
             Self::Command(command) => run(&command)?,
             Self::Text(password) => return Ok(password),
         };
@@ -78,7 +81,8 @@ fn run(command: &str) -> Result<String> {
     if !output.status.success() {
         return Err(failed(output.status.to_string()));
     }
-    let text = String::from_utf8(output.stdout).map_err(|_| failed("it does not print text".to_owned()))?;
+    let text = String::from_utf8(output.stdout)
+        .map_err(|_| failed("it does not print text".to_owned()))?;
     Ok(text.trim().to_owned())
 }
 
@@ -111,10 +115,23 @@ mod tests {
     #[test]
     fn words_and_quotes() {
         let is = |line: &str, expected: &[&str]| {
-            assert_eq!(words(line).as_deref(), Some(expected.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>().as_slice()), "{line}");
+            assert_eq!(
+                words(line).as_deref(),
+                Some(
+                    expected
+                        .iter()
+                        .map(|w| (*w).to_owned())
+                        .collect::<Vec<_>>()
+                        .as_slice()
+                ),
+                "{line}"
+            );
         };
         is("a  b", &["a", "b"]);
-        is(r#"echo "a b" 'c "d"' e\ f"#, &["echo", "a b", "c \"d\"", "e f"]);
+        is(
+            r#"echo "a b" 'c "d"' e\ f"#,
+            &["echo", "a b", "c \"d\"", "e f"],
+        );
         is(r#"x "" a"b"c"#, &["x", "", "abc"]);
         for bad in ["", "  ", "a 'b", "a \"b", "a \\"] {
             assert_eq!(words(bad), None, "{bad}");

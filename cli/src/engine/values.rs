@@ -13,8 +13,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "t" => 40,
         _ => return Err("use a number of bytes, or one with K, M, G or T".to_owned()),
     };
-    let number: u64 = digits.parse().map_err(|_| "it is no number of bytes".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "it is no number of bytes".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "it is too large".to_owned())
 }
 
 /// A size, a share of what remains in percent, or `unlimited`.

@@ -37,7 +37,13 @@ impl Ran {
     /// Fails unless it ended with this code.
     #[track_caller]
     pub fn ends(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "out: {}\nerr: {}", self.out, self.err);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "out: {}\nerr: {}",
+            self.out,
+            self.err
+        );
         self
     }
 
@@ -161,7 +167,9 @@ impl Place {
     }
 
     pub fn backup(&self) -> String {
-        let ran = self.ark(&["backup", "--json", &self.text("source")]).ends(0);
+        let ran = self
+            .ark(&["backup", "--json", &self.text("source")])
+            .ends(0);
         let summary = ran.lines().pop().unwrap();
         summary["snapshot_id"].as_str().unwrap().to_owned()
     }
@@ -178,7 +186,9 @@ impl Place {
 pub fn noise(seed: u8, n: u8, size: usize) -> Vec<u8> {
     let mut state = u64::from(seed) << 8 | u64::from(n) | 1 << 40;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 33).to_le_bytes()[0]
     };
     (0..size).map(|_| next()).collect()
@@ -223,13 +233,30 @@ pub fn assert_same(a: &Path, b: &Path) {
     assert!(!names(a).is_empty());
     for name in names(a) {
         let (a, b) = (a.join(&name), b.join(&name));
-        let (meta, other) = (fs::symlink_metadata(&a).unwrap(), fs::symlink_metadata(&b).unwrap());
-        assert_eq!(meta.permissions(), other.permissions(), "{}", name.display());
-        assert_eq!(meta.modified().unwrap(), other.modified().unwrap(), "{}", name.display());
+        let (meta, other) = (
+            fs::symlink_metadata(&a).unwrap(),
+            fs::symlink_metadata(&b).unwrap(),
+        );
+        assert_eq!(
+            meta.permissions(),
+            other.permissions(),
+            "{}",
+            name.display()
+        );
+        assert_eq!(
+            meta.modified().unwrap(),
+            other.modified().unwrap(),
+            "{}",
+            name.display()
+        );
         if meta.is_symlink() {
             assert_eq!(fs::read_link(&a).unwrap(), fs::read_link(&b).unwrap());
         } else {
-            assert!(fs::read(&a).unwrap() == fs::read(&b).unwrap(), "{}", name.display());
+            assert!(
+                fs::read(&a).unwrap() == fs::read(&b).unwrap(),
+                "{}",
+                name.display()
+            );
         }
     }
 }
@@ -237,7 +264,10 @@ pub fn assert_same(a: &Path, b: &Path) {
 /// The ids of snapshots in a JSON list, sorted.
 pub fn ids(list: &Value) -> Vec<String> {
     let id = |snapshot: &Value| snapshot["id"].as_str().unwrap().to_owned();
-    let mut ids: Vec<_> = list.as_array().map(|list| list.iter().map(id).collect()).unwrap_or_default();
+    let mut ids: Vec<_> = list
+        .as_array()
+        .map(|list| list.iter().map(id).collect())
+        .unwrap_or_default();
     ids.sort();
     ids
 }

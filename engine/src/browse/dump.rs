@@ -51,7 +51,7 @@ fn content(
         ),
     };
     let node = match find(repo, &mut blobs, snapshot, path)? {
-        Found::Dir(..) => return Err(no_file("directory")),
+        Found::Dir(_) => return Err(no_file("directory")),
         Found::Entry(node) if node.kind != "file" => {
             return Err(no_file(super::EntryKind::of(&node.kind).as_str()));
         }

@@ -61,7 +61,7 @@ pub fn list(
             each,
         };
         match find(repo, &mut walk.blobs, snapshot, path)? {
-            Found::Dir(tree, _) => {
+            Found::Dir(tree) => {
                 let nodes = walk.blobs.read_tree(&tree)?;
                 walk.below(path, nodes)
             }

@@ -14,8 +14,8 @@ use crate::{
 
 /// What a path leads to.
 pub(super) enum Found {
-    /// A directory's content. The root has no node.
-    Dir(Id, Option<Box<Node>>),
+    /// A directory's content.
+    Dir(Id),
     /// Anything else.
     Entry(Box<Node>),
 }
@@ -40,19 +40,19 @@ pub(super) fn find(
     snapshot: &Snapshot,
     path: &Path,
 ) -> Result<Found> {
-    let mut found = Found::Dir(root(repo, snapshot)?, None);
+    let mut found = Found::Dir(root(repo, snapshot)?);
     for part in names(path)? {
         let missing = || Error::PathNotFound {
             location: repo.location(),
             snapshot: snapshot.id.clone(),
             path: path.to_owned(),
         };
-        let Found::Dir(tree, _) = found else {
+        let Found::Dir(tree) = found else {
             return Err(missing());
         };
         let node = entry(blobs, &tree, part)?.ok_or_else(missing)?;
         found = if node.kind == "dir" {
-            Found::Dir(subtree(repo, &node)?, Some(Box::new(node)))
+            Found::Dir(subtree(repo, &node)?)
         } else {
             Found::Entry(Box::new(node))
         };

@@ -27,17 +27,19 @@ impl Input {
     /// Starts reading.
     pub(super) fn start(cancel: Cancel) -> io::Result<Self> {
         let (sender, pieces) = mpsc::sync_channel(AHEAD);
-        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-            let mut input = io::stdin().lock();
-            loop {
-                let mut piece = Vec::with_capacity(PIECE);
-                let read = (&mut input).take(PIECE as u64).read_to_end(&mut piece);
-                let ended = !matches!(read, Ok(1..));
-                if sender.send(read.map(|_| piece)).is_err() || ended {
-                    return;
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || {
+                let mut input = io::stdin().lock();
+                loop {
+                    let mut piece = Vec::with_capacity(PIECE);
+                    let read = (&mut input).take(PIECE as u64).read_to_end(&mut piece);
+                    let ended = !matches!(read, Ok(1..));
+                    if sender.send(read.map(|_| piece)).is_err() || ended {
+                        return;
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self {
             pieces,
             piece: Vec::new(),

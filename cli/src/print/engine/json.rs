@@ -201,7 +201,13 @@ pub(crate) fn restore(report: &RestoreReport, dry_run: bool) -> Value {
 /// What a policy made of a group of snapshots.
 pub(crate) fn forget(group: &ForgetGroup) -> Value {
     // restic's lists are null when they are empty.
-    let list = |list: Vec<Value>| if list.is_empty() { Value::Null } else { list.into() };
+    let list = |list: Vec<Value>| {
+        if list.is_empty() {
+            Value::Null
+        } else {
+            list.into()
+        }
+    };
     let texts = |texts: &[String]| list(texts.iter().cloned().map(Value::from).collect());
     let reason = |kept: &ark_engine::maintain::Kept| {
         json!({

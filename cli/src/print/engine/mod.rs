@@ -99,7 +99,10 @@ pub(crate) fn entry_long(entry: &Listed) -> String {
         return format!("??????????                                            {path}");
     };
     let time = info.modified.map_or_else(|| "unknown".to_owned(), local);
-    let link = info.link_target.as_ref().map_or_else(String::new, |to| format!(" -> {}", shown(to)));
+    let link = info
+        .link_target
+        .as_ref()
+        .map_or_else(String::new, |to| format!(" -> {}", shown(to)));
     format!(
         "{} {:>5} {:>5} {:>12} {time:<19} {path}{link}",
         permissions(info.go_mode),
@@ -121,7 +124,11 @@ fn permissions(go_mode: u32) -> String {
         text.push('-');
     }
     for (at, letter) in (0..).zip("rwxrwxrwx".chars()) {
-        text.push(if go_mode & (1 << (8 - at)) == 0 { '-' } else { letter });
+        text.push(if go_mode & (1 << (8 - at)) == 0 {
+            '-'
+        } else {
+            letter
+        });
     }
     text
 }
@@ -129,7 +136,9 @@ fn permissions(go_mode: u32) -> String {
 /// Says that rows were too many to be kept.
 pub(crate) fn rows_dropped(printer: Printer, dropped: u64) {
     if dropped > 0 {
-        printer.warn(&format!("{dropped} more files could not be read; they are not listed"));
+        printer.warn(&format!(
+            "{dropped} more files could not be read; they are not listed"
+        ));
     }
 }
 
@@ -160,7 +169,10 @@ pub(crate) fn backup(report: &ArchiveReport, snapshot: &Snapshot) -> String {
     );
     let failed = rows(&report.errors, report.errors_dropped);
     if failed > 0 {
-        text += &format!("warning: {} could not be read as they are\n", count(failed, "file"));
+        text += &format!(
+            "warning: {} could not be read as they are\n",
+            count(failed, "file")
+        );
     }
     text
 }
@@ -186,7 +198,10 @@ pub(crate) fn restore(report: &RestoreReport, dry_run: bool) -> String {
     );
     let failed = rows(&report.errors, report.errors_dropped);
     if failed > 0 {
-        text += &format!("warning: {} could not be restored as they were\n", count(failed, "file"));
+        text += &format!(
+            "warning: {} could not be restored as they were\n",
+            count(failed, "file")
+        );
     }
     text
 }
@@ -202,10 +217,21 @@ pub(crate) fn forget(report: &ForgetReport, dry_run: bool) -> String {
         let mut table = Table::new(["ID", "TIME", "HOST", "TAGS", "REASONS", "PATHS"]);
         for kept in &group.decision.keep {
             let [id, time, host, tags, paths] = row_of(&kept.snapshot);
-            table.row([id, time, host, tags, one_line(&kept.reasons.join(", ")), paths]);
+            table.row([
+                id,
+                time,
+                host,
+                tags,
+                one_line(&kept.reasons.join(", ")),
+                paths,
+            ]);
         }
         let kept = u64::try_from(group.decision.keep.len()).unwrap_or(u64::MAX);
-        text += &format!("keep {}:\n{}\n", count(kept, "snapshot"), table.render("  "));
+        text += &format!(
+            "keep {}:\n{}\n",
+            count(kept, "snapshot"),
+            table.render("  ")
+        );
     }
     let removed = u64::try_from(report.removed.len()).unwrap_or(u64::MAX);
     let verb = if dry_run { "would remove" } else { "removed" };
@@ -230,11 +256,26 @@ pub(crate) fn prune(report: &PruneReport, dry_run: bool) -> String {
     } else {
         String::new()
     };
-    text += &line("in packs written anew:", report.repacked_blobs, report.repacked_bytes);
-    text += &line("  of these left out:", report.repack_dropped_blobs, report.repack_dropped_bytes);
-    text += &line("in packs removed:", report.deleted_blobs, report.deleted_bytes);
+    text += &line(
+        "in packs written anew:",
+        report.repacked_blobs,
+        report.repacked_bytes,
+    );
+    text += &line(
+        "  of these left out:",
+        report.repack_dropped_blobs,
+        report.repack_dropped_bytes,
+    );
+    text += &line(
+        "in packs removed:",
+        report.deleted_blobs,
+        report.deleted_bytes,
+    );
     text += &line("remaining:", report.remaining_blobs, report.remaining_bytes);
-    text += &format!("unused in what remains:       {}\n", bytes(report.unused_bytes));
+    text += &format!(
+        "unused in what remains:       {}\n",
+        bytes(report.unused_bytes)
+    );
     if report.unreferenced_packs > 0 {
         text += &format!(
             "packs in no index, removed:   {}, {}\n",

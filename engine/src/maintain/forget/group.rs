@@ -87,7 +87,7 @@ impl GroupKey {
 }
 
 /// Divides snapshots into groups, in order of their keys.
-pub fn group(snapshots: Vec<Snapshot>, by: GroupBy) -> BTreeMap<GroupKey, Vec<Snapshot>> {
+pub(super) fn group(snapshots: Vec<Snapshot>, by: GroupBy) -> BTreeMap<GroupKey, Vec<Snapshot>> {
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for snapshot in snapshots {
         let key = GroupKey::of(&snapshot, by);

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 pub use self::{
     group::{GroupBy, GroupKey},
-    policy::{Counts, Decision, Keep, KeepPolicy, Kept},
+    policy::{Counts, Decision, Keep, KeepPolicy, Kept, apply as apply_policy},
     span::CalendarSpan,
 };
 use crate::{
@@ -129,7 +129,7 @@ fn decide(repo: &Repository, what: &Forget) -> Result<ForgetReport> {
             let mut report = ForgetReport::default();
             let now = Timestamp::now();
             for (key, snapshots) in group::group(snapshots, *group_by) {
-                let decision = policy::apply(policy, &snapshots, now);
+                let decision = apply_policy(policy, &snapshots, now);
                 if decision.keep.is_empty() && !allow_remove_all {
                     return Err(Error::Refused {
                         location: repo.location(),
