@@ -12,7 +12,10 @@ use super::{
 use crate::{
     Cancel,
     error::{Error, Result},
-    format::{Invalid, name, tree::Node},
+    format::{
+        Invalid, name,
+        tree::{Entries, Node},
+    },
     index::{Index, Packs},
     repo::{
         Locked, Repository, Snapshot,
@@ -84,11 +87,11 @@ struct Walk<'a> {
     each: &'a mut dyn FnMut(Listed) -> Result<()>,
 }
 
-type Nodes = Vec<Result<Node, Invalid>>;
+type Nodes = Entries;
 
 impl Walk<'_> {
     fn below(&mut self, path: &Path, nodes: Nodes) -> Result<()> {
-        let mut stack = vec![(path.to_owned(), nodes.into_iter())];
+        let mut stack = vec![(path.to_owned(), nodes)];
         while let Some((path, nodes)) = stack.last_mut() {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
@@ -105,7 +108,7 @@ impl Walk<'_> {
             }
             (self.each)(listed)?;
             if let Some(inside) = inside.filter(|_| !too_deep) {
-                stack.push((deeper, inside.into_iter()));
+                stack.push((deeper, inside));
             }
         }
         Ok(())
