@@ -367,8 +367,10 @@ pub(super) fn open_same(
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, &file.name, flags, Mode::empty())?;
     let meta = Meta::of(&fd)?;
+    // Names of its own may have come since.
+    let names = meta.links <= old.links || file.group.is_some();
     let same = meta.kind == Kind::File
         && (meta.inode, meta.device, meta.mount) == (old.inode, old.device, old.mount)
-        && meta.links <= old.links;
+        && names;
     if same { Ok(fd) } else { Err(Errno::STALE) }
 }
