@@ -26,6 +26,8 @@ use crate::{Cancel, crypto::Id, error::Result, storage::Store};
 
 /// Ranges asked for at the same time.
 const PARALLEL: usize = 8;
+/// Jobs waiting that are enough.
+const JOBS: usize = 64;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// One thing to do.
@@ -111,9 +113,15 @@ impl Queue {
             .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
     }
 
+    /// Adds files without content. Waits while there is enough to do.
     pub(super) fn files(&self, files: Vec<Arc<File>>) {
-        self.lock().jobs.push_back(Job::Files(files));
-        self.changed.notify_one();
+        let mut state = self.lock();
+        while state.jobs.len() > JOBS && !self.over() {
+            state = self.wait(state);
+        }
+        state.jobs.push_back(Job::Files(files));
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Has everything compared, and returns what is missing.
@@ -161,6 +169,9 @@ impl Queue {
             }
             self.ask(&mut state);
             if let Some(job) = state.jobs.pop_front() {
+                if state.jobs.len() == JOBS {
+                    self.changed.notify_all();
+                }
                 return Some(job);
             }
             if let Some((range, data)) = state.ready.pop_front() {
