@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The engine knows nothing of Kubernetes, prints nothing, and has no environment variable of its own (trusted
-//! certificates and HTTP proxies follow the usual ones). `rustic_core` does the chunking and packing of an
-//! archive and the checks; only `repo/adapter.rs` and `storage/rustic.rs` name its types.
+//! certificates and HTTP proxies follow the usual ones). `rustic_core` does the checks of
+//! repositories; only `repo/adapter.rs` and `storage/rustic.rs` name its types.
 //!
 //! # Threads
 //!

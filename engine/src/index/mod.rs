@@ -15,7 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     crypto::Id,
-    error::Result,
+    error::{Error, Result},
     format::{
         Invalid,
         index::{BlobKind, IndexFile, Pack},
@@ -52,6 +52,19 @@ pub(crate) struct Index {
 impl Index {
     /// Reads the index files there are now.
     pub(crate) async fn load(repo: &Repository, store: &Store, which: Packs) -> Result<Self> {
+        Self::load_within(repo, store, which, u64::MAX).await
+    }
+
+    /// The same, in so many bytes of memory.
+    ///
+    /// # Errors
+    /// `MemoryLimit`, with what it takes: all index files are read for that.
+    pub(crate) async fn load_within(
+        repo: &Repository,
+        store: &Store,
+        which: Packs,
+        limit: u64,
+    ) -> Result<Self> {
         let listed = files(store).await?;
         let mut read = futures::stream::iter(listed.clone())
             .map(|id| async move {
@@ -67,12 +80,17 @@ impl Index {
             })
             .buffer_unordered(PARALLEL);
         let mut builder = Builder::default();
+        let mut needed = 0;
         // Of several places of one blob, the pack added first counts: live ones come first.
         let mut marked = Vec::new();
         while let Some((id, file)) = read.try_next().await? {
             let Some(file) = file else { continue };
             for pack in &file.packs {
                 add(&mut builder, pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+            }
+            if builder.memory().saturating_add(needed) > limit {
+                needed += builder.memory();
+                builder.clear();
             }
             if which == Packs::All {
                 marked.extend(file.packs_to_delete);
@@ -81,6 +99,14 @@ impl Index {
         for pack in marked {
             add(&mut builder, &pack)
                 .map_err(|why| repo.damaged("index of packs to delete", &why))?;
+        }
+        needed += builder.memory();
+        if needed > limit {
+            return Err(Error::MemoryLimit {
+                what: format!("the index of the repository {}", repo.location()),
+                needed,
+                limit,
+            });
         }
         Ok(Self {
             blobs: builder.build(),
@@ -106,6 +132,11 @@ impl Index {
     /// All packs.
     pub(crate) fn pack_ids(&self) -> impl Iterator<Item = Id> {
         self.blobs.pack_ids()
+    }
+
+    /// Bytes it occupies.
+    pub(crate) fn memory(&self) -> u64 {
+        (self.blobs.memory() + self.files.len() * size_of::<Id>() * 2) as u64
     }
 
     /// The index files it was read from.
