@@ -59,7 +59,7 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeBackup>) -> Result<Finish>
                 .with_notes(&report.notes);
             Ok(doubted(finish, &before, look(&ctx, &spec).await))
         }
-        Taken::Earlier(snapshot) => Ok(earlier(task, snapshot)),
+        Taken::Earlier(snapshot) => Ok(earlier(task, *snapshot)),
     }
 }
 
@@ -192,7 +192,7 @@ fn parent_tags(spec: &PodVolumeBackupSpec) -> Vec<Vec<String>> {
 
 enum Taken {
     Now(ArchiveReport),
-    Earlier(Snapshot),
+    Earlier(Box<Snapshot>),
 }
 
 /// Opens the repository and archives, unless there is a snapshot with the tag `earlier` already.
@@ -211,7 +211,7 @@ fn take(
             .into_iter()
             .rfind(|s| s.has_tags(&tags))
         {
-            return Ok(Taken::Earlier(found));
+            return Ok(Taken::Earlier(Box::new(found)));
         }
     }
     Ok(Taken::Now(archive(&repository, request, progress, cancel)?))

@@ -58,6 +58,7 @@ const WORKERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(25);
 
 fn main() -> ExitCode {
+    let not_replaced = ark_engine::memory::give_back_large_pieces();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| {
-            let result = runtime.block_on(run());
+            let result = runtime.block_on(run(not_replaced));
             runtime.shutdown_timeout(Duration::from_secs(1));
             result
         });
@@ -82,8 +83,11 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn run() -> anyhow::Result<()> {
+async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<()> {
     telemetry::init(env)?;
+    if let Some(error) = not_replaced {
+        tracing::warn!(%error, "the memory allocator keeps its default settings; more memory than needed stays in use");
+    }
     let settings = Settings::read(env).map_err(anyhow::Error::msg)?;
     if rustls::crypto::ring::default_provider()
         .install_default()

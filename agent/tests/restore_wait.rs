@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,7 +20,22 @@ impl Gate {
     }
 
     fn start(&self, volumes: &str, deadline: u64) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_ark-restore-wait"))
+        self.command(volumes, deadline)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    fn start_heard(&self, volumes: &str, deadline: u64) -> Child {
+        self.command(volumes, deadline)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn command(&self, volumes: &str, deadline: u64) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ark-restore-wait"));
+        command
             .args([
                 "--volumes",
                 volumes,
@@ -28,10 +44,8 @@ impl Gate {
                 "--dir",
             ])
             .arg(self.path())
-            .env("ARK_TERMINATION_LOG", self.log())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+            .env("ARK_TERMINATION_LOG", self.log());
+        command
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -128,4 +142,24 @@ fn names_that_lead_elsewhere_are_refused() {
     fs::write(gate.dir.path().join("x.done"), "").unwrap();
     assert_eq!(code(gate.start("../x", 600)), 1);
     assert!(text(&gate.log()).contains("not the name of a volume"));
+}
+
+#[test]
+fn ends_at_once_when_told_to() {
+    let gate = Gate::new();
+    let mut child = gate.start_heard("a", 600);
+    // It says what it waits for when it has begun to listen.
+    let mut said = [0; 64];
+    let heard = child.stderr.as_mut().unwrap().read(&mut said).unwrap();
+    assert!(heard > 0);
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(code(child), 1);
+    assert!(text(&gate.log()).contains("told to end"));
 }

@@ -70,6 +70,7 @@ fn run(repository: &str, password: &str, source: &str, target: Option<&String>) 
             target: PathBuf::from(target),
             sparse: true,
             restore_owner: rustix::process::getuid().is_root(),
+            ..RestoreRequest::default()
         };
         let report = ark_engine::restore(&repo, &request, &Progress::new(), &cancel)?;
         println!(

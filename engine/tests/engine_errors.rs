@@ -279,6 +279,7 @@ fn cancel_ends_a_restore() {
                 target: bench.target(),
                 sparse: false,
                 restore_owner: true,
+                ..RestoreRequest::default()
             };
             ark_engine::restore(&repo, &request, &progress, &cancel)
         });

@@ -14,7 +14,6 @@ mod context;
 mod error;
 mod http;
 mod leader;
-mod memory;
 mod metrics;
 mod reconcile;
 mod repository_key;
@@ -49,7 +48,7 @@ fn main() -> ExitCode {
     {
         return telemetry::version();
     }
-    let not_replaced = memory::give_back_large_pieces();
+    let not_replaced = ark_engine::memory::give_back_large_pieces();
     let settings = match Settings::read(|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
         Err(wrong) => {

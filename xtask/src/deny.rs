@@ -68,7 +68,7 @@ fn find_or_build() -> Result<PathBuf> {
     }
     let progress = Progress::start("building cargo-deny (minutes, once)");
     let partial = cache.join("partial");
-    let mut install = Command::new("cargo");
+    let mut install = exec::cargo();
     install
         .args(["install", "cargo-deny", "--locked", "--force", "--debug"])
         .args(["--version", CARGO_DENY, "--root"])

@@ -7,10 +7,34 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::print;
+use crate::{place, print};
 
 /// How much of a log's end is looked at to quote its last lines.
 const TAIL_BYTES: u64 = 16 * 1024;
+
+/// What cargo tells the programs it runs, about themselves. Build scripts of dependencies look at some of
+/// it, so if it were passed on, a build started by a test would compile anew what one started by hand has.
+const OF_THE_CALLER: [&str; 6] = [
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PRIMARY_",
+    "CARGO_RUSTC_",
+];
+
+/// cargo, in the workspace, as if it were called from a shell.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(place::workspace());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if OF_THE_CALLER.iter().any(|start| text.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
 
 /// Shows the command and runs it with its output on the terminal.
 pub fn run(command: &mut Command) -> Result<()> {

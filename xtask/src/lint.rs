@@ -16,8 +16,8 @@ const SHOWN: usize = 10;
 pub fn run() -> Result<()> {
     let progress = Progress::start("lint");
     let cargo = |args: &[&str]| {
-        let mut command = Command::new("cargo");
-        command.current_dir(place::workspace()).args(args);
+        let mut command = exec::cargo();
+        command.args(args);
         exec::run(&mut command)
     };
     cargo(&["fmt", "--all", "--check"]).context("`cargo fmt --all` puts this right")?;

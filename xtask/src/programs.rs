@@ -5,7 +5,6 @@
 //! dependencies a second time.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -13,10 +12,8 @@ use crate::{exec, place};
 
 /// Builds all programs of the workspace and says in which folder they are.
 pub fn build() -> Result<PathBuf> {
-    let mut command = Command::new("cargo");
-    command
-        .current_dir(place::workspace())
-        .args(["build", "--workspace", "--bins"]);
+    let mut command = exec::cargo();
+    command.args(["build", "--workspace", "--bins"]);
     exec::run(&mut command)?;
     Ok(place::target().join("debug"))
 }

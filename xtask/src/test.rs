@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use crate::cluster::Cluster;
 use crate::print::{self, Progress};
 use crate::tools::{self, Tool};
-use crate::{exec, image, place, programs};
+use crate::{exec, image, programs};
 
 /// A group of tests that need the same things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -140,10 +140,8 @@ fn run_tier(
     let nothing = |error| (Count::default(), error);
     let progress = Progress::start(&format!("tests: {}", tier.name()));
     prepare(tier).map_err(nothing)?;
-    let mut command = Command::new("cargo");
-    command
-        .current_dir(place::workspace())
-        .args(["test", "--no-fail-fast", "--workspace"]);
+    let mut command = exec::cargo();
+    command.args(["test", "--no-fail-fast", "--workspace"]);
     if tier == Tier::Unit {
         command.args(["--lib", "--bins"]);
     }
@@ -240,8 +238,7 @@ fn parse(line: &str) -> Option<Count> {
 
 /// The names of all integration test targets of the workspace.
 fn targets() -> Result<Vec<String>> {
-    let mut command = Command::new("cargo");
-    command.current_dir(place::workspace());
+    let mut command = exec::cargo();
     command.args(["metadata", "--no-deps", "--format-version=1"]);
     let metadata: serde_json::Value =
         serde_json::from_str(&exec::output(&mut command)?).context("cargo metadata is not JSON")?;

@@ -12,6 +12,7 @@ mod aws;
 mod backend;
 pub mod fault;
 mod local;
+mod location;
 mod retry;
 mod rustic;
 mod s3;
@@ -32,8 +33,9 @@ use crate::{
 use backend::Backend;
 
 pub use aws::{AwsCredentials, parse_aws_credentials};
+pub use location::{Location, S3Access};
 pub use retry::Policy;
-pub(crate) use rustic::{RusticStore, Session};
+pub(crate) use rustic::{Removals, RusticStore, Session};
 pub use secret::Secret;
 pub use types::{Entry, ObjectMeta, StoreConfig};
 

@@ -120,6 +120,7 @@ pub fn restore(repo: &Repository, snapshot: &str, target: &Path) -> Result<Resto
         target: target.to_owned(),
         sparse: true,
         restore_owner: true,
+        ..RestoreRequest::default()
     };
     ark_engine::restore(repo, &request, &Progress::new(), &Cancel::new())
 }

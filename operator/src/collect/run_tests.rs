@@ -1,8 +1,8 @@
 //! Collections from an API server that is made up, so that it can misbehave.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::http::{Request, Response, StatusCode};
 use kube::client::Body;

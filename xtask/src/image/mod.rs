@@ -66,9 +66,8 @@ pub fn programs_dir() -> Result<PathBuf> {
 pub fn build_programs() -> Result<()> {
     let target = place::rust_target()?;
     let progress = Progress::start("building Ark's static programs");
-    let mut command = Command::new("cargo");
+    let mut command = exec::cargo();
     command
-        .current_dir(place::workspace())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .args(["build", "--release", "--bins", "--target", target]);
     for package in PACKAGES {

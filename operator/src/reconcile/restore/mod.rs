@@ -7,6 +7,7 @@
 //! A restarted operator does the same again as a new attempt and recognises what earlier ones made.
 //! A restore that is deleted stops at once. One with an origin is a record and never executed.
 
+mod earlier;
 mod fill;
 mod plan;
 mod pods;

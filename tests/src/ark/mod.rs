@@ -3,27 +3,28 @@
 //! for them.
 //!
 //! One control plane serves all installations of a test program; each has a namespace of its own for Ark
-//! and one for its application, so tests run beside each other.
+//! and one for its application, so tests run beside each other. Its processes are in [`process`], the
+//! application's pods and nodes in [`pods`], what it stored in [`stored`].
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    clippy::panic,
     reason = "a failed step of a test is a failed test, in its helpers too"
 )]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod pods;
+mod process;
+mod stored;
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ark_api::backup::BackupPhase;
 use ark_api::location::LocationPhase;
-use ark_api::results::Results;
-use ark_api::volume::VolumeRow;
-use ark_api::{Backup, BackupStorageLocation, PodVolumeBackup, layout};
-use flate2::read::GzDecoder;
+use ark_api::{Backup, BackupStorageLocation, PodVolumeBackup};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -34,7 +35,8 @@ use xtask::cluster::ControlPlane;
 use xtask::tools::{self, Tool};
 use xtask::{exec, place};
 
-use crate::node::{program, until};
+pub use self::process::Extra;
+use crate::node::until;
 
 /// The control plane that the installations of a test program share.
 pub static PLANE: LazyLock<ControlPlane> = LazyLock::new(plane);
@@ -63,31 +65,6 @@ pub struct Ark {
     agents: Vec<Child>,
     /// Further environment variables of the operator.
     pub env: Vec<(String, String)>,
-}
-
-/// A further process of an installation.
-pub struct Extra {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Extra {
-    /// What it has said so far.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Ends it without warning.
-    pub fn kill(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-impl Drop for Extra {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 impl Drop for Ark {
@@ -161,108 +138,6 @@ impl Ark {
         api.create(&PostParams::default(), &namespace)
             .await
             .unwrap();
-    }
-
-    /// Starts the operator as the chart's Deployment would.
-    pub fn start_operator(&mut self) {
-        assert!(self.operator.is_none(), "the operator is running");
-        let child = self.spawn(
-            "ark-operator",
-            &self.operator_kubeconfig,
-            &self.operator_log_path(),
-            &[
-                ("ARK_POD_NAME", "ark-operator-x"),
-                ("ARK_ARTEFACT_ADDRESS", "127.0.0.1:0"),
-            ],
-        );
-        self.operator = Some(child);
-    }
-
-    fn spawn(&self, name: &str, kubeconfig: &Path, log: &Path, env: &[(&str, &str)]) -> Child {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .unwrap();
-        // Another build of the programs, such as the one of the images, can be tried as well.
-        let path = std::env::var_os("ARK_TEST_PROGRAMS")
-            .map_or_else(|| program(name), |dir| PathBuf::from(dir).join(name));
-        Command::new(path)
-            .env_clear()
-            .env("KUBECONFIG", kubeconfig)
-            .env("ARK_NAMESPACE", &self.namespace)
-            .env("ARK_LOCAL_STORE_ROOT", self.store_root())
-            .env("ARK_HTTP_ADDRESS", "127.0.0.1:0")
-            .env("ARK_LOG", "info,ark_operator=debug,ark_agent=debug")
-            .env("TMPDIR", self.dir.path().join("spool"))
-            .envs(env.iter().copied())
-            .envs(self.env.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap()
-    }
-
-    /// Ends the operator without warning.
-    pub fn kill_operator(&mut self) {
-        if let Some(mut child) = self.operator.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Asks the operator to end and waits until it has; its exit code.
-    pub async fn stop_operator(&mut self) -> Option<i32> {
-        let mut child = self.operator.take().unwrap();
-        exec::output(Command::new("kill").args(["-TERM", &child.id().to_string()])).unwrap();
-        until("end of the operator", async || child.try_wait().unwrap())
-            .await
-            .code()
-    }
-
-    /// Waits until the operator has ended by itself; its exit code.
-    pub async fn operator_ended(&mut self) -> Option<i32> {
-        let mut child = self.operator.take().unwrap();
-        until("end of the operator", async || child.try_wait().unwrap())
-            .await
-            .code()
-    }
-
-    /// Starts another operator of the same installation.
-    pub fn another_operator(&self, pod: &str) -> Extra {
-        let log = self.dir.path().join(format!("{pod}.log"));
-        let env = [
-            ("ARK_POD_NAME", pod),
-            ("ARK_ARTEFACT_ADDRESS", "127.0.0.1:0"),
-        ];
-        let child = self.spawn("ark-operator", &self.operator_kubeconfig, &log, &env);
-        Extra { child, log }
-    }
-
-    /// Process id of the operator.
-    pub fn operator_pid(&self) -> u32 {
-        self.operator.as_ref().unwrap().id()
-    }
-
-    fn operator_log_path(&self) -> PathBuf {
-        self.dir.path().join("operator.log")
-    }
-
-    /// What the operator has said so far.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.operator_log_path()).unwrap_or_default()
-    }
-
-    /// The last value of `key=` in the operator's log.
-    pub async fn said(&self, key: &str) -> String {
-        until(&format!("{key} in the operator's log"), async || {
-            let log = self.log();
-            let line = log.lines().rfind(|line| line.contains(key))?;
-            let rest = line.split(key).nth(1)?;
-            Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
-        })
-        .await
     }
 
     /// Directory below which local locations lie.
@@ -406,145 +281,6 @@ impl Ark {
         let status = backup.status.as_ref().unwrap();
         let failure = status.failure_reason.clone().unwrap_or_default();
         format!("{failure}{}", status.validation_errors.join("; "))
-    }
-
-    /// A gzipped JSON artefact of the location `default`.
-    pub fn artefact<T: DeserializeOwned>(&self, path: &str) -> T {
-        let file = std::fs::File::open(self.bucket().join(path)).unwrap();
-        serde_json::from_reader(GzDecoder::new(file)).unwrap()
-    }
-
-    /// Errors and warnings of a backup.
-    pub fn results(&self, backup: &str) -> Results {
-        self.artefact(&layout::backup_results(backup))
-    }
-
-    /// Volume rows of a backup.
-    pub fn rows(&self, backup: &str) -> Vec<VolumeRow> {
-        self.artefact(&layout::volume_rows(backup))
-    }
-
-    /// Paths and contents of a bundle.
-    pub fn bundle(&self, backup: &str) -> Vec<(String, Value)> {
-        let file = std::fs::File::open(self.bucket().join(layout::bundle(backup))).unwrap();
-        let mut archive = tar::Archive::new(GzDecoder::new(file));
-        archive
-            .entries()
-            .unwrap()
-            .map(|entry| {
-                let entry = entry.unwrap();
-                let path = entry.path().unwrap().display().to_string();
-                (path, serde_json::from_reader(entry).unwrap_or(Value::Null))
-            })
-            .collect()
-    }
-
-    /// Paths of a bundle without those of the preferred versions.
-    pub fn items(&self, backup: &str) -> Vec<String> {
-        let all = self.bundle(backup).into_iter().map(|(path, _)| path);
-        all.filter(|path| !path.contains("-preferredversion"))
-            .collect()
-    }
-
-    /// A node, with the pod of an agent that is running and ready, but no process.
-    pub async fn node(&self, name: &str) -> String {
-        let name = format!("{name}-{}", self.namespace);
-        let node: KubeNode = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-        let api = Api::<KubeNode>::all(self.client.clone());
-        api.create(&PostParams::default(), &node).await.unwrap();
-        let pod = json!({
-            "metadata": {"name": format!("agent-{name}"), "labels": {"app.kubernetes.io/component": "agent"}},
-            "spec": {"nodeName": name, "containers": [{"name": "agent", "image": "none"}]},
-        });
-        let api = self.api::<Pod>();
-        self.make_pod(&api, pod).await;
-        name
-    }
-
-    async fn make_pod(&self, api: &Api<Pod>, pod: Value) -> Pod {
-        let pod: Pod = serde_json::from_value(pod).unwrap();
-        // The controller manager makes the namespace's service account in its own time.
-        let pod = until("creation of a pod", async || {
-            match api.create(&PostParams::default(), &pod).await {
-                Ok(pod) => Some(pod),
-                Err(kube::Error::Api(error)) if error.code == 403 => None,
-                Err(error) => panic!("{error}"),
-            }
-        })
-        .await;
-        let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
-            "startTime": "2026-01-01T00:00:00Z"}});
-        self.pod_status(api, &pod, &status).await
-    }
-
-    async fn pod_status(&self, api: &Api<Pod>, pod: &Pod, status: &Value) -> Pod {
-        let patch = Patch::Strategic(status);
-        api.patch_status(&pod.name_any(), &PatchParams::default(), &patch)
-            .await
-            .unwrap()
-    }
-
-    /// Starts a real agent for a node.
-    pub fn start_agent(&mut self, node: &str) {
-        let pods = self.pods_dir();
-        let env = [
-            ("ARK_NODE_NAME", node),
-            ("ARK_POD_NAME", "agent-x"),
-            ("ARK_HOST_PODS", pods.to_str().unwrap()),
-        ];
-        let log = self.dir.path().join("agent.log");
-        let child = self.spawn("ark-agent", &self.agent_kubeconfig, &log, &env);
-        self.agents.push(child);
-    }
-
-    /// What the agents have said so far.
-    pub fn agent_log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
-    }
-
-    /// The kubelet's `pods` directory.
-    pub fn pods_dir(&self) -> PathBuf {
-        self.dir.path().join("pods")
-    }
-
-    /// A running pod of the application. `metadata` and `spec` are merged on top of a plain one whose
-    /// container mounts every volume.
-    pub async fn pod(&self, name: &str, node: &str, annotations: Value, volumes: Value) -> Pod {
-        let mounts: Vec<Value> = volumes
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|volume| json!({"name": volume["name"], "mountPath": format!("/mnt/{}", volume["name"].as_str().unwrap())}))
-            .collect();
-        let pod = json!({
-            "metadata": {"name": name, "annotations": annotations, "labels": {"app": name}},
-            "spec": {
-                "nodeName": node,
-                "automountServiceAccountToken": false,
-                "containers": [{"name": "main", "image": "none", "volumeMounts": mounts}],
-                "volumes": volumes,
-            },
-        });
-        let pod = self.make_pod(&self.shop::<Pod>(), pod).await;
-        std::fs::create_dir_all(self.pods_dir().join(pod.uid().unwrap()).join("volumes")).unwrap();
-        pod
-    }
-
-    /// Writes the status of a pod of the application.
-    pub async fn set_pod_status(&self, pod: &Pod, status: Value) {
-        self.pod_status(&self.shop::<Pod>(), pod, &json!({"status": status}))
-            .await;
-    }
-
-    /// The directory of an emptyDir, made as a kubelet makes it.
-    pub fn empty_dir(&self, pod: &Pod, volume: &str) -> PathBuf {
-        let dir = self
-            .pods_dir()
-            .join(pod.uid().unwrap())
-            .join("volumes/kubernetes.io~empty-dir")
-            .join(volume);
-        std::fs::create_dir_all(&dir).unwrap();
-        dir
     }
 
     /// Waits for the volume objects of a backup.

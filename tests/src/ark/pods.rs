@@ -1,0 +1,102 @@
+//! Nodes and pods that exist only on paper, with directories as a kubelet makes them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "a failed step of a test is a failed test, in its helpers too"
+)]
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{Node as KubeNode, Pod};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::Ark;
+use crate::node::until;
+
+impl Ark {
+    /// A node, with the pod of an agent that is running and ready, but no process.
+    pub async fn node(&self, name: &str) -> String {
+        let name = format!("{name}-{}", self.namespace);
+        let node: KubeNode = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        let api = Api::<KubeNode>::all(self.client.clone());
+        api.create(&PostParams::default(), &node).await.unwrap();
+        let pod = json!({
+            "metadata": {"name": format!("agent-{name}"), "labels": {"app.kubernetes.io/component": "agent"}},
+            "spec": {"nodeName": name, "containers": [{"name": "agent", "image": "none"}]},
+        });
+        let api = self.api::<Pod>();
+        self.make_pod(&api, pod).await;
+        name
+    }
+
+    async fn make_pod(&self, api: &Api<Pod>, pod: Value) -> Pod {
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        // The controller manager makes the namespace's service account in its own time.
+        let pod = until("creation of a pod", async || {
+            match api.create(&PostParams::default(), &pod).await {
+                Ok(pod) => Some(pod),
+                Err(kube::Error::Api(error)) if error.code == 403 => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await;
+        let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+            "startTime": "2026-01-01T00:00:00Z"}});
+        self.pod_status(api, &pod, &status).await
+    }
+
+    async fn pod_status(&self, api: &Api<Pod>, pod: &Pod, status: &Value) -> Pod {
+        let patch = Patch::Strategic(status);
+        api.patch_status(&pod.name_any(), &PatchParams::default(), &patch)
+            .await
+            .unwrap()
+    }
+
+    /// The kubelet's `pods` directory.
+    pub fn pods_dir(&self) -> PathBuf {
+        self.dir.path().join("pods")
+    }
+
+    /// A running pod of the application. `metadata` and `spec` are merged on top of a plain one whose
+    /// container mounts every volume.
+    pub async fn pod(&self, name: &str, node: &str, annotations: Value, volumes: Value) -> Pod {
+        let mounts: Vec<Value> = volumes
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|volume| json!({"name": volume["name"], "mountPath": format!("/mnt/{}", volume["name"].as_str().unwrap())}))
+            .collect();
+        let pod = json!({
+            "metadata": {"name": name, "annotations": annotations, "labels": {"app": name}},
+            "spec": {
+                "nodeName": node,
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "main", "image": "none", "volumeMounts": mounts}],
+                "volumes": volumes,
+            },
+        });
+        let pod = self.make_pod(&self.shop::<Pod>(), pod).await;
+        std::fs::create_dir_all(self.pods_dir().join(pod.uid().unwrap()).join("volumes")).unwrap();
+        pod
+    }
+
+    /// Writes the status of a pod of the application.
+    pub async fn set_pod_status(&self, pod: &Pod, status: Value) {
+        self.pod_status(&self.shop::<Pod>(), pod, &json!({"status": status}))
+            .await;
+    }
+
+    /// The directory of an emptyDir, made as a kubelet makes it.
+    pub fn empty_dir(&self, pod: &Pod, volume: &str) -> PathBuf {
+        let dir = self
+            .pods_dir()
+            .join(pod.uid().unwrap())
+            .join("volumes/kubernetes.io~empty-dir")
+            .join(volume);
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}

@@ -1,0 +1,161 @@
+//! The processes of an installation: operators and agents, started, killed and asked to end.
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a failed step of a test is a failed test, in its helpers too"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use xtask::exec;
+
+use super::Ark;
+use crate::node::{program, until};
+
+/// A further process of an installation.
+pub struct Extra {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Extra {
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Ark {
+    /// Starts the operator as the chart's Deployment would.
+    pub fn start_operator(&mut self) {
+        assert!(self.operator.is_none(), "the operator is running");
+        let child = self.spawn(
+            "ark-operator",
+            &self.operator_kubeconfig,
+            &self.operator_log_path(),
+            &[
+                ("ARK_POD_NAME", "ark-operator-x"),
+                ("ARK_ARTEFACT_ADDRESS", "127.0.0.1:0"),
+            ],
+        );
+        self.operator = Some(child);
+    }
+
+    fn spawn(&self, name: &str, kubeconfig: &Path, log: &Path, env: &[(&str, &str)]) -> Child {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap();
+        // Another build of the programs, such as the one of the images, can be tried as well.
+        let path = std::env::var_os("ARK_TEST_PROGRAMS")
+            .map_or_else(|| program(name), |dir| PathBuf::from(dir).join(name));
+        Command::new(path)
+            .env_clear()
+            .env("KUBECONFIG", kubeconfig)
+            .env("ARK_NAMESPACE", &self.namespace)
+            .env("ARK_LOCAL_STORE_ROOT", self.store_root())
+            .env("ARK_HTTP_ADDRESS", "127.0.0.1:0")
+            .env("ARK_LOG", "info,ark_operator=debug,ark_agent=debug")
+            .env("TMPDIR", self.dir.path().join("spool"))
+            .envs(env.iter().copied())
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Ends the operator without warning.
+    pub fn kill_operator(&mut self) {
+        if let Some(mut child) = self.operator.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Asks the operator to end and waits until it has; its exit code.
+    pub async fn stop_operator(&mut self) -> Option<i32> {
+        let mut child = self.operator.take().unwrap();
+        exec::output(Command::new("kill").args(["-TERM", &child.id().to_string()])).unwrap();
+        until("end of the operator", async || child.try_wait().unwrap())
+            .await
+            .code()
+    }
+
+    /// Waits until the operator has ended by itself; its exit code.
+    pub async fn operator_ended(&mut self) -> Option<i32> {
+        let mut child = self.operator.take().unwrap();
+        until("end of the operator", async || child.try_wait().unwrap())
+            .await
+            .code()
+    }
+
+    /// Starts another operator of the same installation.
+    pub fn another_operator(&self, pod: &str) -> Extra {
+        let log = self.dir.path().join(format!("{pod}.log"));
+        let env = [
+            ("ARK_POD_NAME", pod),
+            ("ARK_ARTEFACT_ADDRESS", "127.0.0.1:0"),
+        ];
+        let child = self.spawn("ark-operator", &self.operator_kubeconfig, &log, &env);
+        Extra { child, log }
+    }
+
+    /// Process id of the operator.
+    pub fn operator_pid(&self) -> u32 {
+        self.operator.as_ref().unwrap().id()
+    }
+
+    fn operator_log_path(&self) -> PathBuf {
+        self.dir.path().join("operator.log")
+    }
+
+    /// What the operator has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.operator_log_path()).unwrap_or_default()
+    }
+
+    /// The last value of `key=` in the operator's log.
+    pub async fn said(&self, key: &str) -> String {
+        until(&format!("{key} in the operator's log"), async || {
+            let log = self.log();
+            let line = log.lines().rfind(|line| line.contains(key))?;
+            let rest = line.split(key).nth(1)?;
+            Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
+        })
+        .await
+    }
+
+    /// Starts a real agent for a node.
+    pub fn start_agent(&mut self, node: &str) {
+        let pods = self.pods_dir();
+        let env = [
+            ("ARK_NODE_NAME", node),
+            ("ARK_POD_NAME", "agent-x"),
+            ("ARK_HOST_PODS", pods.to_str().unwrap()),
+        ];
+        let log = self.dir.path().join("agent.log");
+        let child = self.spawn("ark-agent", &self.agent_kubeconfig, &log, &env);
+        self.agents.push(child);
+    }
+
+    /// What the agents have said so far.
+    pub fn agent_log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
+    }
+}
