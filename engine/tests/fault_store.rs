@@ -158,3 +158,33 @@ fn the_connection_is_lost_around_the_snapshot() {
         points.is_whole(point, dir);
     });
 }
+
+/// The time a request may take follows from what it moves, not from the most it could.
+#[test]
+fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
+    let points = Points::new();
+    points.each(1, |points, _, dir| {
+        let faults = Faults::new(|call| {
+            if call.operation == Operation::Read && call.path.starts_with("index/") {
+                Fault::Hang
+            } else {
+                Fault::None
+            }
+        });
+        let policy = ark_engine::Policy {
+            min_bytes_per_second: 1 << 20,
+            ..impatient()
+        };
+        let store = open_store(&dir.join("repo"));
+        let store = store.with_policy(policy).with_faults(&faults);
+        let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
+        let result = ends("a hanging index", move || {
+            open(store, &handle).and_then(|repo| backup(&repo, &source))
+        });
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error, ark_engine::Error::Timeout { .. }),
+            "{error}"
+        );
+    });
+}

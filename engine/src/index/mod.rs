@@ -6,7 +6,7 @@
 
 pub(crate) mod compact;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use compact::Place;
 
@@ -65,11 +65,12 @@ impl Index {
         which: Packs,
         limit: u64,
     ) -> Result<Self> {
-        let listed = files(store).await?;
+        let listed = sizes(store).await?;
         let mut read = futures::stream::iter(listed.clone())
-            .map(|id| async move {
+            .map(|(id, size)| async move {
                 let path = format!("index/{id}");
-                let Some(sealed) = store.read(&path, LIMIT).await? else {
+                // The time a request may take follows from its size, so that has to be a true one.
+                let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
                     // Replaced by another since it was listed.
                     return Ok((id, None));
                 };
@@ -110,7 +111,7 @@ impl Index {
         }
         Ok(Self {
             blobs: builder.build(),
-            files: listed,
+            files: listed.into_keys().collect(),
         })
     }
 
@@ -152,9 +153,16 @@ impl Index {
 
 /// The index files there are.
 pub(crate) async fn files(store: &Store) -> Result<BTreeSet<Id>> {
+    Ok(sizes(store).await?.into_keys().collect())
+}
+
+/// The index files there are, with their sizes.
+async fn sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
     let entries = store.list("index").await?;
     let files = entries.iter().filter(|entry| !entry.is_dir);
-    Ok(files.filter_map(|entry| Id::parse(&entry.name)).collect())
+    Ok(files
+        .filter_map(|entry| Some((Id::parse(&entry.name)?, entry.size)))
+        .collect())
 }
 
 fn add(builder: &mut Builder, pack: &Pack) -> Result<(), Invalid> {

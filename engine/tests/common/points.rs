@@ -137,7 +137,8 @@ pub fn open(store: Store, handle: &Handle) -> Result<Repository> {
 pub fn impatient() -> Policy {
     Policy {
         attempts: 2,
-        timeout: Duration::from_millis(1500),
+        timeout: Duration::from_secs(3),
+        min_bytes_per_second: 16 << 20,
         first_wait: Duration::from_millis(5),
         longest_wait: Duration::from_millis(20),
         ..Policy::default()
