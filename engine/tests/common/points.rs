@@ -141,7 +141,6 @@ pub fn impatient() -> Policy {
         min_bytes_per_second: 16 << 20,
         first_wait: Duration::from_millis(5),
         longest_wait: Duration::from_millis(20),
-        ..Policy::default()
     }
 }
 
