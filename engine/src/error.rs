@@ -239,6 +239,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The memory allowed does not suffice.
+    #[error("{what} needs {needed} bytes of memory in all, {limit} are allowed")]
+    MemoryLimit {
+        /// What it was needed for.
+        what: String,
+        /// How many bytes would do, as far as can be told by now.
+        needed: u64,
+        /// How many there are.
+        limit: u64,
+    },
     /// A failure inside the repository library that has no better name here.
     #[error("{operation} failed: {message}")]
     Engine {
@@ -283,6 +293,7 @@ impl Error {
             | Self::Output { .. }
             | Self::Source { .. }
             | Self::Target { .. }
+            | Self::MemoryLimit { .. }
             | Self::Engine { .. } => Class::Permanent,
             Self::Bug(_) => Class::Bug,
         }
@@ -333,6 +344,7 @@ impl Error {
             Self::Refused { hint, .. } => hint,
             Self::Source { .. } => "check that the directory exists and can be read",
             Self::Target { .. } => "check that the directory exists and can be written",
+            Self::MemoryLimit { .. } => "allow that much memory, and a little more",
             Self::Engine { .. } => "see the message; a check of the repository may tell more",
             Self::Bug(_) => "please report it, with the log",
         }

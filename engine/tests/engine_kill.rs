@@ -158,3 +158,65 @@ fn durable_before_named_and_in_order() {
         "{first:?} {last:?}\n{trace}"
     );
 }
+
+/// Kills itself at a write of the store, named by its number: before it is begun, or so many microseconds later.
+#[test]
+#[ignore = "run by the other test"]
+fn child_kills_itself() {
+    use ark_engine::storage::fault::{Fault, Faults, Operation};
+    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let (at, later) = (number("ARK_TEST_WRITE"), number("ARK_TEST_LATER"));
+    let dir = PathBuf::from(std::env::var_os("ARK_TEST_DIR").unwrap());
+    let source = PathBuf::from(std::env::var_os("ARK_TEST_SOURCE").unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let writes = std::sync::atomic::AtomicU64::new(0);
+    let faults = Faults::new(move |call| {
+        let is_write = matches!(call.operation, Operation::Write | Operation::Delete);
+        if is_write && writes.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == at {
+            let kill = move || {
+                let begun = std::time::Instant::now();
+                while begun.elapsed() < std::time::Duration::from_micros(later) {
+                    std::hint::spin_loop();
+                }
+                let me = rustix::process::getpid();
+                rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
+            };
+            if later == 0 {
+                kill();
+            }
+            std::thread::spawn(kill);
+        }
+        Fault::None
+    });
+    let store = common::points::open_store(&dir.join("repo")).with_faults(&faults);
+    let repo = common::points::open(store, runtime.handle()).unwrap();
+    common::points::backup(&repo, &source).unwrap();
+}
+
+#[test]
+fn killed_at_hundreds_of_writes() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let points = common::points::Points::new();
+    let killed = std::sync::atomic::AtomicU64::new(0);
+    points.each(200, |points, point, dir| {
+        let at = point % 8 + 1;
+        let later = [0, 30, 200, 1000, 4000][(point / 8 % 5) as usize] * (1 + point / 40);
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_kills_itself", "--ignored"])
+            .env("ARK_TEST_WRITE", at.to_string())
+            .env("ARK_TEST_LATER", later.to_string())
+            .env("ARK_TEST_DIR", dir)
+            .env("ARK_TEST_SOURCE", points.bench.source())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        if status.signal() == Some(9) {
+            killed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        } else {
+            assert!(status.success(), "point {point}: {status}");
+        }
+        points.is_whole(point, dir);
+    });
+    let killed = killed.into_inner();
+    assert!(killed >= 120, "only {killed} were killed");
+}

@@ -13,14 +13,18 @@ use crate::{
     rows::{FileOperation, Rows},
 };
 
-/// Attributes of an entry, sorted by name; what cannot be read is a row.
+/// Attributes of an entry, sorted by name, and whether these are all; what cannot be read is a row.
 pub(super) fn read(
     dir: BorrowedFd<'_>,
     path: &Path,
     name: &OsStr,
     rows: &Rows,
-) -> Vec<(String, Vec<u8>)> {
-    let row = |message: &dyn std::fmt::Display| rows.add(path, FileOperation::Xattr, message);
+) -> (Vec<(String, Vec<u8>)>, bool) {
+    let mut complete = true;
+    let mut row = |message: &dyn std::fmt::Display| {
+        complete = false;
+        rows.add(path, FileOperation::Xattr, message);
+    };
     let names = xattr::list(dir, name).unwrap_or_else(|error| {
         row(&std::io::Error::from(error));
         Vec::new()
@@ -42,5 +46,5 @@ pub(super) fn read(
         }
     }
     attributes.sort();
-    attributes
+    (attributes, complete)
 }

@@ -60,6 +60,11 @@ impl Filter {
         })
     }
 
+    /// Whether there are patterns at all.
+    pub(super) fn has_patterns(&self) -> bool {
+        self.patterns.is_some()
+    }
+
     /// Whether a file of so many bytes is left out.
     pub(super) fn too_large(&self, size: u64) -> bool {
         self.larger_than.is_some_and(|limit| size > limit)

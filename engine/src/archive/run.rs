@@ -98,7 +98,7 @@ impl Run<'_> {
             store: &self.store,
             content: self.content,
             chunking: self.about.chunking,
-            memory: usize::try_from(self.about.memory).unwrap_or(usize::MAX),
+            memory: self.about.memory,
             parent: parent.as_ref().and_then(usable),
             distrust_after: parent.as_ref().and_then(distrust_after),
             mark: SignedDuration::from_nanos(rand::rng().random_range(1..1_000_000_000)),
@@ -216,7 +216,7 @@ fn root_tags(path: &Path, origin: &Origin, rows: &Rows) -> Result<Vec<String>> {
         uid: meta.uid,
         gid: meta.gid,
         mtime: meta.mtime,
-        attributes: attributes::read(root.as_fd(), path, OsStr::new("."), rows),
+        attributes: attributes::read(root.as_fd(), path, OsStr::new("."), rows).0,
     };
     let (tags, left_out) = root_meta.to_tags();
     for name in left_out {

@@ -256,6 +256,36 @@ pub(crate) mod tests {
         assert_eq!(lengths(&rabin, &ones), naive(polynomial(), &ones));
     }
 
+    /// Windows that ask for a cut, planted around every boundary of the search: the least and the greatest length, and
+    /// the ends of the tiles that are searched side by side.
+    #[test]
+    fn planted_cuts_are_found_where_they_lie() {
+        let rabin = Rabin::new(polynomial()).unwrap();
+        let (min, max) = (MIN as usize, MAX as usize);
+        let sample = noise(77, 8 << 20);
+        let at = rabin.candidate(&sample, WINDOW).unwrap();
+        let window = &sample[at - WINDOW..at];
+        let edges = [
+            min,
+            min + TILE,
+            min + 2 * TILE,
+            min + 3 * TILE,
+            min + 4 * TILE,
+            max,
+        ];
+        for edge in edges {
+            for near in [-65_isize, -64, -1, 0, 1, 63, 64] {
+                let end = edge.checked_add_signed(near).unwrap();
+                let mut data = vec![1; max + 200];
+                data[end - WINDOW..end].copy_from_slice(window);
+                assert_eq!(lengths(&rabin, &data), naive(polynomial(), &data), "{end}");
+                if (min..max).contains(&end) {
+                    assert_eq!(rabin.cut(&data), end, "{edge} {near}");
+                }
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         /// Noise with runs of one byte laid over it, so that candidates come close together, at the ends

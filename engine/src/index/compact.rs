@@ -61,6 +61,17 @@ impl Builder {
         }
     }
 
+    /// Bytes it occupies, and the index made of it.
+    pub(crate) fn memory(&self) -> u64 {
+        (self.records.len() * WIDE + self.packs.len() * 36 + BUCKETS * 4) as u64
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.records = Vec::new();
+        self.packs = Vec::new();
+    }
+
     /// Adds a pack, with the end of its last known blob, and returns its number. `None` if there are too
     /// many.
     pub(crate) fn add_pack(&mut self, id: Id, end: u32) -> Option<u32> {
@@ -211,7 +222,6 @@ impl CompactIndex {
     }
 
     /// Bytes it occupies.
-    #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity() + self.starts.capacity() * 4 + self.packs.capacity() * 36
     }

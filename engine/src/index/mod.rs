@@ -6,7 +6,7 @@
 
 pub(crate) mod compact;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use compact::Place;
 
@@ -15,7 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     crypto::Id,
-    error::Result,
+    error::{Error, Result},
     format::{
         Invalid,
         index::{BlobKind, IndexFile, Pack},
@@ -52,11 +52,25 @@ pub(crate) struct Index {
 impl Index {
     /// Reads the index files there are now.
     pub(crate) async fn load(repo: &Repository, store: &Store, which: Packs) -> Result<Self> {
-        let listed = files(store).await?;
+        Self::load_within(repo, store, which, u64::MAX).await
+    }
+
+    /// The same, in so many bytes of memory.
+    ///
+    /// # Errors
+    /// `MemoryLimit`, with what it takes: all index files are read for that.
+    pub(crate) async fn load_within(
+        repo: &Repository,
+        store: &Store,
+        which: Packs,
+        limit: u64,
+    ) -> Result<Self> {
+        let listed = sizes(store).await?;
         let mut read = futures::stream::iter(listed.clone())
-            .map(|id| async move {
+            .map(|(id, size)| async move {
                 let path = format!("index/{id}");
-                let Some(sealed) = store.read(&path, LIMIT).await? else {
+                // The time a request may take follows from its size, so that has to be a true one.
+                let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
                     // Replaced by another since it was listed.
                     return Ok((id, None));
                 };
@@ -67,12 +81,17 @@ impl Index {
             })
             .buffer_unordered(PARALLEL);
         let mut builder = Builder::default();
+        let mut needed = 0;
         // Of several places of one blob, the pack added first counts: live ones come first.
         let mut marked = Vec::new();
         while let Some((id, file)) = read.try_next().await? {
             let Some(file) = file else { continue };
             for pack in &file.packs {
                 add(&mut builder, pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+            }
+            if builder.memory().saturating_add(needed) > limit {
+                needed += builder.memory();
+                builder.clear();
             }
             if which == Packs::All {
                 marked.extend(file.packs_to_delete);
@@ -82,9 +101,17 @@ impl Index {
             add(&mut builder, &pack)
                 .map_err(|why| repo.damaged("index of packs to delete", &why))?;
         }
+        needed += builder.memory();
+        if needed > limit {
+            return Err(Error::MemoryLimit {
+                what: format!("the index of the repository {}", repo.location()),
+                needed,
+                limit,
+            });
+        }
         Ok(Self {
             blobs: builder.build(),
-            files: listed,
+            files: listed.into_keys().collect(),
         })
     }
 
@@ -108,6 +135,11 @@ impl Index {
         self.blobs.pack_ids()
     }
 
+    /// Bytes it occupies.
+    pub(crate) fn memory(&self) -> u64 {
+        (self.blobs.memory() + self.files.len() * size_of::<Id>() * 2) as u64
+    }
+
     /// The index files it was read from.
     pub(crate) fn files(&self) -> &BTreeSet<Id> {
         &self.files
@@ -121,9 +153,16 @@ impl Index {
 
 /// The index files there are.
 pub(crate) async fn files(store: &Store) -> Result<BTreeSet<Id>> {
+    Ok(sizes(store).await?.into_keys().collect())
+}
+
+/// The index files there are, with their sizes.
+async fn sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
     let entries = store.list("index").await?;
     let files = entries.iter().filter(|entry| !entry.is_dir);
-    Ok(files.filter_map(|entry| Id::parse(&entry.name)).collect())
+    Ok(files
+        .filter_map(|entry| Some((Id::parse(&entry.name)?, entry.size)))
+        .collect())
 }
 
 fn add(builder: &mut Builder, pack: &Pack) -> Result<(), Invalid> {

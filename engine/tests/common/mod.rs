@@ -8,6 +8,7 @@
 
 pub mod compare;
 pub mod minio;
+pub mod points;
 pub mod proxy;
 pub mod restic;
 pub mod trees;

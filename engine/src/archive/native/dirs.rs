@@ -2,15 +2,24 @@
 //!
 //! A directory has slots in the order of its names; a slot holds one part or, where the end of a large file
 //! is awaited, several. When the last part is there, whoever brought it writes the tree and brings the
-//! directory's own node to the one above. Cost: the JSON of each entry until its directory is written.
+//! directory's own node to the one above. Cost: the JSON of each entry until its directory is written, counted
+//! in the run's budget. From [`DENSE`] bytes of a directory on, further parts are kept compressed.
 
 use std::{
-    mem,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use crate::format::node::{Node, TREE_END, TREE_START};
+use super::budget::{Budget, Permit};
+use crate::{
+    error::{Error, Result},
+    format::node::{Node, TREE_END, TREE_START},
+};
+
+/// A directory of so many bytes is not held as plain text any longer.
+const DENSE: u64 = 1 << 20;
+/// Smaller parts are not worth it.
+const SMALLEST: usize = 512;
 
 /// A directory that is not written yet.
 pub(super) struct Directory {
@@ -22,16 +31,36 @@ pub(super) struct Directory {
     /// Bytes of its files together, when somebody asked.
     pub(super) bytes: OnceLock<u64>,
     slots: Mutex<Slots>,
+    budget: Arc<Budget>,
 }
 
 struct Slots {
-    parts: Vec<Vec<Option<Vec<u8>>>>,
+    parts: Vec<Vec<Part>>,
     /// Parts that are awaited, and one for the listing.
     awaited: usize,
+    /// Bytes of the tree so far.
+    bytes: u64,
+    memory: Permit,
+}
+
+/// The JSON of some entries.
+enum Part {
+    Awaited,
+    Plain(Vec<u8>),
+    Squeezed(Vec<u8>, usize),
+}
+
+/// All entries of a directory.
+pub(super) struct Entries {
+    parts: Vec<Part>,
+    /// Bytes of the tree, with beginning and end.
+    pub(super) bytes: u64,
+    _memory: Permit,
 }
 
 impl Directory {
     pub(super) fn new(
+        budget: &Arc<Budget>,
         parent: Option<(Arc<Directory>, usize)>,
         node: Option<Node>,
         path: PathBuf,
@@ -44,7 +73,10 @@ impl Directory {
             slots: Mutex::new(Slots {
                 parts: Vec::new(),
                 awaited: 1,
+                bytes: 0,
+                memory: Permit::empty(budget),
             }),
+            budget: Arc::clone(budget),
         })
     }
 
@@ -55,29 +87,52 @@ impl Directory {
     /// A new slot behind all others, of one awaited part.
     pub(super) fn slot(&self) -> usize {
         self.change(|slots| {
-            slots.parts.push(vec![None]);
+            slots.parts.push(vec![Part::Awaited]);
             slots.awaited += 1;
             slots.parts.len() - 1
         })
     }
 
     /// Fills a slot with parts, of which those that are `None` are still awaited. True if that was all.
-    pub(super) fn split(&self, slot: usize, parts: Vec<Option<Vec<u8>>>) -> bool {
-        self.change(|slots| {
-            slots.awaited += parts.iter().filter(|part| part.is_none()).count();
-            slots.parts[slot] = parts;
+    pub(super) fn split(&self, slot: usize, parts: Vec<Option<Vec<u8>>>) -> Result<bool> {
+        let dense = self.change(|slots| slots.bytes >= DENSE);
+        let mut plain = 0;
+        let mut kept = Vec::with_capacity(parts.len());
+        for part in parts {
+            plain += part.as_ref().map_or(0, Vec::len) as u64;
+            kept.push(part.map_or(Part::Awaited, |json| Part::of(json, dense)));
+        }
+        let permit = self.memory(kept.iter().map(Part::memory).sum())?;
+        Ok(self.change(|slots| {
+            slots.awaited += kept.iter().filter(|part| part.is_awaited()).count();
+            slots.parts[slot] = kept;
             slots.awaited -= 1;
+            slots.bytes += plain;
+            slots.memory.join(permit);
             slots.awaited == 0
-        })
+        }))
     }
 
     /// Fills one part. True if it was the last.
-    pub(super) fn fill(&self, slot: usize, part: usize, json: Vec<u8>) -> bool {
-        self.change(|slots| {
-            slots.parts[slot][part] = Some(json);
+    pub(super) fn fill(&self, slot: usize, part: usize, json: Vec<u8>) -> Result<bool> {
+        let dense = self.change(|slots| slots.bytes >= DENSE);
+        let plain = json.len() as u64;
+        let kept = Part::of(json, dense);
+        let permit = self.memory(kept.memory())?;
+        Ok(self.change(|slots| {
+            slots.parts[slot][part] = kept;
             slots.awaited -= 1;
+            slots.bytes += plain;
+            slots.memory.join(permit);
             slots.awaited == 0
-        })
+        }))
+    }
+
+    fn memory(&self, bytes: u64) -> Result<Permit> {
+        let what = || format!("the directory {}", self.path.display());
+        self.budget
+            .try_take(bytes)
+            .map_or_else(|| self.budget.take(bytes, &what()), Ok)
     }
 
     /// Says that there will be no more slots. True if nothing is awaited.
@@ -88,23 +143,81 @@ impl Directory {
         })
     }
 
-    /// The tree.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let parts = self.change(|slots| mem::take(&mut slots.parts));
-        out.clear();
-        out.extend_from_slice(TREE_START);
-        for part in parts
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|part| !part.is_empty())
-        {
-            if out.len() > TREE_START.len() {
-                out.push(b',');
+    /// Everything, when nothing is awaited any more.
+    pub(super) fn take(&self) -> Entries {
+        self.change(|slots| {
+            let parts = std::mem::take(&mut slots.parts).into_iter().flatten();
+            let parts: Vec<_> = parts.filter(|part| part.len() > 0).collect();
+            let commas = parts.len().saturating_sub(1) as u64;
+            Entries {
+                bytes: slots.bytes + commas + (TREE_START.len() + TREE_END.len()) as u64,
+                parts,
+                _memory: std::mem::replace(&mut slots.memory, Permit::empty(&self.budget)),
             }
-            out.extend_from_slice(&part);
+        })
+    }
+}
+
+impl Part {
+    fn of(mut json: Vec<u8>, dense: bool) -> Self {
+        if dense && json.len() >= SMALLEST {
+            let len = json.len();
+            match zstd::bulk::compress(&json, 1) {
+                Ok(mut small) if small.len() < len => {
+                    small.shrink_to_fit();
+                    return Self::Squeezed(small, len);
+                }
+                _ => {}
+            }
         }
-        out.extend_from_slice(TREE_END);
+        json.shrink_to_fit();
+        Self::Plain(json)
+    }
+
+    fn is_awaited(&self) -> bool {
+        matches!(self, Self::Awaited)
+    }
+
+    /// Bytes of JSON.
+    fn len(&self) -> usize {
+        match self {
+            Self::Awaited => 0,
+            Self::Plain(json) => json.len(),
+            Self::Squeezed(_, len) => *len,
+        }
+    }
+
+    /// Bytes it occupies.
+    fn memory(&self) -> u64 {
+        let held = match self {
+            Self::Awaited => 0,
+            Self::Plain(json) => json.capacity(),
+            Self::Squeezed(small, _) => small.capacity(),
+        };
+        (held + size_of::<Self>() + 16) as u64
+    }
+}
+
+impl Entries {
+    /// Shows the tree piece by piece.
+    pub(super) fn each(&self, mut show: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        show(TREE_START)?;
+        for (n, part) in self.parts.iter().enumerate() {
+            if n > 0 {
+                show(b",")?;
+            }
+            match part {
+                Part::Awaited => {}
+                Part::Plain(json) => show(json)?,
+                Part::Squeezed(small, len) => {
+                    let json = zstd::bulk::decompress(small, *len).map_err(|error| {
+                        Error::Bug(format!("a directory's own text cannot be read: {error}"))
+                    })?;
+                    show(&json)?;
+                }
+            }
+        }
+        show(TREE_END)
     }
 }
 
@@ -112,22 +225,68 @@ impl Directory {
 mod tests {
     use super::*;
 
+    fn text(dir: &Directory) -> Vec<u8> {
+        let mut out = Vec::new();
+        let entries = dir.take();
+        entries
+            .each(|piece| {
+                out.extend_from_slice(piece);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(entries.bytes, out.len() as u64);
+        out
+    }
+
     #[test]
     fn parts_come_in_any_order() {
-        let dir = Directory::new(None, None, PathBuf::new());
+        let budget = Budget::new(10_000);
+        let dir = Directory::new(&budget, None, None, PathBuf::new());
         let (a, b, c) = (dir.slot(), dir.slot(), dir.slot());
-        assert!(!dir.split(b, vec![Some(b"2".to_vec()), None, Some(b"4".to_vec())]));
-        assert!(!dir.fill(c, 0, Vec::new()));
-        assert!(!dir.fill(a, 0, b"1".to_vec()));
+        let parts = vec![Some(b"2".to_vec()), None, Some(b"4".to_vec())];
+        assert!(!dir.split(b, parts).unwrap());
+        assert!(!dir.fill(c, 0, Vec::new()).unwrap());
+        assert!(!dir.fill(a, 0, b"1".to_vec()).unwrap());
         assert!(!dir.listed());
-        assert!(dir.fill(b, 1, b"3".to_vec()));
-        let mut out = Vec::new();
-        dir.encode(&mut out);
-        assert_eq!(out, b"{\"nodes\":[1,2,3,4]}\n");
+        assert!(dir.fill(b, 1, b"3".to_vec()).unwrap());
+        assert!(budget.left() < 10_000);
+        assert_eq!(text(&dir), b"{\"nodes\":[1,2,3,4]}\n");
+        assert_eq!(budget.left(), 10_000);
     }
 
     #[test]
     fn an_empty_directory_is_complete_when_listed() {
-        assert!(Directory::new(None, None, PathBuf::new()).listed());
+        let dir = Directory::new(&Budget::new(0), None, None, PathBuf::new());
+        assert!(dir.listed());
+        assert_eq!(text(&dir), b"{\"nodes\":[]}\n");
+    }
+
+    #[test]
+    fn a_large_directory_is_held_compressed_and_bounded() {
+        let budget = Budget::new(2 << 20);
+        let dir = Directory::new(&budget, None, None, "large".into());
+        let mut expected = b"{\"nodes\":[".to_vec();
+        for n in 0..1000 {
+            let json = format!("\"entry number {n} of many\"")
+                .repeat(200)
+                .into_bytes();
+            if n > 0 {
+                expected.push(b',');
+            }
+            expected.extend_from_slice(&json);
+            let slot = dir.slot();
+            dir.fill(slot, 0, json).unwrap();
+        }
+        expected.extend_from_slice(b"]}\n");
+        assert!(expected.len() > 4 << 20);
+        assert_eq!(text(&dir), expected);
+        // What does not compress does not fit.
+        let noise = crate::chunk::rabin::tests::noise(1, 3 << 20);
+        let slot = dir.slot();
+        let error = dir.fill(slot, 0, noise).unwrap_err();
+        assert!(
+            matches!(error, Error::MemoryLimit { needed, .. } if needed > 3 << 20),
+            "{error}"
+        );
     }
 }

@@ -19,14 +19,10 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rustix::fs::FileType;
 
-use super::{
-    dirs::Directory,
-    walker,
-    worker::{self, Worker},
-};
+use super::{dirs::Directory, entry, worker::Worker};
 use crate::{
-    archive::attributes,
     chunk::{
         holes::{self, Part},
         pages,
@@ -93,11 +89,14 @@ enum Taken {
     Zeros(u64, u64),
 }
 
-/// Bytes of a directory's files together.
+/// Bytes of a directory's large files together.
 pub(super) fn directory_bytes(dir: &Directory, fd: &OwnedFd) -> u64 {
     *dir.bytes.get_or_init(|| {
-        let (names, _) = walker::list(fd.as_fd());
-        let metas = names.iter().filter_map(|(name, _)| Meta::at(fd, name).ok());
+        let entries = rustix::fs::Dir::read_from(fd).into_iter().flatten();
+        let metas = entries
+            .filter_map(std::result::Result::ok)
+            .filter(|entry| matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown))
+            .filter_map(|entry| Meta::at(fd, entry.file_name()).ok());
         metas
             .filter(|meta| meta.kind == Kind::File && meta.size > policy::SMALL)
             .map(|meta| meta.size)
@@ -110,7 +109,7 @@ pub(super) fn open(worker: &mut Worker<'_, '_>, large: Large) -> Result<()> {
     let run = worker.run;
     let path = large.dir.path.join(&large.name);
     let now = Timestamp::now();
-    let Some((file, meta)) = worker::open(run, &large.fd, &path, &large.name) else {
+    let Some((file, meta)) = entry::open(run, &large.fd, &path, &large.name) else {
         return give_up(worker, large);
     };
     let start = match begin(worker, &large, &file, &meta) {
@@ -146,7 +145,7 @@ fn begin(
     file: &File,
     meta: &Meta,
 ) -> io::Result<(Cuts, Vec<Part>)> {
-    let len = worker::read_up_to(file, &mut worker.buffer[..pages::HEAD], 0)?;
+    let len = entry::read_up_to(file, &mut worker.buffer[..pages::HEAD], 0)?;
     let facts = Facts {
         size: meta.size,
         head: &worker.buffer[..len],
@@ -165,7 +164,7 @@ fn begin(
 
 /// The file will not be in the snapshot; there is a row.
 fn give_up(worker: &mut Worker<'_, '_>, large: Large) -> Result<()> {
-    if large.dir.fill(large.slot, large.part, Vec::new()) {
+    if large.dir.fill(large.slot, large.part, Vec::new())? {
         worker.complete(large.dir)?;
     }
     Ok(())
@@ -252,7 +251,7 @@ impl Active {
         let mut filled = least - rabin::WINDOW;
         while filled < most {
             let want = (filled + LOOK_AHEAD).min(most);
-            let read = worker::read_up_to(
+            let read = entry::read_up_to(
                 &self.file,
                 &mut worker.buffer[filled..want],
                 from + filled as u64,
@@ -283,7 +282,7 @@ impl Active {
             Taken::Chunk(offset, len) => (offset, len, to_usize(rabin::MIN) - rabin::WINDOW),
         };
         let mut buffer = std::mem::take(&mut worker.buffer);
-        let read = worker::read_up_to(&self.file, &mut buffer[..from.min(len)], offset);
+        let read = entry::read_up_to(&self.file, &mut buffer[..from.min(len)], offset);
         let piece = read.and_then(|read| {
             let complete =
                 read == from.min(len) && (from >= len || self.reaches(offset + len as u64)?);
@@ -291,7 +290,7 @@ impl Active {
             let got = if complete {
                 len
             } else {
-                worker::read_up_to(&self.file, &mut buffer[..len], offset)?
+                entry::read_up_to(&self.file, &mut buffer[..len], offset)?
             };
             Ok(self.chunks(worker, &buffer[..got], offset))
         });
@@ -360,15 +359,15 @@ fn finish(worker: &mut Worker<'_, '_>, active: &Active) -> Result<()> {
             meta.size += piece.bytes;
             content.extend(piece.ids);
         }
-        worker::compare(run, path, &active.file, &active.meta, meta.size);
+        entry::compare(run, path, &active.file, &active.meta, meta.size);
         meta.ctime = run.input.stored_ctime(&active.meta, active.now);
-        let attributes = attributes::read(large.fd.as_fd(), path, &large.name, run.input.rows);
+        let attributes = entry::attributes_of(run, large.fd.as_fd(), path, &large.name, &mut meta);
         let mut node = worker.node(&large.name, &meta, attributes);
         node.content = Some(content);
         node.encode(&mut json);
         worker.count_file(meta.size, large.known.is_some());
     }
-    if large.dir.fill(large.slot, large.part, json) {
+    if large.dir.fill(large.slot, large.part, json)? {
         worker.complete(Arc::clone(&large.dir))?;
     }
     Ok(())

@@ -9,20 +9,26 @@
 //!
 //! Order of writes: packs of data and trees as they fill; index files of packs that the store has; at the end
 //! the last packs and the last index file. The caller writes the snapshot, after [`verify`](super::verify).
-//! Memory: packs live in a fixed number of buffers, and whoever needs one waits; a worker reads into one
-//! buffer of a chunk's size; the walk waits when there is enough to do. Besides: 40 bytes for each blob of
-//! the repository, some 100 for each new one, and the JSON of directories that are not complete.
+//! Memory: one [`budget`], in bytes. Packs live in a fixed number of buffers, and whoever needs one waits; a worker
+//! reads into one buffer of a chunk's size; the walk waits when there is enough to do. Besides: 40 bytes for each
+//! blob of the repository, 64 for each new one, the names of directories being walked, and the JSON of those that are
+//! not complete (about 230 bytes an entry, a fifth of that in directories beyond 1 MiB). Hard links cost nothing: the
+//! format keeps their inode numbers. What does not fit is an error that says how much would do.
 //!
 //! A file that cannot be read is a row. Everything else that fails ends the run, as does a cancel: all threads
 //! look at [`Run::go`] before they wait and while they do.
 
+mod budget;
 mod dirs;
+mod entry;
 mod fresh;
 mod large;
+mod listing;
 mod node;
 mod packer;
 mod queue;
 mod squeeze;
+mod start;
 pub(super) mod stream;
 mod trees;
 mod upload;
@@ -40,30 +46,27 @@ use std::{
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+pub(super) use self::start::archive;
 use self::{
-    fresh::Fresh, packer::Buffers, packer::OpenPack, queue::Queue, upload::Uploads, worker::Worker,
+    budget::{Budget, Permit},
+    fresh::Fresh,
+    packer::{Buffers, OpenPack},
+    queue::Queue,
+    upload::Uploads,
+    worker::Worker,
 };
 use super::{filter::Filter, source::Origin};
 use crate::{
     Cancel, Progress,
-    chunk::{
-        Polynomial,
-        policy::Chunking,
-        rabin::{self, Rabin},
-    },
+    chunk::{policy::Chunking, rabin::Rabin},
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, pack},
-    index::{Index, Packs},
+    index::Index,
     repo::Repository,
     rows::Rows,
     seal::Sealer,
     storage::Store,
 };
-
-/// Bytes of a pack's buffer: what restic makes packs of, and the list.
-const PACK: usize = 16 << 20;
-const LEVEL: i32 = 1;
 
 /// What the snapshot is made of.
 #[derive(Clone, Copy)]
@@ -88,7 +91,7 @@ pub(super) struct Input<'a> {
     pub(super) content: Content<'a>,
     pub(super) chunking: Chunking,
     /// Bytes.
-    pub(super) memory: usize,
+    pub(super) memory: u64,
     /// Root tree of the parent, and whether this program wrote it.
     pub(super) parent: Option<(Id, bool)>,
     /// Files that changed after this cannot be told from the parent's by their times.
@@ -141,9 +144,12 @@ struct Run<'a> {
     sealer: Sealer,
     level: Option<i32>,
     index: Index,
+    budget: Arc<Budget>,
+    /// What the run holds from its start to its end.
+    _held: Permit,
     fresh: Fresh,
     rabin: Rabin,
-    buffers: Buffers,
+    buffers: Arc<Buffers>,
     uploads: Uploads,
     queue: Queue,
     trees: Mutex<Option<OpenPack>>,
@@ -192,64 +198,6 @@ impl Run<'_> {
         self.input.progress.uploaded(len);
         Ok(())
     }
-}
-
-/// Archives. The snapshot is the caller's to write.
-pub(super) fn archive(input: Input<'_>) -> Result<Done> {
-    let repo = input.repo;
-    let index = repo.block_on(Index::load(repo, input.store, Packs::Live))?;
-    let polynomial = &repo.config().chunker_polynomial;
-    let rabin = Polynomial::parse(polynomial)
-        .and_then(Rabin::new)
-        .ok_or_else(|| {
-            repo.damaged(
-                "configuration",
-                &Invalid::new("its polynomial cannot be used"),
-            )
-        })?;
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let size = PACK + pack::header_room(0);
-    let chunk = usize::try_from(rabin::MAX).unwrap_or(8 << 20);
-    let limit = input.memory.saturating_sub(chunk * (workers + 1));
-    // Every worker and the trees fill a pack; the others are on their way.
-    let buffers = Buffers::new(size, workers + 1, workers + 1 + upload::PARALLEL, limit);
-    let run = Run {
-        repo,
-        sealer: Sealer::new(repo.key()),
-        level: (repo.version() >= 2).then_some(LEVEL),
-        index,
-        fresh: Fresh::default(),
-        rabin,
-        buffers,
-        uploads: Uploads::new(),
-        queue: Queue::new(workers),
-        trees: Mutex::new(None),
-        left: Mutex::default(),
-        root: Mutex::new(None),
-        devices: Mutex::default(),
-        counts: Counts::default(),
-        stopped: AtomicBool::new(false),
-        failure: Mutex::new(None),
-        input,
-    };
-    run.threads(workers)?;
-    let Run {
-        index,
-        uploads,
-        root,
-        counts,
-        ..
-    } = run;
-    let (packs, indexes, written) = uploads.written();
-    let root = root.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Done {
-        tree: root.ok_or_else(|| Error::Bug("the root directory was not written".to_owned()))?,
-        index,
-        packs,
-        indexes,
-        written,
-        counts,
-    })
 }
 
 impl Run<'_> {
@@ -332,5 +280,10 @@ impl Run<'_> {
     }
 }
 
-/// Shared by a directory's batches.
-type Parent = Arc<Vec<crate::format::node::Node>>;
+/// A directory of the parent, shared by a directory's batches.
+type Parent = Arc<Known>;
+
+struct Known {
+    nodes: Vec<crate::format::node::Node>,
+    _memory: Permit,
+}

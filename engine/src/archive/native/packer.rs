@@ -1,20 +1,23 @@
-//! Packs being filled, in buffers of which there is a fixed number.
+//! Packs being filled, in buffers of which there is a bounded number.
 //!
 //! A blob is compressed right into its pack's buffer, sealed there and hashed while it is in the cache; when
 //! a pack is full only its list is missing. Whoever wants a buffer waits until one has been uploaded: that is
 //! the back-pressure, and the bound on memory. Does not: upload.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
 
-use super::squeeze::Squeezer;
+use super::{
+    budget::{Budget, Permit, Reserve},
+    squeeze::Squeezer,
+};
 use crate::{
     crypto::{Id, OVERHEAD},
-    error::{Error, Result},
+    error::Result,
     format::{
         index::BlobKind,
         pack::{self, Blob},
@@ -25,80 +28,75 @@ use crate::{
 /// How often those who wait look whether they should stop.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
-/// The buffers of one run.
+/// The buffers of one run. The least number of them is paid for by whoever made this; more are taken from the
+/// budget when they are needed, and given back when the budget asks.
 pub(super) struct Buffers {
     free: Mutex<Free>,
     returned: Condvar,
     /// Bytes of an ordinary buffer.
     size: usize,
+    /// Ordinary buffers that may always exist.
+    least: usize,
     /// Most ordinary buffers.
     most: usize,
-    /// Bytes of all buffers together.
-    limit: usize,
-    /// Bytes that open packs hold on to.
-    held: usize,
+    budget: Arc<Budget>,
 }
 
 struct Free {
     buffers: Vec<Vec<u8>>,
-    /// Bytes of buffers that exist.
-    exist: usize,
     /// Ordinary buffers that exist.
     ordinary: usize,
+    /// Larger ones that exist.
+    larger: usize,
+    /// For ordinary ones beyond the least number, and for larger ones.
+    memory: Permit,
 }
 
 impl Buffers {
-    /// At most `most` buffers of `size` bytes, of which `open` are held by packs being filled, and larger ones;
-    /// all together of `limit` bytes.
-    pub(super) fn new(size: usize, open: usize, most: usize, limit: usize) -> Self {
+    /// Between `least` and `most` buffers of `size` bytes, and larger ones. Of the least number one must never be held
+    /// on to, or all would wait.
+    pub(super) fn new(size: usize, least: usize, most: usize, budget: &Arc<Budget>) -> Self {
         Self {
             free: Mutex::new(Free {
                 buffers: Vec::new(),
-                exist: 0,
                 ordinary: 0,
+                larger: 0,
+                memory: Permit::empty(budget),
             }),
             returned: Condvar::new(),
             size,
-            most: most.max(open + 1),
-            limit: limit.max(size * (open + 1)),
-            held: size * open,
+            least,
+            most: most.max(least),
+            budget: Arc::clone(budget),
         }
     }
 
     /// A buffer of at least `least` bytes; waits for one. `stop` says whether to give up.
     pub(super) fn take(&self, least: usize, stop: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
-        let size = self.size.max(least);
-        // More than that could be waited for forever.
-        let room = self.limit - self.held;
-        if size > room {
-            return Err(Error::InvalidConfig {
-                what: "memory limit",
-                message: format!(
-                    "one directory needs {size} bytes at once, {room} are left for it"
-                ),
-            });
-        }
         let mut free = self.lock();
         loop {
             stop()?;
-            if size == self.size
-                && let Some(buffer) = free.buffers.pop()
-            {
-                return Ok(buffer);
-            }
-            if free.exist + size > self.limit
-                && let Some(buffer) = free.buffers.pop()
-            {
-                free.exist -= buffer.len();
-                free.ordinary -= 1;
-                continue;
-            }
-            let ordinary = size == self.size;
-            if free.exist + size <= self.limit && (!ordinary || free.ordinary < self.most) {
-                free.exist += size;
-                free.ordinary += usize::from(ordinary);
+            if least <= self.size {
+                if let Some(buffer) = free.buffers.pop() {
+                    return Ok(buffer);
+                }
+                if self.may_add(&mut free) {
+                    free.ordinary += 1;
+                    drop(free);
+                    return Ok(vec![0; self.size]);
+                }
+            } else if let Some(memory) = self.budget.try_take(least as u64) {
+                free.memory.join(memory);
+                free.larger += 1;
                 drop(free);
-                return Ok(vec![0; size]);
+                return Ok(vec![0; least]);
+            } else if self.drop_one(&mut free) {
+                continue;
+            } else if free.ordinary <= self.least && free.larger == 0 {
+                // Nothing comes back that could be waited for.
+                return Err(self
+                    .budget
+                    .short(least as u64, "one directory, compressed,"));
             }
             free = self
                 .returned
@@ -107,14 +105,44 @@ impl Buffers {
         }
     }
 
-    /// Takes a buffer back.
+    fn may_add(&self, free: &mut Free) -> bool {
+        if free.ordinary < self.least {
+            return true;
+        }
+        let memory = (free.ordinary < self.most)
+            .then(|| self.budget.try_take(self.size as u64))
+            .flatten();
+        let Some(memory) = memory else {
+            return false;
+        };
+        free.memory.join(memory);
+        true
+    }
+
+    /// Gives up a buffer that waits and is not one of the least number.
+    fn drop_one(&self, free: &mut Free) -> bool {
+        if free.ordinary <= self.least || free.buffers.pop().is_none() {
+            return false;
+        }
+        free.ordinary -= 1;
+        free.memory.give_back(self.size as u64);
+        true
+    }
+
+    /// Takes a buffer back that had `was` bytes.
     pub(super) fn give(&self, buffer: Vec<u8>, was: usize) {
         let mut free = self.lock();
-        if buffer.len() == self.size {
+        if was != self.size {
+            free.larger -= 1;
+            free.memory.give_back(was as u64);
+        } else if buffer.len() == self.size {
             free.buffers.push(buffer);
         } else {
-            free.exist -= was;
-            free.ordinary -= usize::from(was == self.size);
+            // Somebody has kept it.
+            free.ordinary -= 1;
+            if free.ordinary >= self.least {
+                free.memory.give_back(self.size as u64);
+            }
         }
         drop(free);
         self.returned.notify_all();
@@ -122,6 +150,12 @@ impl Buffers {
 
     fn lock(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reserve for Buffers {
+    fn shrink(&self) -> bool {
+        self.drop_one(&mut self.lock())
     }
 }
 
@@ -182,6 +216,19 @@ impl OpenPack {
         self.push(id, data.len(), len, smaller.is_some(), sealer)
     }
 
+    /// Adds a blob that was compressed before, and [`fits`](Self::fits) as it is.
+    pub(super) fn add_squeezed(
+        &mut self,
+        id: Id,
+        plain: usize,
+        data: &[u8],
+        sealer: &Sealer,
+    ) -> u32 {
+        let text = self.len + OVERHEAD / 2;
+        self.buffer[text..text + data.len()].copy_from_slice(data);
+        self.push(id, plain, data.len(), true, sealer)
+    }
+
     fn push(&mut self, id: Id, plain: usize, len: usize, squeezed: bool, sealer: &Sealer) -> u32 {
         let end = self.len + len + OVERHEAD;
         let bytes = &mut self.buffer[self.len..end];
@@ -239,7 +286,7 @@ impl OpenPack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chunk::rabin::tests::noise, crypto::Key};
+    use crate::{chunk::rabin::tests::noise, crypto::Key, error::Error};
 
     #[test]
     fn a_pack_is_what_its_list_says() {
@@ -289,20 +336,49 @@ mod tests {
 
     #[test]
     fn buffers_are_bounded_and_come_back() {
-        let buffers = Buffers::new(100, 1, 2, 250);
+        let budget = Budget::new(100);
+        let buffers = Arc::new(Buffers::new(100, 1, 2, &budget));
+        let reserve = Arc::downgrade(&buffers);
+        budget.set_reserve(reserve);
         let go = || Ok(());
         let a = buffers.take(10, go).unwrap();
-        let _b = buffers.take(10, go).unwrap();
+        let b = buffers.take(10, go).unwrap();
+        assert_eq!(budget.left(), 0, "the second is beyond the least number");
         let stop = || Err(Error::Cancelled);
         assert!(matches!(buffers.take(10, stop), Err(Error::Cancelled)));
         std::thread::scope(|scope| {
-            let third = scope.spawn(|| buffers.take(10, go).unwrap().len());
+            let third = scope.spawn(|| buffers.take(10, go).unwrap());
             buffers.give(a, 100);
-            assert_eq!(third.join().unwrap(), 100);
+            buffers.give(third.join().unwrap(), 100);
         });
-        assert!(matches!(
-            buffers.take(151, go),
-            Err(Error::InvalidConfig { .. })
-        ));
+        // A larger one takes the place of one that waits, and waits for what may come back.
+        assert!(buffers.take(101, stop).is_err());
+        buffers.give(b, 100);
+        let error = buffers.take(101, go).unwrap_err();
+        assert!(
+            matches!(error, Error::MemoryLimit { needed: 101, .. }),
+            "{error}"
+        );
+        drop(buffers.take(50, go).unwrap());
+    }
+
+    #[test]
+    fn the_budget_gets_back_what_is_not_used() {
+        let budget = Budget::new(200);
+        let buffers = Arc::new(Buffers::new(100, 1, 3, &budget));
+        let reserve = Arc::downgrade(&buffers);
+        budget.set_reserve(reserve);
+        let taken = [(); 3].map(|()| buffers.take(1, || Ok(())).unwrap());
+        assert!(budget.take(1, "a").is_err(), "all are in use");
+        for buffer in taken {
+            buffers.give(buffer, 100);
+        }
+        let permit = budget.take(200, "a").unwrap();
+        assert!(budget.take(1, "a").is_err(), "the least number stays");
+        drop(permit);
+        let large = buffers.take(150, || Ok(())).unwrap();
+        assert_eq!(budget.left(), 50);
+        buffers.give(Vec::new(), large.len());
+        assert_eq!(budget.left(), 200);
     }
 }

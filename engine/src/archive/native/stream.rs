@@ -106,7 +106,7 @@ fn write(
     let Some((file, dirs)) = names.split_last() else {
         return Err(Error::Bug("a stream without a name".to_owned()));
     };
-    let mut dir = Directory::new(None, None, PathBuf::new());
+    let mut dir = Directory::new(&run.budget, None, None, PathBuf::new());
     for name in dirs {
         let above = Meta {
             kind: Kind::Dir,
@@ -119,7 +119,7 @@ fn write(
         // It is complete but for the one below.
         dir.listed();
         let path = dir.path.join(name);
-        dir = Directory::new(Some((dir, slot)), Some(node), path);
+        dir = Directory::new(&run.budget, Some((dir, slot)), Some(node), path);
         count(&run.counts.dirs, 1);
     }
     let mut node = node::node(OsStr::new(file), meta, Vec::new(), 0);
@@ -128,7 +128,7 @@ fn write(
     node.encode(&mut json);
     let slot = dir.slot();
     dir.listed();
-    dir.fill(slot, 0, json);
+    dir.fill(slot, 0, json)?;
     trees::complete(run, dir, squeezer, &mut Vec::new())
 }
 

@@ -1,22 +1,35 @@
 //! Trees: of the parent, read; of this run, written.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    io::Write as _,
+    sync::{Arc, PoisonError},
+};
+
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    Parent, Run, count,
-    dirs::Directory,
+    Known, Parent, Run,
+    budget::Permit,
+    count,
+    dirs::{Directory, Entries},
     packer::{OpenPack, room},
     squeeze::Squeezer,
 };
 use crate::{
     crypto::Id,
-    error::Result,
+    error::{Error, Result},
     format::{
         index::BlobKind,
         node::{self, Kind, Node},
     },
+    index::MAX_BLOB,
     repo::blobs::BlobReader,
 };
+
+/// Directories of so many bytes are hashed and compressed piece by piece.
+const LARGE: u64 = 4 << 20;
+/// Bytes in memory for one of a parent's directory, at most: its text, and what it is decoded to.
+const DECODED: u64 = 4;
 
 /// Finds an entry by its name.
 pub(super) fn find<'n>(nodes: &'n [Node], name: &[u8]) -> Option<&'n Node> {
@@ -31,20 +44,31 @@ pub(super) fn find<'n>(nodes: &'n [Node], name: &[u8]) -> Option<&'n Node> {
 /// taken for stored there.
 pub(super) fn read(run: &Run<'_>, reader: &mut BlobReader<'_>, id: &Id) -> Result<Option<Parent>> {
     run.go()?;
-    if run.index.find(BlobKind::Tree, id).is_none() {
+    let Some(place) = run.index.find(BlobKind::Tree, id) else {
         tracing::warn!(tree = %id, "a directory of the parent is in no index");
         return Ok(None);
-    }
+    };
+    let bytes = u64::from(place.plain_length()) * DECODED;
+    let Some(memory) = run.budget.try_take(bytes) else {
+        tracing::warn!(tree = %id, bytes, "no memory for a directory of the parent: its files are read again");
+        return Ok(None);
+    };
     let json = reader.read(BlobKind::Tree, id)?;
     let nodes = node::decode_tree(&json).inspect_err(
         |error| tracing::warn!(%error, tree = %id, "a directory of the parent is not used"),
     );
-    Ok(nodes.ok().map(Arc::new))
+    let known = |nodes| {
+        Arc::new(Known {
+            nodes,
+            _memory: memory,
+        })
+    };
+    Ok(nodes.ok().map(known))
 }
 
 /// The parent's tree of a directory in it.
 pub(super) fn subtree(parent: Option<&Parent>, name: &[u8]) -> Option<Id> {
-    let node = find(parent?, name)?;
+    let node = find(&parent?.nodes, name)?;
     node.subtree.filter(|_| node.kind == Kind::Dir)
 }
 
@@ -56,11 +80,23 @@ pub(super) fn complete(
     json: &mut Vec<u8>,
 ) -> Result<()> {
     loop {
-        dir.encode(json);
-        let id = store(run, json, squeezer)?;
-        if json.capacity() > 1 << 20 {
-            *json = Vec::new();
-        }
+        let entries = dir.take();
+        let id = if run.level.is_some() && entries.bytes >= LARGE {
+            store_large(run, &entries)?
+        } else {
+            let _memory = run.budget.take(entries.bytes, "one directory")?;
+            json.clear();
+            entries.each(|piece| {
+                json.extend_from_slice(piece);
+                Ok(())
+            })?;
+            drop(entries);
+            let id = store(run, json, squeezer)?;
+            if json.capacity() > 1 << 20 {
+                *json = Vec::new();
+            }
+            id
+        };
         let Some((above, slot)) = dir.parent.clone() else {
             *run.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
             return Ok(());
@@ -75,7 +111,7 @@ pub(super) fn complete(
             node.subtree = Some(id);
             node.encode(&mut part);
         }
-        if !above.fill(slot, 0, part) {
+        if !above.fill(slot, 0, part)? {
             return Ok(());
         }
         dir = above;
@@ -84,28 +120,83 @@ pub(super) fn complete(
 
 fn store(run: &Run<'_>, json: &[u8], squeezer: &mut Squeezer) -> Result<Id> {
     let id = Id::of(json);
-    if run.index.use_blob(BlobKind::Tree, &id).is_some() {
+    if is_new(run, &id) {
+        pack(run, json.len(), |pack| {
+            pack.add(id, json, squeezer, &run.sealer)
+        })?;
+        count(&run.counts.added, json.len() as u64);
+    }
+    Ok(id)
+}
+
+/// The same for a directory that is never held as plain text as a whole.
+fn store_large(run: &Run<'_>, entries: &Entries) -> Result<Id> {
+    let mut hash = Sha256::new();
+    entries.each(|piece| {
+        hash.update(piece);
+        run.go()
+    })?;
+    let id = Id(hash.finalize().into());
+    if !is_new(run, &id) {
+        return Ok(id);
+    }
+    let plain = usize::try_from(entries.bytes).unwrap_or(usize::MAX);
+    if entries.bytes > u64::from(MAX_BLOB) {
+        return Err(Error::Bug(format!(
+            "a directory of {plain} bytes is beyond the format"
+        )));
+    }
+    let failed =
+        |error: std::io::Error| Error::Bug(format!("a directory cannot be packed: {error}"));
+    let mut out =
+        zstd::stream::write::Encoder::new(Vec::new(), run.level.unwrap_or(1)).map_err(failed)?;
+    out.set_pledged_src_size(Some(entries.bytes))
+        .map_err(failed)?;
+    let mut memory = Permit::empty(&run.budget);
+    entries.each(|piece| {
+        run.go()?;
+        out.write_all(piece).map_err(failed)?;
+        let held = out.get_ref().capacity() as u64;
+        if held > memory.bytes() {
+            memory.join(
+                run.budget
+                    .take(held - memory.bytes(), "one directory, compressed,")?,
+            );
+        }
+        Ok(())
+    })?;
+    let squeezed = out.finish().map_err(failed)?;
+    pack(run, squeezed.len(), |pack| {
+        pack.add_squeezed(id, plain, &squeezed, &run.sealer)
+    })?;
+    count(&run.counts.added, entries.bytes);
+    Ok(id)
+}
+
+fn is_new(run: &Run<'_>, id: &Id) -> bool {
+    if run.index.use_blob(BlobKind::Tree, id).is_some() {
         count(&run.counts.dirs_known, 1);
-        return Ok(id);
+        return false;
     }
-    if !run.fresh.claim(BlobKind::Tree, &id) {
-        return Ok(id);
-    }
+    run.fresh.claim(BlobKind::Tree, id)
+}
+
+/// Adds a blob of at most so many bytes to the pack of trees.
+fn pack(run: &Run<'_>, len: usize, add: impl FnOnce(&mut OpenPack) -> u32) -> Result<()> {
     let mut open = run.trees.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(full) = open.take_if(|pack| !pack.fits(json.len())) {
+    if let Some(full) = open.take_if(|pack| !pack.fits(len)) {
         run.uploads.push(full.finish(&run.sealer));
     }
     let mut pack = if let Some(pack) = open.take() {
         pack
     } else {
-        let buffer = run.buffers.take(room(json.len()), || run.go())?;
+        let buffer = run.buffers.take(room(len), || run.go())?;
         OpenPack::new(BlobKind::Tree, buffer)
     };
-    let packed = pack.add(id, json, squeezer, &run.sealer);
+    let packed = add(&mut pack);
     *open = Some(pack);
     drop(open);
     count(&run.counts.tree_blobs, 1);
-    count(&run.counts.added, json.len() as u64);
     count(&run.counts.added_packed, u64::from(packed));
-    Ok(id)
+    Ok(())
 }

@@ -7,19 +7,29 @@
 use std::{
     ffi::{OsStr, OsString},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags},
+    fs::{Mode, OFlags},
     io::Errno,
 };
 
-use super::{Parent, Run, count, dirs::Directory, node, squeeze::Squeezer, trees, worker::Batch};
+use super::{
+    Parent, Run,
+    budget::Permit,
+    count,
+    dirs::Directory,
+    listing::{self, list, with_planned},
+    node,
+    squeeze::Squeezer,
+    trees,
+    worker::Batch,
+};
 use crate::{
     archive::{
         attributes,
@@ -47,6 +57,8 @@ struct Frame {
     inode: u64,
     device: u64,
     names: std::vec::IntoIter<(OsString, bool)>,
+    /// For the names.
+    memory: Permit,
     /// What was asked for below it.
     plan: Plan,
     waiting: Vec<OsString>,
@@ -109,7 +121,7 @@ pub(super) fn walk<'a>(
         None => None,
     };
     walker.enter(Entered {
-        dir: Directory::new(None, None, origin.path.clone()),
+        dir: Directory::new(&run.budget, None, None, origin.path.clone()),
         from: anchor(&fd, &origin.path, &meta).map_err(source)?,
         fd: Some(fd),
         meta,
@@ -132,7 +144,7 @@ fn anchor(fd: &OwnedFd, path: &Path, meta: &Meta) -> std::result::Result<Arc<Anc
 
 impl Walker<'_, '_> {
     fn row(&self, path: &Path, operation: FileOperation, error: Errno) {
-        super::worker::row(self.run, path, operation, error);
+        super::entry::row(self.run, path, operation, error);
     }
 
     fn enter(&mut self, entered: Entered) -> Result<()> {
@@ -159,6 +171,7 @@ impl Walker<'_, '_> {
         if !plan.below.is_empty() {
             names = with_planned(names, &plan, fd.as_fd());
         }
+        let memory = listing::memory(&self.run.budget, &dir.path, &names)?;
         if let Some(above) = self.stack.len().checked_sub(KEEP_OPEN) {
             self.stack[above].fd = None;
         }
@@ -169,6 +182,7 @@ impl Walker<'_, '_> {
             inode: meta.inode,
             device: meta.device,
             names: names.into_iter(),
+            memory,
             plan,
             waiting: Vec::new(),
             parent,
@@ -263,6 +277,8 @@ impl Walker<'_, '_> {
         let Some(top) = self.stack.last_mut().filter(|top| !top.waiting.is_empty()) else {
             return Ok(());
         };
+        // The list itself stays until its end, the names do not.
+        top.memory.give_back(listing::without_list(&top.waiting));
         let batch = Batch {
             slot: top.dir.slot(),
             dir: Arc::clone(&top.dir),
@@ -318,7 +334,7 @@ impl Walker<'_, '_> {
             },
             _ => from,
         };
-        let attributes = attributes::read(above.as_fd(), &path, name, run.input.rows);
+        let attributes = attributes::read(above.as_fd(), &path, name, run.input.rows).0;
         let plan = Plan {
             whole: true,
             ..Plan::default()
@@ -350,7 +366,8 @@ impl Walker<'_, '_> {
                 return Ok(());
             }
         };
-        let attributes = attributes::read(fd.as_fd(), &path, OsStr::new("."), self.run.input.rows);
+        let attributes =
+            attributes::read(fd.as_fd(), &path, OsStr::new("."), self.run.input.rows).0;
         self.descend(name, (meta, Some(fd)), attributes, plan, from)
     }
 
@@ -370,7 +387,7 @@ impl Walker<'_, '_> {
         let node = node::node(name, &meta, attributes, 0);
         count(&self.run.counts.dirs, 1);
         let (path, slot) = (above.path.join(name), above.slot());
-        let dir = Directory::new(Some((above, slot)), Some(node), path);
+        let dir = Directory::new(&self.run.budget, Some((above, slot)), Some(node), path);
         let parent = match (subtree, &fd) {
             (Some(id), Some(_)) => trees::read(self.run, &mut self.reader, &id)?,
             _ => None,
@@ -384,57 +401,4 @@ impl Walker<'_, '_> {
             from,
         })
     }
-}
-
-/// The names listed, and those that were asked for.
-fn with_planned(
-    mut names: Vec<(OsString, bool)>,
-    plan: &Plan,
-    dir: BorrowedFd<'_>,
-) -> Vec<(OsString, bool)> {
-    let listed = |name: &OsString| {
-        names
-            .binary_search_by(|(listed, _)| listed.cmp(name))
-            .is_ok()
-    };
-    let is_dir =
-        |name: &OsString| Meta::at(dir, name.as_os_str()).is_ok_and(|meta| meta.kind == Kind::Dir);
-    let missing = plan.below.keys().filter(|name| !listed(name));
-    let missing: Vec<_> = missing.map(|name| (name.clone(), is_dir(name))).collect();
-    names.extend(missing);
-    names.sort_unstable();
-    names
-}
-
-/// Names in a directory with whether each is one, sorted by name; what could be read, and the error that
-/// ended the reading.
-pub(super) fn list(dir: BorrowedFd<'_>) -> (Vec<(OsString, bool)>, Option<Errno>) {
-    let mut names = Vec::new();
-    let mut failed = None;
-    match rustix::fs::Dir::read_from(dir) {
-        Ok(entries) => {
-            for entry in entries {
-                let entry = match entry {
-                    Ok(entry) => entry,
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                };
-                let name = entry.file_name().to_bytes();
-                if name == b"." || name == b".." {
-                    continue;
-                }
-                let is_dir = match entry.file_type() {
-                    FileType::Unknown => Meta::at(dir, OsStr::from_bytes(name))
-                        .is_ok_and(|meta| meta.kind == Kind::Dir),
-                    known => known == FileType::Directory,
-                };
-                names.push((OsString::from_vec(name.to_vec()), is_dir));
-            }
-        }
-        Err(error) => failed = Some(error),
-    }
-    names.sort_unstable();
-    (names, failed)
 }

@@ -1,0 +1,190 @@
+//! A store that fails, at any request and in any way: a backup ends in success or a typed error, and what is there
+//! afterwards is whole.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ark_engine::{
+    Class,
+    storage::fault::{Call, Fault, Faults, Operation},
+};
+use common::points::{Points, backup, ends, impatient, open, open_store};
+
+const POINTS: u64 = 300;
+
+/// A number that follows from the seed alone.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// What goes wrong at a point, beginning with one request: one fault, several faults, or everything from then on.
+fn plan(seed: u64, calls: u64) -> impl Fn(&Call<'_>) -> Fault + Send + Sync + 'static {
+    let at = mix(seed) % calls + 1;
+    let kind = seed % 9;
+    let dead = AtomicBool::new(false);
+    move |call| {
+        let now = call.number == at;
+        let hit = call.number >= at && mix(seed ^ call.number << 20) % 4 == 0;
+        match kind {
+            0 if now => Fault::Fail,
+            1 if now => Fault::Refuse,
+            2 if now => Fault::Lost,
+            3 if now => Fault::Truncate,
+            4 if now => Fault::Slow(Duration::from_millis(400)),
+            5 if now => Fault::Hang,
+            6 if call.operation == Operation::List => Fault::Twice,
+            // A quarter of all requests, each in its own way.
+            7 if hit => match mix(seed + call.number) % 4 {
+                0 => Fault::Fail,
+                1 => Fault::Lost,
+                2 => Fault::Truncate,
+                _ => Fault::Slow(Duration::from_millis(50)),
+            },
+            // The connection is gone, for good; the last request may or may not have been carried out.
+            8 if now => {
+                dead.store(true, Ordering::Relaxed);
+                if mix(!seed) % 2 == 0 {
+                    Fault::Lost
+                } else {
+                    Fault::Fail
+                }
+            }
+            8 if dead.load(Ordering::Relaxed) => Fault::Fail,
+            _ => Fault::None,
+        }
+    }
+}
+
+/// Requests of an undisturbed backup.
+fn calls(points: &Points) -> u64 {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    points.each(1, move |points, _, dir| {
+        let faults = Faults::new(|_| Fault::None);
+        let store = open_store(&dir.join("repo")).with_faults(&faults);
+        let repo = open(store, points.bench.runtime.handle()).unwrap();
+        backup(&repo, &points.bench.source()).unwrap();
+        counted.store(faults.calls(), Ordering::Relaxed);
+    });
+    calls.load(Ordering::Relaxed)
+}
+
+#[test]
+fn every_fault_leaves_the_repository_whole() {
+    let calls = calls(&Points::new());
+    assert!(calls > 15, "only {calls} requests");
+    let points = Points::new();
+    let (failed, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    points.each(POINTS, |points, point, dir| {
+        let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
+        let faults = Faults::new(plan(point, calls));
+        let store = open_store(&dir.join("repo"));
+        let store = store.with_policy(impatient()).with_faults(&faults);
+        let result = ends(&format!("point {point}"), move || {
+            open(store, &handle).and_then(|repo| backup(&repo, &source))
+        });
+        match result {
+            Ok(report) => {
+                done.fetch_add(1, Ordering::Relaxed);
+                // It is there, and it is what the source is.
+                let repo = open(open_store(&dir.join("repo")), points.bench.runtime.handle());
+                let snapshot = repo.unwrap().find_snapshot(&report.snapshot_id);
+                assert_eq!(snapshot.unwrap().id, report.snapshot_id, "point {point}");
+                assert_eq!(report.errors, [], "point {point}");
+            }
+            Err(error) => {
+                failed.fetch_add(1, Ordering::Relaxed);
+                assert!(error.class() != Class::Bug, "point {point}: {error}");
+                assert!(!error.hint().is_empty());
+            }
+        }
+        points.is_whole(point, dir);
+    });
+    let (failed, done) = (failed.into_inner(), done.into_inner());
+    assert!(
+        failed >= POINTS / 10 && done >= POINTS / 10,
+        "{failed} failed, {done} did not"
+    );
+}
+
+/// Around the one write that counts: lost before, the snapshot is not there; lost after, it is, whole, although the
+/// backup says that it failed.
+#[test]
+fn the_connection_is_lost_around_the_snapshot() {
+    let points = Points::new();
+    points.each(8, |points, point, dir| {
+        let after = point % 2 == 1;
+        let dead = AtomicBool::new(false);
+        let faults = Faults::new(move |call| {
+            let snapshot =
+                call.operation == Operation::Write && call.path.starts_with("snapshots/");
+            if snapshot && !dead.swap(true, Ordering::Relaxed) && after {
+                return Fault::Lost;
+            }
+            if dead.load(Ordering::Relaxed) {
+                Fault::Fail
+            } else {
+                Fault::None
+            }
+        });
+        let store = open_store(&dir.join("repo"));
+        let store = store.with_policy(impatient()).with_faults(&faults);
+        let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
+        let result = ends("a lost connection", move || {
+            open(store, &handle).and_then(|repo| backup(&repo, &source))
+        });
+        assert_eq!(result.unwrap_err().class(), Class::Transient);
+        let snapshots = std::fs::read_dir(dir.join("repo/snapshots"))
+            .unwrap()
+            .count();
+        assert_eq!(snapshots, if after { 2 } else { 1 });
+        points.is_whole(point, dir);
+    });
+}
+
+/// The time a request may take follows from what it moves, not from the most it could.
+#[test]
+fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
+    let points = Points::new();
+    points.each(1, |points, _, dir| {
+        let faults = Faults::new(|call| {
+            if call.operation == Operation::Read && call.path.starts_with("index/") {
+                Fault::Hang
+            } else {
+                Fault::None
+            }
+        });
+        let policy = ark_engine::Policy {
+            min_bytes_per_second: 1 << 20,
+            ..impatient()
+        };
+        let store = open_store(&dir.join("repo"));
+        let store = store.with_policy(policy).with_faults(&faults);
+        let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
+        let result = ends("a hanging index", move || {
+            open(store, &handle).and_then(|repo| backup(&repo, &source))
+        });
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error, ark_engine::Error::Timeout { .. }),
+            "{error}"
+        );
+    });
+}
