@@ -28,6 +28,9 @@ use ark_engine::{
 };
 use common::{Bench, PASSWORD, archive, files, restic::Restic, trees};
 
+/// The password that takes the place of the first.
+const NEW: &str = "another password";
+
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status();
     assert!(copied.unwrap().success());
@@ -181,7 +184,6 @@ fn forgetting_ends_anywhere() {
 fn a_password_is_replaced_or_not() {
     let bench = Bench::new();
     prepared(&bench);
-    const NEW: &str = "another password";
     let new = NewKey {
         random_password: true,
         ..NewKey::new(Secret::new(NEW))
