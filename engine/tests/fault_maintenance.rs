@@ -96,8 +96,6 @@ fn at_every_change(
         if let Err(error) = &ended {
             assert!(!matches!(error, Error::Bug(_)), "{nth}: {error}");
         }
-        let restic = Restic::local(&dir);
-        restic.run(&["unlock", "--remove-all"]);
         whole(&dir);
         if hit.load(Ordering::SeqCst) == 0 {
             ended.unwrap();
@@ -111,7 +109,9 @@ fn at_every_change(
 }
 
 fn is_whole(bench: &Bench, dir: &Path, snapshots: std::ops::RangeInclusive<usize>) {
-    Restic::local(dir).check();
+    let restic = Restic::local(dir);
+    restic.run(&["unlock", "--remove-all"]);
+    restic.check();
     let repo = open(bench, dir, None, PASSWORD).unwrap();
     let found = repo.snapshots().unwrap();
     assert!(snapshots.contains(&found.len()), "{}", found.len());
