@@ -28,6 +28,9 @@ use ark_engine::{
 };
 use common::{Bench, PASSWORD, archive, files, restic::Restic, trees};
 
+/// The password that takes the place of the first.
+const NEW: &str = "another password";
+
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status();
     assert!(copied.unwrap().success());
@@ -93,8 +96,6 @@ fn at_every_change(
         if let Err(error) = &ended {
             assert!(!matches!(error, Error::Bug(_)), "{nth}: {error}");
         }
-        let restic = Restic::local(&dir);
-        restic.run(&["unlock", "--remove-all"]);
         whole(&dir);
         if hit.load(Ordering::SeqCst) == 0 {
             ended.unwrap();
@@ -108,7 +109,9 @@ fn at_every_change(
 }
 
 fn is_whole(bench: &Bench, dir: &Path, snapshots: std::ops::RangeInclusive<usize>) {
-    Restic::local(dir).check();
+    let restic = Restic::local(dir);
+    restic.run(&["unlock", "--remove-all"]);
+    restic.check();
     let repo = open(bench, dir, None, PASSWORD).unwrap();
     let found = repo.snapshots().unwrap();
     assert!(snapshots.contains(&found.len()), "{}", found.len());
@@ -181,7 +184,6 @@ fn forgetting_ends_anywhere() {
 fn a_password_is_replaced_or_not() {
     let bench = Bench::new();
     prepared(&bench);
-    const NEW: &str = "another password";
     let new = NewKey {
         random_password: true,
         ..NewKey::new(Secret::new(NEW))

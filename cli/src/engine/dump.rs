@@ -16,7 +16,8 @@ pub(super) struct Dump {
     /// Id or beginning of an id, or latest
     snapshot: String,
     /// Absolute path of a file in the snapshot
-    path: PathBuf,
+    #[arg(value_name = "PATH")]
+    file: PathBuf,
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
@@ -31,7 +32,7 @@ pub(super) fn run(run: &Run, args: &Dump) -> Result<EngineExit> {
     browse::dump(
         &repo,
         &snapshot,
-        &args.path,
+        &args.file,
         &mut out,
         &progress,
         &run.cancel,

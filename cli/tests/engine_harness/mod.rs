@@ -184,7 +184,7 @@ impl Place {
 
 /// Bytes that do not compress.
 pub fn noise(seed: u8, n: u8, size: usize) -> Vec<u8> {
-    let mut state = u64::from(seed) << 8 | u64::from(n) | 1 << 40;
+    let mut state = (u64::from(seed) << 8) | u64::from(n) | (1 << 40);
     let mut next = || {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -87,10 +87,8 @@ struct Walk<'a> {
     each: &'a mut dyn FnMut(Listed) -> Result<()>,
 }
 
-type Nodes = Entries;
-
 impl Walk<'_> {
-    fn below(&mut self, path: &Path, nodes: Nodes) -> Result<()> {
+    fn below(&mut self, path: &Path, nodes: Entries) -> Result<()> {
         let mut stack = vec![(path.to_owned(), nodes)];
         while let Some((path, nodes)) = stack.last_mut() {
             if self.cancel.is_cancelled() {
@@ -119,7 +117,7 @@ impl Walk<'_> {
         &mut self,
         above: &Path,
         node: Result<Node, Invalid>,
-    ) -> Result<(Listed, Option<Nodes>)> {
+    ) -> Result<(Listed, Option<Entries>)> {
         let broken = |name: OsString, why: String| Listed {
             path: above.join(name),
             info: None,

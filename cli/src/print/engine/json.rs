@@ -133,7 +133,7 @@ pub(crate) fn row(printer: Printer, json: bool, during: &str, row: &FileError) {
             "message_type": "error",
             "error": {"message": format!("{}: {}", row.operation, row.message)},
             "during": during,
-            "item": format!("/{}", row.path),
+            "item": format!("/{}", row.path.trim_start_matches('/')),
         });
         printer.note(&value.to_string());
     } else {

@@ -73,7 +73,8 @@ impl Repository {
 
 /// Whether a lock names this machine and a process that does not exist.
 fn is_of_dead_process(lock: &Lock, this_host: Option<&str>) -> bool {
-    let pid = i32::try_from(lock.pid).ok().and_then(Pid::from_raw);
+    let pid = i32::try_from(lock.pid).ok().filter(|pid| *pid > 0);
+    let pid = pid.and_then(Pid::from_raw);
     // A lock that names no process could be anybody's.
     let (Some(host), Some(pid)) = (this_host, pid) else {
         return false;
