@@ -12,7 +12,7 @@ use ark_api::PodVolumeBackup;
 use ark_api::condition::reason;
 use ark_api::naming::{SNAPSHOT_HOST, tag};
 use ark_api::pod_volume_backup::{PodReference, PodVolumeBackupSpec, VolumePhase};
-use ark_engine::{ArchiveReport, ArchiveRequest, Cancel, Progress, Snapshot, archive};
+use ark_engine::{ArchiveReport, ArchiveRequest, Cancel, Progress, Snapshot, Source, archive};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
@@ -162,15 +162,12 @@ fn request(spec: &PodVolumeBackupSpec, uid: &str, source: PathBuf) -> Result<Arc
         .collect();
     tags.push(own_tag(uid));
     Ok(ArchiveRequest {
-        source,
+        source: Source::Directory(source),
         snapshot_path: spec.snapshot_path.clone(),
         host: SNAPSHOT_HOST.to_owned(),
         tags,
         parent_tags: parent_tags(spec),
-        excludes: Vec::new(),
-        reread_all: false,
-        one_file_system: false,
-        chunking: archive::Chunking::default(),
+        ..ArchiveRequest::default()
     })
 }
 

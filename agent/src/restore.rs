@@ -135,6 +135,7 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish
         target,
         sparse: true,
         restore_owner: true,
+        ..RestoreRequest::default()
     };
     let report = task
         .on_thread("restore", move |progress, cancel| {

@@ -141,6 +141,9 @@ pub(crate) enum Error {
         /// What to do.
         hint: String,
     },
+    /// The engine could not do it.
+    #[error("{0}")]
+    Engine(#[from] ark_engine::Error),
     /// The terminal or the pipe does not take any more.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -169,7 +172,12 @@ impl Error {
 
     /// Whether the reader of the output went away, which is no reason to complain.
     pub(crate) fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+        let error = match self {
+            Self::Output(error) => error,
+            Self::Engine(ark_engine::Error::Output { source }) => source,
+            _ => return false,
+        };
+        error.kind() == std::io::ErrorKind::BrokenPipe
     }
 
     /// What to do about it, if that is known.
@@ -185,9 +193,29 @@ impl Error {
             Self::State { hint, .. } | Self::Timeout { hint, .. } | Self::Cancelled { hint, .. } => {
                 Some(hint.clone())
             }
+            Self::Engine(error) => Some(engine_hint(error)),
             Self::File { .. } | Self::Output(_) => None,
             Self::Bug(_) => Some("please report it with the command that you ran".to_owned()),
         }
+    }
+}
+
+/// The engine's hint, with the command that does it where there is one.
+fn engine_hint(error: &ark_engine::Error) -> String {
+    use ark_engine::Error as Engine;
+    match error {
+        Engine::NoRepository { .. } | Engine::NoStore { .. } => {
+            "correct --repo, or make a repository with `ark engine init`".to_owned()
+        }
+        Engine::Locked { .. } => {
+            "wait until the holder is done; `ark engine unlock` removes locks of dead holders"
+                .to_owned()
+        }
+        Engine::SnapshotNotFound { .. } => {
+            "`ark engine snapshots` shows those that exist".to_owned()
+        }
+        Engine::PathNotFound { .. } => "`ark engine ls` shows the paths of a snapshot".to_owned(),
+        _ => error.hint().to_owned(),
     }
 }
 

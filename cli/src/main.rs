@@ -1,9 +1,11 @@
 //! `ark`: the command line of Ark.
 //!
-//! Parses, runs one command, and ends with the exit code of [`exit::Exit`]. What is typed is in
-//! `command/`, what is written in `print/` and nowhere else.
+//! Parses, runs one command, and ends with the exit code of [`exit::Exit`], or for `ark engine` of
+//! [`engine::EngineExit`]. What is typed is in `command/` and `engine/`, what is written in `print/`
+//! and nowhere else.
 
 mod command;
+mod engine;
 mod error;
 mod exit;
 mod kube;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::engine::EngineExit;
 use crate::exit::Exit;
 
 fn main() -> ExitCode {
@@ -20,13 +23,16 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             print::parser(&error);
-            return if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            }
-            .into();
+            return match (error.use_stderr(), command::is_engine(std::env::args_os())) {
+                (false, _) => Exit::Done.into(),
+                (true, false) => Exit::Usage.into(),
+                (true, true) => EngineExit::Error.into(),
+            };
         }
+    };
+    let cli = match cli.into_engine() {
+        Ok(engine) => return engine::main(*engine, print::Printer::new()).into(),
+        Err(cli) => cli,
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

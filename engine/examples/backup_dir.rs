@@ -9,7 +9,7 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 use ark_engine::{
     ArchiveRequest, Cancel, Error, InitOptions, OpenOptions, Progress, Repository, RestoreRequest,
-    Result, Secret, Store, StoreConfig,
+    Result, Secret, Source, Store, StoreConfig,
 };
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn run(repository: &str, password: &str, source: &str, target: Option<&String>) 
     };
     let tags = vec![format!("source={source}")];
     let request = ArchiveRequest {
-        source: PathBuf::from(source),
+        source: Source::Directory(PathBuf::from(source)),
         snapshot_path: format!("/{}", source.trim_matches('/')),
         host: "example".to_owned(),
         parent_tags: vec![tags.clone()],
@@ -70,6 +70,7 @@ fn run(repository: &str, password: &str, source: &str, target: Option<&String>) 
             target: PathBuf::from(target),
             sparse: true,
             restore_owner: rustix::process::getuid().is_root(),
+            ..RestoreRequest::default()
         };
         let report = ark_engine::restore(&repo, &request, &Progress::new(), &cancel)?;
         println!(

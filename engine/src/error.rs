@@ -194,6 +194,35 @@ pub enum Error {
         message: String,
     },
 
+    /// A snapshot has no such path.
+    #[error("snapshot {snapshot} in {location} has no {path}", path = .path.display())]
+    PathNotFound {
+        /// Where.
+        location: String,
+        /// Id of the snapshot.
+        snapshot: String,
+        /// The path.
+        path: PathBuf,
+    },
+    /// What was read could not be handed on.
+    #[error("cannot write the output: {source}")]
+    Output {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something that could destroy data was not done.
+    #[error("{what} of {location} was refused: {message}")]
+    Refused {
+        /// Where.
+        location: String,
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        message: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+
     /// The directory to archive cannot be used at all.
     #[error("cannot archive {path}: {source}", path = .path.display())]
     Source {
@@ -249,6 +278,9 @@ impl Error {
             | Self::SnapshotNotFound { .. }
             | Self::SnapshotAmbiguous { .. }
             | Self::Damaged { .. }
+            | Self::Refused { .. }
+            | Self::PathNotFound { .. }
+            | Self::Output { .. }
             | Self::Source { .. }
             | Self::Target { .. }
             | Self::Engine { .. } => Class::Permanent,
@@ -296,6 +328,9 @@ impl Error {
             Self::RepositoryChanged { .. } => {
                 "start it again; do not run maintenance that ignores locks beside backups"
             }
+            Self::PathNotFound { .. } => "list the snapshot to see its paths",
+            Self::Output { .. } => "check what reads it, and that there is space",
+            Self::Refused { hint, .. } => hint,
             Self::Source { .. } => "check that the directory exists and can be read",
             Self::Target { .. } => "check that the directory exists and can be written",
             Self::Engine { .. } => "see the message; a check of the repository may tell more",

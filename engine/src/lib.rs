@@ -1,11 +1,11 @@
 //! Ark's engine: restic-compatible repositories, linked into a program instead of run as a process.
 //!
 //! ```text
-//!   archive   restore   maintain          what a caller asks for; block, report rows, stop on cancel
-//!      │         │         │
-//!      ├─ files ─┤         │              the local file system: beneath one directory, metadata, xattrs
-//!      │         │         │
-//!      └──── repo, index ──┘              open, init, keys, locks, snapshots, blobs
+//!   archive   restore   maintain  browse   what a caller asks for; block, report rows, stop on cancel
+//!      │         │         │        │
+//!      ├─ files ─┤         │        │      the local file system: beneath one directory, metadata, xattrs
+//!      │         │         │        │
+//!      └──── repo, index ──┴────────┘      open, init, keys, locks, snapshots, blobs
 //!                │
 //!            format, crypto               documents and seals, bytes only
 //!                │
@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The engine knows nothing of Kubernetes, prints nothing, and has no environment variable of its own (trusted
-//! certificates and HTTP proxies follow the usual ones). `rustic_core` does the chunking and packing of an
-//! archive and the checks; only `repo/adapter.rs` and `storage/rustic.rs` name its types.
+//! certificates and HTTP proxies follow the usual ones). `rustic_core` does
+//! checks and plans prunes; only `repo/adapter.rs` and `storage/rustic.rs` name its types.
 //!
 //! # Threads
 //!
@@ -35,21 +35,26 @@ mod rows;
 mod seal;
 
 pub mod archive;
+pub mod browse;
 pub mod maintain;
 pub mod restore;
 pub mod storage;
 
-pub use archive::{ArchiveReport, ArchiveRequest, Outcome, archive};
+pub use archive::{
+    ArchiveReport, ArchiveRequest, Outcome, Source, StreamRequest, archive, archive_stream,
+};
 pub use cancel::Cancel;
 pub use error::{Class, Error, Result};
 pub use format::snapshot::Summary;
 pub use maintain::{CheckReport, check};
 pub use progress::{Progress, ProgressCounts};
 pub use repo::{
-    Holder, HolderLiveness, InitOptions, LockTiming, Locked, OpenOptions, Repository, Snapshot,
+    Holder, HolderLiveness, InitOptions, KeyInfo, LockTiming, Locked, NewKey, OpenOptions,
+    Repository, Snapshot, SnapshotFilter,
 };
-pub use restore::{RestoreReport, RestoreRequest, restore};
+pub use restore::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest, restore};
 pub use rows::{FileError, FileOperation};
 pub use storage::{
-    AwsCredentials, Entry, ObjectMeta, Policy, Secret, Store, StoreConfig, parse_aws_credentials,
+    AwsCredentials, Entry, Location, ObjectMeta, Policy, S3Access, Secret, Store, StoreConfig,
+    parse_aws_credentials,
 };

@@ -41,6 +41,8 @@ pub enum FileOperation {
     Times,
     /// Making a hard link.
     Link,
+    /// Deleting it.
+    Delete,
     /// Its name in the repository is not one a file can have.
     Name,
     /// Its entry in the repository cannot be read.
@@ -66,6 +68,7 @@ impl FileOperation {
             Self::Chmod => "chmod",
             Self::Times => "times",
             Self::Link => "link",
+            Self::Delete => "delete",
             Self::Name => "name",
             Self::Tree => "tree",
             Self::Unsupported => "unsupported",

@@ -279,6 +279,7 @@ fn cancel_ends_a_restore() {
                 target: bench.target(),
                 sparse: false,
                 restore_owner: true,
+                ..RestoreRequest::default()
             };
             ark_engine::restore(&repo, &request, &progress, &cancel)
         });
@@ -296,7 +297,7 @@ fn a_missing_source_or_target_is_an_error() {
     let bench = Bench::new();
     let repo = bench.init();
     let request = ArchiveRequest {
-        source: bench.dir.path().join("none"),
+        source: ark_engine::Source::Directory(bench.dir.path().join("none")),
         ..bench.request()
     };
     let error = archive(&repo, &request).unwrap_err();

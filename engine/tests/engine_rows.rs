@@ -143,6 +143,7 @@ fn child_restores_as_nobody() {
         target: dir.join("target"),
         sparse: true,
         restore_owner: true,
+        ..RestoreRequest::default()
     };
     let run = |request: &RestoreRequest| {
         ark_engine::restore(&repo, request, &Progress::new(), &Cancel::new()).unwrap()

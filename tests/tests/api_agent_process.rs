@@ -77,7 +77,7 @@ async fn a_retry_finds_the_snapshot_of_an_earlier_attempt() {
     let made_id = node
         .with_repository(move |repository| {
             let request = ark_engine::ArchiveRequest {
-                source: dir,
+                source: ark_engine::Source::Directory(dir),
                 snapshot_path: "/shop/web/html".to_owned(),
                 host: "ark".to_owned(),
                 tags: vec![format!("pvb-uid={uid}")],

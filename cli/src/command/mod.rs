@@ -24,12 +24,14 @@ mod restore_get;
 mod version;
 mod wait;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::error::Result;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::kube::Cluster;
 use crate::print::Printer;
@@ -50,6 +52,24 @@ pub(crate) struct Cli {
     /// The command.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The command line of the engine, which needs no cluster, if it is one.
+    pub(crate) fn into_engine(self) -> std::result::Result<Box<Engine>, Self> {
+        match self.command {
+            Command::Engine(engine) => Ok(engine),
+            command => Err(Self { command, ..self }),
+        }
+    }
+}
+
+/// Whether a command line that makes no sense was meant for the engine, which has exit codes of its own.
+pub(crate) fn is_engine(args: impl Iterator<Item = OsString>) -> bool {
+    let mut words = args
+        .skip(1)
+        .filter(|arg| !arg.to_string_lossy().starts_with('-'));
+    words.next().is_some_and(|word| word == "engine")
 }
 
 /// Options of every command.
@@ -111,6 +131,8 @@ pub(crate) enum Command {
     /// The same as `ark restic repo`
     #[command(subcommand, alias = "repos", hide = true)]
     Repo(RepoVerb),
+    /// Work with restic repositories directly, without a cluster
+    Engine(Box<Engine>),
     /// The same as `ark <NOUN> create`
     #[command(subcommand)]
     Create(CreateNoun),
@@ -276,6 +298,8 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> Result<Exit> {
         | Command::Repo(RepoVerb::Key(KeyVerb::Export(args))) => {
             key_export::run(context, args).await
         }
+        // Its operations block: whoever starts a runtime must not have got this far.
+        Command::Engine(_) => Err(Error::Bug("the engine was started on a runtime".to_owned())),
         Command::Version(args) => version::run(context, args).await,
         Command::Completion(args) => completion::run(printer, &args),
         Command::GenerateDocs => generate_docs::run(printer),

@@ -12,6 +12,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod describe;
+pub(crate) mod engine;
 pub(crate) mod human;
 pub(crate) mod list;
 pub(crate) mod location;
@@ -66,6 +67,12 @@ impl Printer {
         out.write_all(bytes)?;
         out.flush()?;
         Ok(())
+    }
+
+    /// Standard output, buffered: whoever writes to it flushes it in the end.
+    #[expect(clippy::unused_self, reason = "whoever writes needs a printer")]
+    pub(crate) fn writer(self) -> io::BufWriter<io::Stdout> {
+        io::BufWriter::with_capacity(256 << 10, io::stdout())
     }
 
     /// Writes a line to standard error.

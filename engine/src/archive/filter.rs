@@ -1,20 +1,37 @@
-//! What is left out of an archive: patterns in the syntax of `.gitignore`, relative to the source.
+//! What is left out of an archive: by pattern in the syntax of `.gitignore`, by a cache's marker, by size.
+//!
+//! Patterns are relative to the snapshot's root. A marker counts only with its signature and as a plain file; a link
+//! to one does not. Does not: report what was left out.
 
-use std::path::Path;
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    os::fd::BorrowedFd,
+    path::Path,
+};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::OFlags;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files::{beneath::open_at, meta},
+};
 
-/// Compiled patterns.
+/// The marker of a cache directory.
+pub(super) const CACHE_TAG: &str = "CACHEDIR.TAG";
+const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// What to leave out.
 #[derive(Debug, Clone)]
-pub(crate) struct Filter(Option<Gitignore>);
+pub(super) struct Filter {
+    patterns: Option<Gitignore>,
+    caches: bool,
+    larger_than: Option<u64>,
+}
 
 impl Filter {
-    pub(crate) fn new(patterns: &[String]) -> Result<Self> {
-        if patterns.is_empty() {
-            return Ok(Self(None));
-        }
+    pub(super) fn new(patterns: &[String], caches: bool, larger_than: Option<u64>) -> Result<Self> {
         let invalid = |error: ignore::Error| Error::InvalidConfig {
             what: "exclude pattern",
             message: error.to_string(),
@@ -23,17 +40,51 @@ impl Filter {
         for pattern in patterns {
             builder.add_line(None, pattern).map_err(invalid)?;
         }
-        Ok(Self(Some(builder.build().map_err(invalid)?)))
+        let compiled = match patterns {
+            [] => None,
+            _ => Some(builder.build().map_err(invalid)?),
+        };
+        Ok(Self {
+            patterns: compiled,
+            caches,
+            larger_than,
+        })
     }
 
-    /// Whether an entry is left out, and all that is below it.
-    pub(crate) fn excludes(&self, path: &Path, is_dir: bool) -> bool {
-        self.0.as_ref().is_some_and(|patterns| {
+    /// Whether an entry is left out by a pattern, and all that is below it.
+    pub(super) fn excludes(&self, path: &Path, is_dir: bool) -> bool {
+        self.patterns.as_ref().is_some_and(|patterns| {
             patterns
                 .matched(Path::new("/").join(path), is_dir)
                 .is_ignore()
         })
     }
+
+    /// Whether a file of so many bytes is left out.
+    pub(super) fn too_large(&self, size: u64) -> bool {
+        self.larger_than.is_some_and(|limit| size > limit)
+    }
+
+    /// Whether a directory with these entries, sorted by name, is a cache to be left out.
+    pub(super) fn is_cache(&self, dir: BorrowedFd<'_>, names: &[(OsString, bool)]) -> bool {
+        let tag = OsStr::new(CACHE_TAG);
+        self.caches
+            && names
+                .binary_search_by(|(name, _)| name.as_os_str().cmp(tag))
+                .is_ok_and(|at| !names[at].1)
+            && has_signature(dir)
+    }
+}
+
+fn has_signature(dir: BorrowedFd<'_>) -> bool {
+    let Ok(fd) = open_at(dir, OsStr::new(CACHE_TAG), OFlags::NONBLOCK) else {
+        return false;
+    };
+    let is_file = meta::Meta::of(&fd).is_ok_and(|meta| meta.kind == meta::Kind::File);
+    let mut start = [0; SIGNATURE.len()];
+    is_file
+        && std::os::unix::fs::FileExt::read_exact_at(&File::from(fd), &mut start, 0).is_ok()
+        && start == SIGNATURE
 }
 
 #[cfg(test)]
@@ -43,7 +94,7 @@ mod tests {
     #[test]
     fn gitignore_syntax() {
         let patterns = ["*.log", "/cache/", "!keep.log", "deep/**/x"].map(String::from);
-        let filter = Filter::new(&patterns).unwrap();
+        let filter = Filter::new(&patterns, false, None).unwrap();
         for (path, is_dir, out) in [
             ("a.log", false, true),
             ("d/a.log", false, true),
@@ -56,6 +107,27 @@ mod tests {
         ] {
             assert_eq!(filter.excludes(Path::new(path), is_dir), out, "{path}");
         }
-        assert!(Filter::new(&["[z-a]".to_owned()]).is_err());
+        assert!(Filter::new(&["[z-a]".to_owned()], false, None).is_err());
+    }
+
+    #[test]
+    fn a_cache_is_known_by_its_signature() {
+        use std::os::fd::AsFd as _;
+        let dir = tempfile::tempdir().unwrap();
+        let filter = Filter::new(&[], true, Some(10)).unwrap();
+        let is_cache = || {
+            let fd = File::open(dir.path()).unwrap();
+            filter.is_cache(fd.as_fd(), &[(CACHE_TAG.into(), false)])
+        };
+        assert!(!is_cache(), "there is no tag");
+        let tag = dir.path().join(CACHE_TAG);
+        std::fs::write(&tag, "Signature: something else, and long enough for it").unwrap();
+        assert!(!is_cache());
+        std::fs::write(&tag, SIGNATURE).unwrap();
+        assert!(is_cache());
+        std::fs::rename(&tag, dir.path().join("else")).unwrap();
+        std::os::unix::fs::symlink("else", &tag).unwrap();
+        assert!(!is_cache(), "links are not followed");
+        assert!(filter.too_large(11) && !filter.too_large(10));
     }
 }

@@ -1,4 +1,4 @@
-//! Archiving a directory into a snapshot.
+//! Archiving a directory, a list of paths, or a stream into a snapshot.
 //!
 //! Does: find the parent, have everything packed ([`native`]), and write the snapshot. Does not: follow links, keep access times, or decide what a partial outcome means.
 //!
@@ -10,45 +10,84 @@ mod attributes;
 mod filter;
 mod native;
 mod run;
+mod source;
+mod stream;
 mod verify;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use self::{filter::Filter, run::Run};
+use self::{
+    filter::Filter,
+    native::Content,
+    run::{About, Run},
+    source::Origin,
+};
+pub use self::{
+    source::Source,
+    stream::{StreamRequest, archive_stream},
+};
 pub use crate::chunk::policy::Chunking;
 use crate::{
     Cancel, Progress, Repository,
     error::{Error, Result},
-    files::beneath::Root,
     repo::Locked,
     rows::FileError,
 };
 
+/// Memory an archive may take, in bytes, unless said otherwise.
+pub const MEMORY: u64 = 256 << 20;
+
 /// What to archive, and under which names.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ArchiveRequest {
-    /// The directory. Its content becomes the root of the snapshot.
-    pub source: PathBuf,
-    /// The path shown in the snapshot, the same for every backup of this volume, e.g. `/ns/claim`.
+    /// What to archive.
+    pub source: Source,
+    /// The path shown in the snapshot of a [`Source::Directory`], the same for every backup of this volume, e.g.
+    /// `/ns/claim`. Snapshots of [`Source::Paths`] show those paths.
     pub snapshot_path: String,
     /// The host name shown in the snapshot, the same for every backup of this volume.
     pub host: String,
     /// Tags, `key=value`.
     pub tags: Vec<String>,
     /// Sets of tags: the newest snapshot that has all tags of the first set, else of the second, and so
-    /// on, is the parent.
+    /// on, is the parent. Without any set it is the newest of the same host and paths.
     pub parent_tags: Vec<Vec<String>>,
-    /// What to leave out, in the syntax of `.gitignore`.
+    /// The parent's id or the beginning of it; nothing else is looked for then.
+    pub parent: Option<String>,
+    /// What to leave out, in the syntax of `.gitignore`, relative to the snapshot's root.
     pub excludes: Vec<String>,
-    /// Read every file, whatever the parent says.
+    /// Leave out what lies in directories marked by a `CACHEDIR.TAG`; the tag itself is kept.
+    pub exclude_caches: bool,
+    /// Leave out files of more than so many bytes.
+    pub exclude_larger_than: Option<u64>,
+    /// Read every file, and use no parent.
     pub reread_all: bool,
     /// Do not descend into other file systems mounted below the source.
     pub one_file_system: bool,
     /// How files are cut into chunks.
     pub chunking: Chunking,
+    /// Memory the archive may take, in bytes. What cannot be done with it is an error that says how much would do.
+    pub memory: u64,
+}
+
+impl Default for ArchiveRequest {
+    fn default() -> Self {
+        Self {
+            source: Source::default(),
+            snapshot_path: String::new(),
+            host: String::new(),
+            tags: Vec::new(),
+            parent_tags: Vec::new(),
+            parent: None,
+            excludes: Vec::new(),
+            exclude_caches: false,
+            exclude_larger_than: None,
+            reread_all: false,
+            one_file_system: false,
+            chunking: Chunking::default(),
+            memory: MEMORY,
+        }
+    }
 }
 
 /// What an archive did.
@@ -72,7 +111,10 @@ pub struct ArchiveReport {
     pub errors: Vec<FileError>,
     /// Rows beyond those.
     pub errors_dropped: u64,
-    /// Things left out on purpose that a user may want to know: sockets, other file systems.
+    /// Entries left out because the request says so; a directory counts once.
+    pub excluded: u64,
+    /// Things left out on purpose that a user may want to know: sockets, other file systems, caches, files
+    /// that are too large.
     pub notes: Vec<FileError>,
     /// How long it took.
     pub duration: Duration,
@@ -98,65 +140,78 @@ impl ArchiveReport {
     }
 }
 
-/// Archives a directory. Blocks, and drives its requests on the repository's runtime: call it on a thread
-/// of its own, not on a worker of a runtime.
+/// Archives a directory or a list of paths. Blocks, and drives its requests on the repository's runtime: call
+/// it on a thread of its own, not on a worker of a runtime.
 ///
 /// A file that cannot be read is a row of the report; the snapshot is kept and the outcome is `Partial`. An
 /// error means that there is no snapshot. A cancel ends it within about a second, without a snapshot.
 ///
 /// # Errors
-/// `Source` if the directory itself cannot be opened, `Locked`, `Cancelled`, and what the store says.
+/// `Source` if the directory itself cannot be opened, or none of the paths exists; `Locked`, `Cancelled`, and what
+/// the store says.
 pub fn archive(
     repo: &Repository,
     request: &ArchiveRequest,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<ArchiveReport> {
-    let started = Instant::now();
-    let filter = Filter::new(&request.excludes)?;
-    check_names(request)?;
-    let source = |error: rustix::io::Errno| Error::Source {
-        path: request.source.clone(),
-        source: error.into(),
+    let filter = Filter::new(
+        &request.excludes,
+        request.exclude_caches,
+        request.exclude_larger_than,
+    )?;
+    let origin = Origin::open(&request.source, &request.snapshot_path)?;
+    let about = About {
+        host: &request.host,
+        tags: &request.tags,
+        excludes: &request.excludes,
+        paths: &origin.shown,
+        chunking: request.chunking,
+        memory: request.memory,
     };
-    let root = Root::open(&request.source).map_err(source)?;
-    // A directory that cannot be listed must not look like an empty one.
-    root.can_list().map_err(source)?;
+    let content = Content::Tree {
+        origin: &origin,
+        filter: &filter,
+        one_file_system: request.one_file_system,
+    };
+    locked(repo, &about, content, Some(request), progress, cancel)
+}
+
+/// Does what both kinds of archive do, under a lock.
+fn locked(
+    repo: &Repository,
+    about: &About<'_>,
+    content: Content<'_>,
+    request: Option<&ArchiveRequest>,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<ArchiveReport> {
+    let started = Instant::now();
+    check_tags(about.tags)?;
     let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
     let run = Run {
         repo,
-        request,
+        about,
+        content,
         progress,
         cancel,
         store: repo.store().with_cancel(cancel.clone()),
     };
-    let done = run.archive(&root, &filter, &lock);
+    let done = run.archive(request, &lock);
     repo.runtime().block_on(lock.release(cancel));
     let mut report = done?;
     report.duration = started.elapsed();
     Ok(report)
 }
 
-fn check_names(request: &ArchiveRequest) -> Result<()> {
-    let bad = |what, text: &str| {
-        Err(Error::InvalidConfig {
-            what,
-            message: format!("{text:?}"),
-        })
-    };
-    if !request.snapshot_path.starts_with('/') {
-        return bad(
-            "snapshot path, which must be absolute",
-            &request.snapshot_path,
-        );
-    }
+fn check_tags(tags: &[String]) -> Result<()> {
     // restic reads tags as lists separated by commas, and could not select such a one.
-    match request
-        .tags
-        .iter()
-        .find(|tag| tag.is_empty() || tag.contains(','))
-    {
-        Some(tag) => bad("tag", tag),
+    let bad = |tag: &&String| tag.is_empty() || tag.contains(',');
+    match tags.iter().find(bad) {
+        Some(tag) => Err(Error::InvalidConfig {
+            what: "tag",
+            message: format!("{tag:?}"),
+        }),
         None => Ok(()),
     }
 }

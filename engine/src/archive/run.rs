@@ -11,12 +11,17 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 
-use super::{ArchiveReport, ArchiveRequest, attributes, filter::Filter, native, verify};
+use super::{
+    ArchiveReport, ArchiveRequest, Chunking, attributes,
+    native::{self, Content},
+    source::{Origin, Source},
+    verify,
+};
 use crate::{
     Cancel, Progress, Repository,
     crypto::Id,
     error::{Error, Result},
-    files::{beneath::Root, meta::Meta},
+    files::meta::Meta,
     format::{
         root::RootMeta,
         snapshot::{SnapshotFile, Summary},
@@ -30,30 +35,44 @@ use crate::{
 /// Written into snapshots.
 const PROGRAM: &str = concat!("ark ", env!("CARGO_PKG_VERSION"));
 
+/// What the snapshot will say, and how it is made.
+pub(super) struct About<'a> {
+    pub(super) host: &'a str,
+    pub(super) tags: &'a [String],
+    pub(super) excludes: &'a [String],
+    pub(super) paths: &'a [String],
+    pub(super) chunking: Chunking,
+    pub(super) memory: u64,
+}
+
 /// One archive.
 pub(super) struct Run<'a> {
     pub(super) repo: &'a Repository,
-    pub(super) request: &'a ArchiveRequest,
+    pub(super) about: &'a About<'a>,
+    pub(super) content: Content<'a>,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a Cancel,
     pub(super) store: Store,
 }
 
 impl Run<'_> {
+    /// `request` says which parent to use.
     pub(super) fn archive(
         &self,
-        root: &Root,
-        filter: &Filter,
+        request: Option<&ArchiveRequest>,
         lock: &Guard,
     ) -> Result<ArchiveReport> {
-        let parent = self.parent()?;
+        let parent = match request {
+            Some(request) => self.parent(request)?,
+            None => None,
+        };
         let had_parent = parent.is_some();
-        match self.attempt(root, filter, parent, lock) {
+        match self.attempt(request, parent, lock) {
             // A parent that refers to something lost would lead every later run to the same end.
             Err(error @ Error::RepositoryChanged { .. }) if had_parent => {
                 tracing::warn!(%error, "archiving again without a parent");
                 self.progress.reset();
-                self.attempt(root, filter, None, lock)
+                self.attempt(request, None, lock)
             }
             done => done,
         }
@@ -61,22 +80,25 @@ impl Run<'_> {
 
     fn attempt(
         &self,
-        root: &Root,
-        filter: &Filter,
+        request: Option<&ArchiveRequest>,
         parent: Option<Snapshot>,
         lock: &Guard,
     ) -> Result<ArchiveReport> {
         let started = Timestamp::now();
         let (rows, notes) = (Rows::default(), Rows::default());
-        let root_tags = self.root_tags(root, &rows)?;
+        let root_tags = match (request.map(|request| &request.source), self.content) {
+            (Some(Source::Directory(path)), Content::Tree { origin, .. }) => {
+                root_tags(path, origin, &rows)?
+            }
+            _ => Vec::new(),
+        };
         let allowed = allowed(lock, self.cancel);
         let done = native::archive(native::Input {
             repo: self.repo,
             store: &self.store,
-            root,
-            filter,
-            one_file_system: self.request.one_file_system,
-            chunking: self.request.chunking,
+            content: self.content,
+            chunking: self.about.chunking,
+            memory: usize::try_from(self.about.memory).unwrap_or(usize::MAX),
             parent: parent.as_ref().and_then(usable),
             distrust_after: parent.as_ref().and_then(distrust_after),
             mark: SignedDuration::from_nanos(rand::rng().random_range(1..1_000_000_000)),
@@ -107,15 +129,20 @@ impl Run<'_> {
             files_unchanged: summary.files_unmodified,
             errors,
             errors_dropped,
+            excluded: done.counts.excluded.load(Ordering::Relaxed),
             notes,
             duration: Duration::ZERO,
         })
     }
 
-    /// The newest snapshot with all tags of the first set that finds any.
-    fn parent(&self) -> Result<Option<Snapshot>> {
-        if self.request.reread_all || self.request.parent_tags.is_empty() {
+    /// The one asked for; else the newest snapshot with all tags of the first set that finds any; without sets, the
+    /// newest of the same host that has the same paths, as restic chooses.
+    fn parent(&self, request: &ArchiveRequest) -> Result<Option<Snapshot>> {
+        if request.reread_all {
             return Ok(None);
+        }
+        if let Some(id) = &request.parent {
+            return self.repo.find_snapshot(id).map(Some);
         }
         let snapshots = match self.repo.block_on(self.repo.snapshots_async()) {
             Ok(snapshots) => snapshots,
@@ -126,39 +153,21 @@ impl Run<'_> {
             }
             Err(error) => return Err(error),
         };
+        if request.parent_tags.is_empty() {
+            let same = |snapshot: &&Snapshot| {
+                snapshot.hostname == self.about.host
+                    && self
+                        .about
+                        .paths
+                        .iter()
+                        .all(|path| snapshot.paths.contains(path))
+            };
+            return Ok(snapshots.iter().rfind(same).cloned());
+        }
         let newest =
             |tags: &Vec<String>| snapshots.iter().rfind(|snapshot| snapshot.has_tags(tags));
-        let mut sets = self
-            .request
-            .parent_tags
-            .iter()
-            .filter(|tags| !tags.is_empty());
+        let mut sets = request.parent_tags.iter().filter(|tags| !tags.is_empty());
         Ok(sets.find_map(newest).cloned())
-    }
-
-    fn root_tags(&self, root: &Root, rows: &Rows) -> Result<Vec<String>> {
-        let source = |error: rustix::io::Errno| Error::Source {
-            path: self.request.source.clone(),
-            source: error.into(),
-        };
-        let meta = Meta::of(root).map_err(source)?;
-        let path = Path::new("");
-        let root_meta = RootMeta {
-            mode: meta.mode,
-            uid: meta.uid,
-            gid: meta.gid,
-            mtime: meta.mtime,
-            attributes: attributes::read(root.as_fd(), path, OsStr::new("."), rows),
-        };
-        let (tags, left_out) = root_meta.to_tags();
-        for name in left_out {
-            rows.add(
-                path,
-                FileOperation::Xattr,
-                format_args!("{name} of the root directory is not kept"),
-            );
-        }
-        Ok(tags)
     }
 
     fn snapshot_file(
@@ -169,21 +178,17 @@ impl Run<'_> {
         parent: Option<&Snapshot>,
         root_tags: Vec<String>,
     ) -> SnapshotFile {
-        let given = self
-            .request
-            .tags
-            .iter()
-            .filter(|tag| !RootMeta::is_tag(tag));
+        let given = self.about.tags.iter().filter(|tag| !RootMeta::is_tag(tag));
         SnapshotFile {
             time: time::format(started),
             parent: parent.map(|parent| parent.id.clone()),
             tree: tree.to_string(),
-            paths: vec![self.request.snapshot_path.clone()],
-            hostname: self.request.host.clone(),
+            paths: self.about.paths.to_vec(),
+            hostname: self.about.host.to_owned(),
             username: self.repo.options().holder.user_name.clone(),
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
-            excludes: self.request.excludes.clone(),
+            excludes: self.about.excludes.to_vec(),
             tags: given.cloned().chain(root_tags).collect(),
             original: None,
             program_version: PROGRAM.to_owned(),
@@ -196,6 +201,32 @@ impl Run<'_> {
     fn save(&self, file: &SnapshotFile) -> Result<String> {
         self.repo.block_on(self.repo.save_snapshot(file))
     }
+}
+
+/// The metadata of the snapshot's root, which the format has no other place for.
+fn root_tags(path: &Path, origin: &Origin, rows: &Rows) -> Result<Vec<String>> {
+    let root = &origin.root;
+    let meta = Meta::of(root).map_err(|error| Error::Source {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    let path = Path::new("");
+    let root_meta = RootMeta {
+        mode: meta.mode,
+        uid: meta.uid,
+        gid: meta.gid,
+        mtime: meta.mtime,
+        attributes: attributes::read(root.as_fd(), path, OsStr::new("."), rows),
+    };
+    let (tags, left_out) = root_meta.to_tags();
+    for name in left_out {
+        rows.add(
+            path,
+            FileOperation::Xattr,
+            format_args!("{name} of the root directory is not kept"),
+        );
+    }
+    Ok(tags)
 }
 
 /// Says whether this run may still write.

@@ -44,6 +44,14 @@ impl Root {
         })
     }
 
+    /// A directory that is open.
+    pub(crate) fn of(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            openat2: AtomicBool::new(true),
+        }
+    }
+
     /// Whether its entries can be listed.
     pub(crate) fn can_list(&self) -> Result<(), Errno> {
         match rustix::fs::Dir::read_from(&self.fd)?.next() {

@@ -27,9 +27,9 @@ pub(crate) struct KeyFile {
     #[serde(default)]
     created: Option<String>,
     #[serde(default, deserialize_with = "null_as_default")]
-    username: String,
+    pub(crate) username: String,
     #[serde(default, deserialize_with = "null_as_default")]
-    hostname: String,
+    pub(crate) hostname: String,
     kdf: String,
     #[serde(rename = "N")]
     n: u64,
@@ -84,6 +84,11 @@ impl KeyFile {
             salt: STANDARD.encode(salt),
             data: STANDARD.encode(derived.seal(&json)),
         })
+    }
+
+    /// When it was made, if it says so.
+    pub(crate) fn created(&self) -> Option<Timestamp> {
+        self.created.as_deref().and_then(time::parse)
     }
 
     pub(crate) fn decode(json: &[u8]) -> Result<Self, Invalid> {

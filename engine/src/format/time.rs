@@ -1,6 +1,6 @@
 //! Times as the format writes them: RFC 3339 with nanoseconds, no trailing zeros, `Z` for UTC.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::DateTimeParser, tz::Offset};
 
 /// Canonical text of a time.
 pub(crate) fn format(time: Timestamp) -> String {
@@ -11,6 +11,15 @@ pub(crate) fn format(time: Timestamp) -> String {
 /// Reads a time with any offset. `None` for what is not a time jiff can hold.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok()
+}
+
+/// The offset from UTC in a time's text; none where there is none.
+pub(crate) fn offset(text: &str) -> Offset {
+    DateTimeParser::new()
+        .parse_pieces(text)
+        .ok()
+        .and_then(|pieces| pieces.to_numeric_offset())
+        .unwrap_or(Offset::UTC)
 }
 
 #[cfg(test)]
@@ -27,5 +36,7 @@ mod tests {
             Some("0001-01-01T00:00:00Z")
         );
         assert_eq!(parse("yesterday"), None);
+        assert_eq!(offset("2023-11-14T23:13:20.12+01:30").seconds(), 5400);
+        assert_eq!(offset("2023-11-14T23:13:20Z"), Offset::UTC);
     }
 }

@@ -91,7 +91,7 @@ async fn unfinished(store: &Store, password: &Secret) -> Result<Key> {
         }
     }
     match keys::find(store, std::slice::from_ref(password), |_| true).await {
-        Ok(key) => Ok(key),
+        Ok((_, key)) => Ok(key),
         Err(Error::WrongPassword { .. } | Error::Damaged { .. }) => Err(exists()),
         Err(error) => Err(error),
     }

@@ -1,6 +1,6 @@
 //! Key files of a repository.
 //!
-//! Does: list them, try passwords on each, write a new one. Fails with `WrongPassword` only when every
+//! Does: list them, read one, try passwords on each, write a new one. Fails with `WrongPassword` only when every
 //! key file was read and none fits; a key file that is no key file is skipped unless nothing else fits.
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::{
 /// A key file has a few hundred bytes.
 const LIMIT: u64 = 64 << 10;
 /// More key files than this are not tried: each costs a derivation.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// Names of the key files.
 pub(super) async fn list(store: &Store) -> Result<Vec<Id>> {
@@ -28,22 +28,35 @@ pub(super) async fn list(store: &Store) -> Result<Vec<Id>> {
         .collect())
 }
 
-/// The key that one of the passwords opens and that fits. Passwords are tried in their order. A key that
+/// A key file, valid or not; `None` if there is none of this name.
+pub(super) async fn read(store: &Store, id: Id) -> Result<Option<Result<KeyFile, Invalid>>> {
+    let json = match store.read(&format!("keys/{id}"), LIMIT).await {
+        Ok(Some(json)) => json,
+        Ok(None) => return Ok(None),
+        Err(Error::ObjectTooLarge { .. }) => {
+            return Ok(Some(Err(Invalid::new("it is larger than any key file"))));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Some(
+        check_name(&id, &json).and_then(|()| KeyFile::decode(&json)),
+    ))
+}
+
+/// The key that one of the passwords opens and that fits, with the name of its file. Passwords are tried in their order. A key that
 /// does not fit is what an initialisation that lost against another leaves for a moment.
 pub(super) async fn find(
     store: &Store,
     passwords: &[Secret],
     fits: impl Fn(&Key) -> bool,
-) -> Result<Key> {
+) -> Result<(Id, Key)> {
     let mut files = Vec::new();
     let mut broken = None;
     for id in list(store).await?.into_iter().take(MOST) {
-        let Some(json) = store.read(&format!("keys/{id}"), LIMIT).await? else {
-            continue;
-        };
-        match check_name(&id, &json).and_then(|()| KeyFile::decode(&json)) {
-            Ok(file) => files.push((id, file)),
-            Err(why) => broken = Some(damaged(store, format!("key {id}"), &why)),
+        match read(store, id).await? {
+            None => {}
+            Some(Ok(file)) => files.push((id, file)),
+            Some(Err(why)) => broken = Some(damaged(store, format!("key {id}"), &why)),
         }
     }
     for password in passwords {
@@ -51,7 +64,7 @@ pub(super) async fn find(
             let (file, password) = (file.clone(), password.clone());
             let opened = tokio::task::spawn_blocking(move || file.open(password.expose())).await;
             match opened.map_err(|error| Error::Bug(error.to_string()))? {
-                Ok(Some(key)) if fits(&key) => return Ok(key),
+                Ok(Some(key)) if fits(&key) => return Ok((*id, key)),
                 Ok(Some(_)) => {
                     let why = Invalid::new("it is not the key of this repository's configuration");
                     broken = Some(damaged(store, format!("key {id}"), &why));

@@ -14,17 +14,24 @@ mod init;
 mod keys;
 pub(crate) mod lock;
 mod open;
+mod passwords;
+mod select;
 mod snapshots;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use tokio::runtime::Handle;
 
 pub use lock::{LockTiming, Locked};
+pub use passwords::{KeyInfo, NewKey};
+pub use select::SnapshotFilter;
 pub use snapshots::Snapshot;
 
 use crate::{
-    crypto::Key,
+    crypto::{Id, Key},
     error::{Error, Result},
     format::{Invalid, config::Config},
     storage::Store,
@@ -68,6 +75,9 @@ pub struct OpenOptions {
     pub liveness: Option<Arc<dyn HolderLiveness>>,
     /// When locks are refreshed and given up. The default is restic's.
     pub lock_timing: LockTiming,
+    /// Take no lock: for reading with rights that do not allow writing. Whatever would write fails. What somebody
+    /// removes meanwhile may be missed.
+    pub no_lock: bool,
 }
 
 impl fmt::Debug for OpenOptions {
@@ -76,6 +86,7 @@ impl fmt::Debug for OpenOptions {
             .field("holder", &self.holder)
             .field("liveness", &self.liveness.is_some())
             .field("lock_timing", &self.lock_timing)
+            .field("no_lock", &self.no_lock)
             .finish()
     }
 }
@@ -96,6 +107,8 @@ pub struct Repository(Arc<Inner>);
 struct Inner {
     store: Store,
     key: Key,
+    /// The key file it was opened with.
+    key_id: Mutex<Id>,
     config: Config,
     runtime: Handle,
     options: OpenOptions,

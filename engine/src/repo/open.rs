@@ -4,7 +4,7 @@
 //! Fails with `NoRepository` (no configuration), `WrongPassword`, `UnsupportedVersion`, `Damaged`, or
 //! what the store says.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
@@ -28,16 +28,17 @@ impl Repository {
         options: OpenOptions,
         runtime: Handle,
     ) -> Result<Self> {
-        let (key, config) = runtime.block_on(async {
+        let (key_id, key, config) = runtime.block_on(async {
             let sealed = store.read("config", CONFIG_LIMIT).await?;
             let sealed = sealed.ok_or_else(|| Error::NoRepository {
                 location: store.location(),
             })?;
-            let key = keys::find(&store, passwords, |key| key.open(&sealed).is_ok()).await?;
+            let (key_id, key) =
+                keys::find(&store, passwords, |key| key.open(&sealed).is_ok()).await?;
             let config = unpacked::decode(&key, &sealed)
                 .and_then(|json| Config::decode(&json))
                 .map_err(|why| damaged(&store, "config", &why))?;
-            Ok::<_, Error>((key, config))
+            Ok::<_, Error>((key_id, key, config))
         })?;
         if !matches!(config.version, 1 | 2) {
             return Err(Error::UnsupportedVersion {
@@ -48,6 +49,7 @@ impl Repository {
         Ok(Self(Arc::new(Inner {
             store,
             key,
+            key_id: Mutex::new(key_id),
             config,
             runtime,
             options,

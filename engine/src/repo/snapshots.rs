@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::Offset};
 
 use super::Repository;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     format::{
         Invalid,
         snapshot::{SnapshotFile, Summary},
-        unpacked,
+        time, unpacked,
     },
 };
 
@@ -30,14 +30,24 @@ pub struct Snapshot {
     pub id: String,
     /// When it was taken, by the clock of the machine that took it.
     pub time: Timestamp,
+    /// That machine's offset from UTC at the time.
+    pub offset: Offset,
     /// Host name given at the backup.
     pub hostname: String,
     /// User name given at the backup.
     pub username: String,
+    /// User id of the process that took it.
+    pub uid: u32,
+    /// Its group id.
+    pub gid: u32,
     /// Paths it is of, as shown to people.
     pub paths: Vec<String>,
     /// Tags, as `key=value` where we wrote them.
     pub tags: Vec<String>,
+    /// Patterns of what was left out.
+    pub excludes: Vec<String>,
+    /// Id of the snapshot this one was made from by a change of its tags or content.
+    pub original: Option<String>,
     /// Id of its root directory.
     pub tree: String,
     /// Id of the snapshot it was compared with.
@@ -50,15 +60,20 @@ pub struct Snapshot {
 
 impl Snapshot {
     fn from_file(id: Id, file: SnapshotFile) -> Result<Self, Invalid> {
-        let time = file.timestamp()?;
+        let taken = file.timestamp()?;
         Id::parse(&file.tree).ok_or_else(|| Invalid::new("its tree is not an id"))?;
         Ok(Self {
             id: id.to_string(),
-            time,
+            time: taken,
+            offset: time::offset(&file.time),
             hostname: file.hostname,
             username: file.username,
+            uid: file.uid,
+            gid: file.gid,
             paths: file.paths,
             tags: file.tags,
+            excludes: file.excludes,
+            original: file.original,
             tree: file.tree,
             parent: file.parent,
             program_version: file.program_version,

@@ -108,6 +108,7 @@ impl Forge {
             target: self.target(),
             sparse: true,
             restore_owner: true,
+            ..RestoreRequest::default()
         };
         let done = restore(&self.repo, &request, &Progress::new(), &Cancel::new());
         let outside: Vec<_> = fs::read_dir(self.dir.path().join("outside"))

@@ -272,6 +272,7 @@ fn damaged_documents_are_typed_errors() {
         target: forge.target(),
         sparse: false,
         restore_owner: false,
+        ..RestoreRequest::default()
     };
     let snapshot = forge.repo.snapshots().unwrap().remove(0).id;
     for dir in ["index", "snapshots"] {

@@ -17,70 +17,23 @@ mod forge;
 mod hostile_tests;
 mod metadata;
 mod node;
+mod request;
 mod tree;
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
 
+pub use self::request::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest};
 use self::tree::Restorer;
 use crate::{
     Cancel, Progress, Repository,
-    archive::Outcome,
     crypto::Id,
     error::{Error, Result},
     files::{beneath::Root, meta::Meta},
     format::root::RootMeta,
     index::{Index, Packs},
     repo::{Locked, Snapshot, blobs::BlobReader},
-    rows::{FileError, FileOperation, Rows},
+    rows::{FileOperation, Rows},
 };
-
-/// What to restore, and where.
-#[derive(Debug, Clone)]
-pub struct RestoreRequest {
-    /// Id of the snapshot, or a prefix that is unique.
-    pub snapshot: String,
-    /// The directory to restore into. It must exist; what else is in it stays.
-    pub target: PathBuf,
-    /// Leave holes where the content is zeros.
-    pub sparse: bool,
-    /// Set owners, which only root can.
-    pub restore_owner: bool,
-}
-
-/// What a restore did.
-#[derive(Debug, Clone, Default)]
-pub struct RestoreReport {
-    /// Id of the snapshot, 64 hexadecimal digits.
-    pub snapshot_id: String,
-    /// Files (everything that is not a directory) restored.
-    pub files: u64,
-    /// Directories restored, the root not counted.
-    pub dirs: u64,
-    /// Bytes of file content restored.
-    pub bytes: u64,
-    /// What could not be restored as it was. At most 10,000 rows.
-    pub errors: Vec<FileError>,
-    /// Rows beyond those.
-    pub errors_dropped: u64,
-    /// Things a user may want to know that are no failure: sockets left out, a size that was wrong.
-    pub notes: Vec<FileError>,
-    /// How long it took.
-    pub duration: Duration,
-}
-
-impl RestoreReport {
-    /// `Partial` if there is any error row.
-    pub fn outcome(&self) -> Outcome {
-        if self.errors.is_empty() && self.errors_dropped == 0 {
-            Outcome::Complete
-        } else {
-            Outcome::Partial
-        }
-    }
-}
 
 /// Restores a snapshot. Blocks, and drives its requests on the repository's runtime: call it on a thread of
 /// its own, not on a worker of a runtime.
@@ -97,6 +50,13 @@ pub fn restore(
     cancel: &Cancel,
 ) -> Result<RestoreReport> {
     let started = Instant::now();
+    // Rather refused than done otherwise than asked for.
+    if !request.select.is_empty() || request.delete_extra || request.dry_run {
+        return Err(Error::InvalidConfig {
+            what: "restore",
+            message: "selecting, deleting and dry runs are not supported yet".to_owned(),
+        });
+    }
     let target = |error: rustix::io::Errno| Error::Target {
         path: request.target.clone(),
         source: error.into(),

@@ -9,7 +9,10 @@
 //! fsync of every directory touched, in that order (see `local.rs`); S3 promises it by itself.
 
 mod aws;
+mod backend;
+pub mod fault;
 mod local;
+mod location;
 mod retry;
 mod rustic;
 mod s3;
@@ -27,25 +30,23 @@ use crate::{
     error::{Error, Result},
 };
 
+use backend::Backend;
+
 pub use aws::{AwsCredentials, parse_aws_credentials};
+pub use location::{Location, S3Access};
 pub use retry::Policy;
-pub(crate) use rustic::{RusticStore, Session};
+pub(crate) use rustic::{Removals, RusticStore, Session};
 pub use secret::Secret;
 pub use types::{Entry, ObjectMeta, StoreConfig};
 
 /// A store, or a part of one under a prefix. Clones share connections.
 #[derive(Clone)]
 pub struct Store {
-    backend: Arc<Backend>,
+    backend: backend::Shared,
     /// Empty, or ends with a slash.
     base: String,
     cancel: Option<Cancel>,
     policy: Policy,
-}
-
-enum Backend {
-    Local(local::Local),
-    S3(s3::S3),
 }
 
 /// Pieces in which [`Store::stream`] fetches an object.
@@ -117,10 +118,17 @@ impl Store {
     /// Where this store is, for messages. Never contains secrets.
     pub fn location(&self) -> String {
         let base = self.base.trim_end_matches('/');
-        match &*self.backend {
-            Backend::Local(local) if base.is_empty() => local.root().display().to_string(),
-            Backend::Local(local) => local.root().join(base).display().to_string(),
-            Backend::S3(s3) => s3.location(base),
+        self.backend.location(base)
+    }
+
+    /// The same store with faults before it, for tests.
+    #[must_use]
+    pub fn with_faults(&self, faults: &fault::Faults) -> Self {
+        let inner = Arc::clone(&self.backend);
+        let backend = Backend::Faulty(fault::Faulty::new(inner, faults.clone()));
+        Self {
+            backend: Arc::new(backend),
+            ..self.clone()
         }
     }
 
@@ -128,10 +136,7 @@ impl Store {
     /// requests, so that a wrong address is told quickly.
     pub async fn check(&self) -> Result<()> {
         let store = self.with_policy(self.policy.quick());
-        match &*store.backend {
-            Backend::Local(local) => local.check(),
-            Backend::S3(_) => Ok(()),
-        }?;
+        store.backend.check()?;
         store.list("").await.map(drop)
     }
 
@@ -152,12 +157,8 @@ impl Store {
             (false, _) => format!("{}{}/", self.base, clean(dir)?),
         };
         let mut entries = self
-            .run("list", &path, 0, || match &*self.backend {
-                Backend::Local(local) => local.clone().list(path.clone(), recursive).boxed_future(),
-                Backend::S3(s3) => s3
-                    .clone()
-                    .list(path.clone(), recursive, self.policy)
-                    .boxed_future(),
+            .run("list", &path, 0, || {
+                self.backend.list(&path, recursive, self.policy)
             })
             .await?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -168,11 +169,8 @@ impl Store {
     /// Size and time of an object; `None` if there is none.
     pub async fn stat(&self, path: &str) -> Result<Option<ObjectMeta>> {
         let path = self.full(path)?;
-        self.run("stat", &path, 0, || match &*self.backend {
-            Backend::Local(local) => local.clone().stat(path.clone()).boxed_future(),
-            Backend::S3(s3) => s3.clone().stat(path.clone()).boxed_future(),
-        })
-        .await
+        self.run("stat", &path, 0, || self.backend.stat(&path))
+            .await
     }
 
     /// A whole object; `None` if there is none.
@@ -181,12 +179,8 @@ impl Store {
     /// `ObjectTooLarge` if it has more than `limit` bytes: the caller says what a valid one can have.
     pub async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
         let path = self.full(path)?;
-        self.run("read", &path, limit, || match &*self.backend {
-            Backend::Local(local) => local.clone().read(path.clone(), limit).boxed_future(),
-            Backend::S3(s3) => s3
-                .clone()
-                .read(path.clone(), limit, self.policy)
-                .boxed_future(),
+        self.run("read", &path, limit, || {
+            self.backend.read(&path, limit, self.policy)
         })
         .await
     }
@@ -200,15 +194,8 @@ impl Store {
         if len == 0 {
             return Ok(Bytes::new());
         }
-        self.run("read", &path, len, || match &*self.backend {
-            Backend::Local(local) => local
-                .clone()
-                .read_range(path.clone(), offset, len)
-                .boxed_future(),
-            Backend::S3(s3) => s3
-                .clone()
-                .read_range(path.clone(), offset, len)
-                .boxed_future(),
+        self.run("read", &path, len, || {
+            self.backend.read_range(&path, offset, len)
         })
         .await
     }
@@ -244,12 +231,8 @@ impl Store {
     /// Writes an object, replacing one that is there. Atomic and durable.
     pub async fn write(&self, path: &str, data: Bytes) -> Result<()> {
         let path = self.full(path)?;
-        self.run("write", &path, data.len() as u64, || match &*self.backend {
-            Backend::Local(local) => local
-                .clone()
-                .write(path.clone(), data.clone())
-                .boxed_future(),
-            Backend::S3(s3) => s3.clone().write(path.clone(), data.clone()).boxed_future(),
+        self.run("write", &path, data.len() as u64, || {
+            self.backend.write(&path, data.clone())
         })
         .await
     }
@@ -263,15 +246,8 @@ impl Store {
                 source,
             })?
             .len();
-        self.run("write", &path, size, || match &*self.backend {
-            Backend::Local(local) => local
-                .clone()
-                .write_file(path.clone(), file.to_owned())
-                .boxed_future(),
-            Backend::S3(s3) => s3
-                .clone()
-                .write_file(path.clone(), file.to_owned(), self.policy)
-                .boxed_future(),
+        self.run("write", &path, size, || {
+            self.backend.write_file(&path, file.to_owned(), self.policy)
         })
         .await
     }
@@ -284,28 +260,15 @@ impl Store {
         let written = self
             .run("write", &path, data.len() as u64, || {
                 attempts += 1;
-                match &*self.backend {
-                    Backend::Local(local) => local
-                        .clone()
-                        .write_if_absent(path.clone(), data.clone())
-                        .boxed_future(),
-                    Backend::S3(s3) => s3
-                        .clone()
-                        .write_if_absent(path.clone(), data.clone())
-                        .boxed_future(),
-                }
+                self.backend.write_if_absent(&path, data.clone())
             })
             .await?;
         if !written && attempts > 1 {
             // An attempt that seemed to fail may have been the one that wrote it.
             let limit = data.len() as u64;
             let there = self
-                .run("read", &path, limit, || match &*self.backend {
-                    Backend::Local(local) => local.clone().read(path.clone(), limit).boxed_future(),
-                    Backend::S3(s3) => s3
-                        .clone()
-                        .read(path.clone(), limit, self.policy)
-                        .boxed_future(),
+                .run("read", &path, limit, || {
+                    self.backend.read(&path, limit, self.policy)
                 })
                 .await;
             return Ok(matches!(there, Ok(Some(there)) if there == data));
@@ -316,11 +279,8 @@ impl Store {
     /// Deletes an object. An absent one is fine.
     pub async fn delete(&self, path: &str) -> Result<()> {
         let path = self.full(path)?;
-        self.run("delete", &path, 0, || match &*self.backend {
-            Backend::Local(local) => local.clone().delete(path.clone()).boxed_future(),
-            Backend::S3(s3) => s3.clone().delete(path.clone()).boxed_future(),
-        })
-        .await
+        self.run("delete", &path, 0, || self.backend.delete(&path))
+            .await
     }
 
     fn full(&self, path: &str) -> Result<String> {
@@ -345,8 +305,6 @@ impl Store {
         retry::run(&self.policy, self.cancel.as_ref(), place, bytes, request).await
     }
 }
-
-use retry::BoxedFuture as _;
 
 /// A path made of plain names: no empty component, no `.` or `..`, no control characters.
 fn clean(path: &str) -> Result<&str> {

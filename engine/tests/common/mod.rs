@@ -19,7 +19,7 @@ use std::{
 
 use ark_engine::{
     ArchiveReport, ArchiveRequest, Cancel, InitOptions, OpenOptions, Progress, Repository,
-    RestoreReport, RestoreRequest, Result, Secret, Store, StoreConfig,
+    RestoreReport, RestoreRequest, Result, Secret, Source, Store, StoreConfig,
 };
 use tokio::runtime::Runtime;
 
@@ -100,7 +100,7 @@ impl Bench {
 pub fn request(source: &Path) -> ArchiveRequest {
     let tags = vec!["ns=test".to_owned(), "pvc=data".to_owned()];
     ArchiveRequest {
-        source: source.to_owned(),
+        source: Source::Directory(source.to_owned()),
         snapshot_path: "/test/data".to_owned(),
         host: "test".to_owned(),
         parent_tags: vec![tags.clone()],
@@ -119,6 +119,7 @@ pub fn restore(repo: &Repository, snapshot: &str, target: &Path) -> Result<Resto
         target: target.to_owned(),
         sparse: true,
         restore_owner: true,
+        ..RestoreRequest::default()
     };
     ark_engine::restore(repo, &request, &Progress::new(), &Cancel::new())
 }

@@ -23,6 +23,7 @@ mod node;
 mod packer;
 mod queue;
 mod squeeze;
+pub(super) mod stream;
 mod trees;
 mod upload;
 mod walker;
@@ -42,7 +43,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::{
     fresh::Fresh, packer::Buffers, packer::OpenPack, queue::Queue, upload::Uploads, worker::Worker,
 };
-use super::filter::Filter;
+use super::{filter::Filter, source::Origin};
 use crate::{
     Cancel, Progress,
     chunk::{
@@ -52,7 +53,6 @@ use crate::{
     },
     crypto::Id,
     error::{Error, Result},
-    files::beneath::Root,
     format::{Invalid, pack},
     index::{Index, Packs},
     repo::Repository,
@@ -63,18 +63,32 @@ use crate::{
 
 /// Bytes of a pack's buffer: what restic makes packs of, and the list.
 const PACK: usize = 16 << 20;
-/// Memory for everything, unless said otherwise.
-const MEMORY: usize = 256 << 20;
 const LEVEL: i32 = 1;
+
+/// What the snapshot is made of.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a> {
+    /// Files and directories.
+    Tree {
+        origin: &'a Origin,
+        filter: &'a Filter,
+        one_file_system: bool,
+    },
+    /// One file of what a reader gives, at this path below the root.
+    Stream {
+        names: &'a [String],
+        reader: &'a (dyn stream::Reader + 'a),
+    },
+}
 
 /// What to archive, and how.
 pub(super) struct Input<'a> {
     pub(super) repo: &'a Repository,
     pub(super) store: &'a Store,
-    pub(super) root: &'a Root,
-    pub(super) filter: &'a Filter,
-    pub(super) one_file_system: bool,
+    pub(super) content: Content<'a>,
     pub(super) chunking: Chunking,
+    /// Bytes.
+    pub(super) memory: usize,
     /// Root tree of the parent, and whether this program wrote it.
     pub(super) parent: Option<(Id, bool)>,
     /// Files that changed after this cannot be told from the parent's by their times.
@@ -98,6 +112,7 @@ pub(super) struct Counts {
     pub(super) others: AtomicU64,
     pub(super) dirs: AtomicU64,
     pub(super) dirs_known: AtomicU64,
+    pub(super) excluded: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) data_blobs: AtomicU64,
     pub(super) tree_blobs: AtomicU64,
@@ -195,7 +210,7 @@ pub(super) fn archive(input: Input<'_>) -> Result<Done> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let size = PACK + pack::header_room(0);
     let chunk = usize::try_from(rabin::MAX).unwrap_or(8 << 20);
-    let limit = MEMORY.saturating_sub(chunk * (workers + 1));
+    let limit = input.memory.saturating_sub(chunk * (workers + 1));
     // Every worker and the trees fill a pack; the others are on their way.
     let buffers = Buffers::new(size, workers + 1, workers + 1 + upload::PARALLEL, limit);
     let run = Run {
@@ -246,7 +261,15 @@ impl Run<'_> {
             let pool: Vec<_> = (0..workers)
                 .map(|_| scope.spawn(|| self.worker()))
                 .collect();
-            if let Err(error) = walker::walk(self) {
+            let fed = match self.input.content {
+                Content::Tree {
+                    origin,
+                    filter,
+                    one_file_system,
+                } => walker::walk(self, origin, filter, one_file_system),
+                Content::Stream { names, reader } => stream::feed(self, names, reader),
+            };
+            if let Err(error) = fed {
                 self.fail(error);
             }
             self.queue.walked();

@@ -1,8 +1,8 @@
 //! What is to be done next, for any number of workers.
 //!
-//! Work comes in three kinds, and those that hold the most are finished first: large files being read (any
-//! number of workers on one), large files waiting, batches of entries. The walk waits when there are enough
-//! batches.
+//! Work comes in four kinds, and those that hold the most are finished first: chunks of a stream, large files being
+//! read (any number of workers on one), large files waiting, batches of entries. Whoever brings work waits when
+//! there is enough.
 
 use std::{
     collections::VecDeque,
@@ -13,6 +13,7 @@ use super::{
     Run,
     large::{Active, Large},
     packer::LOOK,
+    stream::Chunk,
     worker::Batch,
 };
 use crate::error::Result;
@@ -31,6 +32,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
+    chunks: VecDeque<Chunk>,
     batches: VecDeque<Batch>,
     large: VecDeque<Large>,
     active: Vec<Arc<Active>>,
@@ -41,6 +43,7 @@ struct State {
 
 /// One thing to do.
 pub(super) enum Work {
+    Chunk(Chunk),
     Batch(Batch),
     Open(Large),
     Join(Arc<Active>),
@@ -78,6 +81,29 @@ impl Queue {
         Ok(())
     }
 
+    /// Adds a chunk, when there is room.
+    pub(super) fn push_chunk(&self, run: &Run<'_>, chunk: Chunk) -> Result<()> {
+        let mut state = self.lock();
+        while state.chunks.len() >= self.workers {
+            run.go()?;
+            state = self.wait(state);
+        }
+        state.chunks.push_back(chunk);
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits until all work that was brought is done.
+    pub(super) fn drained(&self, run: &Run<'_>) -> Result<()> {
+        let mut state = self.lock();
+        while state.busy > 0 || !state.chunks.is_empty() {
+            run.go()?;
+            state = self.wait(state);
+        }
+        Ok(())
+    }
+
     /// Adds a large file.
     pub(super) fn push_large(&self, large: Large) {
         self.lock().large.push_back(large);
@@ -108,10 +134,15 @@ impl Queue {
         let mut state = self.lock();
         if was_busy {
             state.busy -= 1;
+            if state.busy == 0 {
+                self.changed.notify_all();
+            }
         }
         loop {
             run.go()?;
-            let work = if let Some(active) = state.active.first() {
+            let work = if let Some(chunk) = state.chunks.pop_front() {
+                Some(Work::Chunk(chunk))
+            } else if let Some(active) = state.active.first() {
                 Some(Work::Join(Arc::clone(active)))
             } else if let Some(large) = state.large.pop_front() {
                 Some(Work::Open(large))

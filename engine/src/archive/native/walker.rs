@@ -1,8 +1,8 @@
 //! The walk: lists directories and hands their entries out.
 //!
 //! Depth first, names in the order of their bytes. Directories are opened and described here, everything else
-//! by the workers. Nothing is followed; mounted file systems are entered only if asked. What cannot be read
-//! becomes a row, and the walk goes on.
+//! by the workers. Nothing is followed but on the way to a path that was asked for; mounted file systems are
+//! entered only if asked. What cannot be read becomes a row, and the walk goes on.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,16 +15,20 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, OFlags},
+    fs::{FileType, Mode, OFlags},
     io::Errno,
 };
 
 use super::{Parent, Run, count, dirs::Directory, node, squeeze::Squeezer, trees, worker::Batch};
 use crate::{
-    archive::attributes,
+    archive::{
+        attributes,
+        filter::{CACHE_TAG, Filter},
+        source::{Origin, Plan},
+    },
     error::{Error, Result},
     files::{
-        beneath::open_at,
+        beneath::{Root, open_at},
         meta::{Kind, Meta},
     },
     repo::blobs::BlobReader,
@@ -39,49 +43,91 @@ const BATCH: usize = 64;
 struct Frame {
     dir: Arc<Directory>,
     fd: Option<Arc<OwnedFd>>,
+    from: Arc<Anchor>,
     inode: u64,
     device: u64,
     names: std::vec::IntoIter<(OsString, bool)>,
+    /// What was asked for below it.
+    plan: Plan,
     waiting: Vec<OsString>,
     parent: Option<Parent>,
 }
 
+/// Where nothing was asked for by name any more: directories below are opened anew from here.
+struct Anchor {
+    root: Root,
+    path: PathBuf,
+    mount: u64,
+}
+
+/// A directory about to be entered.
+struct Entered {
+    dir: Arc<Directory>,
+    /// Without one it stays empty.
+    fd: Option<OwnedFd>,
+    meta: Meta,
+    parent: Option<Parent>,
+    plan: Plan,
+    from: Arc<Anchor>,
+}
+
 struct Walker<'r, 'a> {
     run: &'r Run<'a>,
+    filter: &'a Filter,
+    one_file_system: bool,
     reader: BlobReader<'r>,
     squeezer: Squeezer,
     json: Vec<u8>,
     stack: Vec<Frame>,
-    mount: u64,
 }
 
 /// Walks everything.
-pub(super) fn walk(run: &Run<'_>) -> Result<()> {
+pub(super) fn walk<'a>(
+    run: &Run<'a>,
+    origin: &'a Origin,
+    filter: &'a Filter,
+    one_file_system: bool,
+) -> Result<()> {
     let source = |error: Errno| Error::Source {
-        path: PathBuf::new(),
+        path: origin.path.clone(),
         source: error.into(),
     };
-    let fd = run.input.root.open_dir(Path::new("")).map_err(source)?;
+    let fd = origin.root.open_dir(Path::new("")).map_err(source)?;
     let meta = Meta::of(&fd).map_err(source)?;
     run.device_id(meta.device);
     let mut walker = Walker {
         run,
+        filter,
+        one_file_system,
         reader: BlobReader::new(run.repo, run.input.store, &run.index),
         squeezer: Squeezer::new(run.level).map_err(|error| Error::Bug(error.to_string()))?,
         json: Vec::new(),
         stack: Vec::new(),
-        mount: meta.mount,
     };
     let parent = match run.input.parent {
         Some((id, _)) => trees::read(run, &mut walker.reader, &id)?,
         None => None,
     };
-    let root = Directory::new(None, None, PathBuf::new());
-    walker.enter(root, Some(fd), &meta, parent)?;
+    walker.enter(Entered {
+        dir: Directory::new(None, None, origin.path.clone()),
+        from: anchor(&fd, &origin.path, &meta).map_err(source)?,
+        fd: Some(fd),
+        meta,
+        parent,
+        plan: origin.plan.clone(),
+    })?;
     while walker.step()? {
         run.go()?;
     }
     Ok(())
+}
+
+fn anchor(fd: &OwnedFd, path: &Path, meta: &Meta) -> std::result::Result<Arc<Anchor>, Errno> {
+    Ok(Arc::new(Anchor {
+        root: Root::of(fd.try_clone().map_err(|_| Errno::MFILE)?),
+        path: path.to_owned(),
+        mount: meta.mount,
+    }))
 }
 
 impl Walker<'_, '_> {
@@ -89,20 +135,29 @@ impl Walker<'_, '_> {
         super::worker::row(self.run, path, operation, error);
     }
 
-    /// Starts a directory; without a descriptor it stays empty.
-    fn enter(
-        &mut self,
-        dir: Arc<Directory>,
-        fd: Option<OwnedFd>,
-        meta: &Meta,
-        parent: Option<Parent>,
-    ) -> Result<()> {
+    fn enter(&mut self, entered: Entered) -> Result<()> {
+        let Entered {
+            dir,
+            fd,
+            meta,
+            parent,
+            plan,
+            from,
+        } = entered;
         let Some(fd) = fd else {
             return self.listed(dir);
         };
-        let (names, error) = list(fd.as_fd());
-        if let Some(error) = error {
-            self.row(&dir.path, FileOperation::List, error);
+        let mut names = Vec::new();
+        if plan.whole {
+            let error;
+            (names, error) = list(fd.as_fd());
+            if let Some(error) = error {
+                self.row(&dir.path, FileOperation::List, error);
+            }
+            self.leave_cache(&dir, &fd, &mut names);
+        }
+        if !plan.below.is_empty() {
+            names = with_planned(names, &plan, fd.as_fd());
         }
         if let Some(above) = self.stack.len().checked_sub(KEEP_OPEN) {
             self.stack[above].fd = None;
@@ -110,13 +165,29 @@ impl Walker<'_, '_> {
         self.stack.push(Frame {
             dir,
             fd: Some(Arc::new(fd)),
+            from,
             inode: meta.inode,
             device: meta.device,
             names: names.into_iter(),
+            plan,
             waiting: Vec::new(),
             parent,
         });
         Ok(())
+    }
+
+    /// Of a cache only its marker is kept, if caches are to be left out.
+    fn leave_cache(&self, dir: &Directory, fd: &OwnedFd, names: &mut Vec<(OsString, bool)>) {
+        if !self.filter.is_cache(fd.as_fd(), names) {
+            return;
+        }
+        count(&self.run.counts.excluded, names.len() as u64 - 1);
+        names.retain(|(name, _)| name == CACHE_TAG);
+        let message = "a cache, by its CACHEDIR.TAG; what is in it is left out";
+        self.run
+            .input
+            .notes
+            .add(&dir.path, FileOperation::Unsupported, message);
     }
 
     fn listed(&mut self, dir: Arc<Directory>) -> Result<()> {
@@ -132,48 +203,60 @@ impl Walker<'_, '_> {
             return Ok(false);
         };
         let Some(fd) = top.fd.clone() else {
-            match self
-                .run
-                .input
-                .root
-                .open_dir(&top.dir.path)
-                .and_then(|fd| Ok((Meta::of(&fd)?, fd)))
-            {
-                Ok((meta, fd)) if meta.inode == top.inode && meta.device == top.device => {
-                    top.fd = Some(Arc::new(fd));
-                }
-                other => {
-                    let error = other.err().unwrap_or(Errno::STALE);
-                    let path = top.dir.path.clone();
-                    top.names = Vec::new().into_iter();
-                    // Nothing waits: the batch was sent before the walk went down.
-                    if let Some(frame) = self.stack.pop() {
-                        self.row(&path, FileOperation::List, error);
-                        self.listed(frame.dir)?;
-                    }
-                }
+            self.reopen()?;
+            return Ok(true);
+        };
+        let Some((name, is_dir)) = top.names.next() else {
+            self.send(&fd)?;
+            if let Some(frame) = self.stack.pop() {
+                self.listed(frame.dir)?;
             }
             return Ok(true);
         };
-        match top.names.next() {
-            Some((name, false)) => {
+        match top.plan.below.remove(&name) {
+            Some(plan) if !plan.below.is_empty() => {
+                self.send(&fd)?;
+                self.on_the_way(&fd, &name, plan)?;
+            }
+            planned if is_dir => {
+                self.send(&fd)?;
+                self.directory(&fd, &name, planned.is_some())?;
+            }
+            _ => {
                 top.waiting.push(name);
                 if top.waiting.len() == BATCH {
                     self.send(&fd)?;
                 }
             }
-            Some((name, true)) => {
-                self.send(&fd)?;
-                self.directory(&fd, &name)?;
-            }
-            None => {
-                self.send(&fd)?;
-                if let Some(frame) = self.stack.pop() {
-                    self.listed(frame.dir)?;
-                }
-            }
         }
         Ok(true)
+    }
+
+    /// Opens the innermost directory again. If it is not the same any more, the rest of it is a row.
+    fn reopen(&mut self) -> Result<()> {
+        let Some(top) = self.stack.last_mut() else {
+            return Ok(());
+        };
+        let from = &top.from;
+        let below = top.dir.path.strip_prefix(&from.path);
+        let opened = below
+            .map_err(|_| Errno::INVAL)
+            .and_then(|path| from.root.open_dir(path))
+            .and_then(|fd| Ok((Meta::of(&fd)?, fd)));
+        let error = match opened {
+            Ok((meta, fd)) if meta.inode == top.inode && meta.device == top.device => {
+                top.fd = Some(Arc::new(fd));
+                return Ok(());
+            }
+            Ok(_) => Errno::STALE,
+            Err(error) => error,
+        };
+        // Nothing waits: the batch was sent before the walk went down.
+        if let Some(frame) = self.stack.pop() {
+            self.row(&frame.dir.path, FileOperation::List, error);
+            self.listed(frame.dir)?;
+        }
+        Ok(())
     }
 
     fn send(&mut self, fd: &Arc<OwnedFd>) -> Result<()> {
@@ -190,16 +273,17 @@ impl Walker<'_, '_> {
         self.run.queue.push(self.run, batch)
     }
 
-    fn directory(&mut self, above: &Arc<OwnedFd>, name: &OsStr) -> Result<()> {
+    /// A directory in one that is taken whole, or one that was asked for itself.
+    fn directory(&mut self, above: &Arc<OwnedFd>, name: &OsStr, asked: bool) -> Result<()> {
         let Some(top) = self.stack.last() else {
             return Ok(());
         };
-        let (run, parent_dir) = (self.run, Arc::clone(&top.dir));
-        let path = parent_dir.path.join(name);
-        if run.input.filter.excludes(&path, true) {
+        let (run, from) = (self.run, Arc::clone(&top.from));
+        let path = top.dir.path.join(name);
+        if self.filter.excludes(&path, true) {
+            count(&run.counts.excluded, 1);
             return Ok(());
         }
-        let subtree = trees::subtree(top.parent.as_ref(), name.as_bytes());
         let described = match open_at(above.as_fd(), name, OFlags::DIRECTORY) {
             Ok(fd) => Meta::of(&fd).map(|meta| (meta, Some(fd))),
             Err(error @ Errno::NOENT) => Err(error),
@@ -217,24 +301,109 @@ impl Walker<'_, '_> {
                 return Ok(());
             }
         };
-        if run.input.one_file_system && meta.mount != self.mount {
+        if self.one_file_system && !asked && meta.mount != from.mount {
             let message = "another file system, not entered";
             run.input
                 .notes
                 .add(&path, FileOperation::Unsupported, message);
             fd = None;
         }
+        let from = match &fd {
+            Some(fd) if asked => match anchor(fd, &path, &meta) {
+                Ok(from) => from,
+                Err(error) => {
+                    self.row(&path, FileOperation::Open, error);
+                    return Ok(());
+                }
+            },
+            _ => from,
+        };
         let attributes = attributes::read(above.as_fd(), &path, name, run.input.rows);
+        let plan = Plan {
+            whole: true,
+            ..Plan::default()
+        };
+        self.descend(name, (meta, fd), attributes, plan, from)
+    }
+
+    /// A directory on the way to a path that was asked for. Links are followed here, as the path's owner means it.
+    fn on_the_way(&mut self, above: &Arc<OwnedFd>, name: &OsStr, mut plan: Plan) -> Result<()> {
+        let Some(top) = self.stack.last() else {
+            return Ok(());
+        };
+        let path = top.dir.path.join(name);
+        let is_link = Meta::at(above, name).is_ok_and(|meta| meta.kind != Kind::Dir);
+        plan.whole |= top.plan.whole && !is_link;
+        let access = if plan.whole {
+            OFlags::RDONLY
+        } else {
+            OFlags::PATH
+        };
+        let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(above, name, flags, Mode::empty())
+            .and_then(|fd| Ok((Meta::of(&fd)?, fd)))
+            .and_then(|(meta, fd)| Ok((anchor(&fd, &path, &meta)?, meta, fd)));
+        let (from, meta, fd) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.row(&path, FileOperation::Open, error);
+                return Ok(());
+            }
+        };
+        let attributes = attributes::read(fd.as_fd(), &path, OsStr::new("."), self.run.input.rows);
+        self.descend(name, (meta, Some(fd)), attributes, plan, from)
+    }
+
+    fn descend(
+        &mut self,
+        name: &OsStr,
+        (meta, fd): (Meta, Option<OwnedFd>),
+        attributes: Vec<(String, Vec<u8>)>,
+        plan: Plan,
+        from: Arc<Anchor>,
+    ) -> Result<()> {
+        let Some(top) = self.stack.last() else {
+            return Ok(());
+        };
+        let above = Arc::clone(&top.dir);
+        let subtree = trees::subtree(top.parent.as_ref(), name.as_bytes());
         let node = node::node(name, &meta, attributes, 0);
-        count(&run.counts.dirs, 1);
-        let slot = parent_dir.slot();
-        let dir = Directory::new(Some((parent_dir, slot)), Some(node), path);
+        count(&self.run.counts.dirs, 1);
+        let (path, slot) = (above.path.join(name), above.slot());
+        let dir = Directory::new(Some((above, slot)), Some(node), path);
         let parent = match (subtree, &fd) {
-            (Some(id), Some(_)) => trees::read(run, &mut self.reader, &id)?,
+            (Some(id), Some(_)) => trees::read(self.run, &mut self.reader, &id)?,
             _ => None,
         };
-        self.enter(dir, fd, &meta, parent)
+        self.enter(Entered {
+            dir,
+            fd,
+            meta,
+            parent,
+            plan,
+            from,
+        })
     }
+}
+
+/// The names listed, and those that were asked for.
+fn with_planned(
+    mut names: Vec<(OsString, bool)>,
+    plan: &Plan,
+    dir: BorrowedFd<'_>,
+) -> Vec<(OsString, bool)> {
+    let listed = |name: &OsString| {
+        names
+            .binary_search_by(|(listed, _)| listed.cmp(name))
+            .is_ok()
+    };
+    let is_dir =
+        |name: &OsString| Meta::at(dir, name.as_os_str()).is_ok_and(|meta| meta.kind == Kind::Dir);
+    let missing = plan.below.keys().filter(|name| !listed(name));
+    let missing: Vec<_> = missing.map(|name| (name.clone(), is_dir(name))).collect();
+    names.extend(missing);
+    names.sort_unstable();
+    names
 }
 
 /// Names in a directory with whether each is one, sorted by name; what could be read, and the error that

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use rustix::{fs::OFlags, io::Errno};
 
 use super::{
-    Parent, Run, count,
+    Content, Parent, Run, count,
     dirs::Directory,
     large::{self, Large},
     node,
@@ -29,7 +29,7 @@ use super::{
     trees,
 };
 use crate::{
-    archive::attributes,
+    archive::{attributes, filter::Filter},
     chunk::{
         policy::{self, Cuts, Facts, ParentCuts},
         rabin,
@@ -59,6 +59,7 @@ pub(super) struct Batch {
 /// One thread's tools.
 pub(super) struct Worker<'r, 'a> {
     pub(super) run: &'r Run<'a>,
+    filter: Option<&'a Filter>,
     squeezer: Squeezer,
     pack: Option<OpenPack>,
     /// Content being read: room for the longest chunk, touched only as far as needed.
@@ -84,8 +85,13 @@ pub(super) fn row(run: &Run<'_>, path: &Path, operation: FileOperation, error: E
 
 impl<'r, 'a> Worker<'r, 'a> {
     pub(super) fn new(run: &'r Run<'a>) -> Result<Self> {
+        let filter = match run.input.content {
+            Content::Tree { filter, .. } => Some(filter),
+            Content::Stream { .. } => None,
+        };
         Ok(Self {
             run,
+            filter,
             squeezer: Squeezer::new(run.level).map_err(|error| Error::Bug(error.to_string()))?,
             pack: None,
             buffer: vec![0; usize::try_from(rabin::MAX).unwrap_or(8 << 20)],
@@ -99,6 +105,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         while let Some(work) = self.run.queue.next(self.run, was_busy)? {
             was_busy = true;
             match work {
+                Work::Chunk(chunk) => chunk.store(&mut self)?,
                 Work::Batch(batch) => self.batch(batch)?,
                 Work::Open(file) => large::open(&mut self, file)?,
                 Work::Join(active) => large::join(&mut self, &active)?,
@@ -169,7 +176,11 @@ impl<'r, 'a> Worker<'r, 'a> {
         known: Option<&Node>,
     ) -> Result<Entry> {
         let run = self.run;
-        if run.input.filter.excludes(path, false) {
+        if self
+            .filter
+            .is_some_and(|filter| filter.excludes(path, false))
+        {
+            count(&run.counts.excluded, 1);
             return Ok(Entry::Nothing);
         }
         let now = Timestamp::now();
@@ -192,6 +203,18 @@ impl<'r, 'a> Worker<'r, 'a> {
                 run.input
                     .rows
                     .add(path, FileOperation::ChangedWhileReading, message);
+                return Ok(Entry::Nothing);
+            }
+            Kind::File
+                if self
+                    .filter
+                    .is_some_and(|filter| filter.too_large(meta.size)) =>
+            {
+                count(&run.counts.excluded, 1);
+                let message = format!("{} bytes, more than the limit for files", meta.size);
+                run.input
+                    .notes
+                    .add(path, FileOperation::Unsupported, message);
                 return Ok(Entry::Nothing);
             }
             Kind::File => run.input.progress.found(1, meta.size),

@@ -5,12 +5,15 @@
 //! Order of releasing: stop the task, remove the files. A guard that is dropped instead removes them in
 //! the background.
 //!
-//! A foreign lock is judged dead, and removed, only if the caller's [`HolderLiveness`] says its holder
+//! A foreign lock is judged dead ([`judge`]), and removed, only if the caller's [`HolderLiveness`] says its holder
 //! is, if a predecessor with exactly our identity left it, or if the **store's own clock** shows that it was not
 //! refreshed for half an hour. Clocks of two machines are never compared. The own lock is lost when its
 //! file is gone or its refresh is overdue; then nothing may be written any more ([`Guard::checker`]).
 //!
 //! [`HolderLiveness`]: super::HolderLiveness
+
+mod judge;
+mod unlock;
 
 use std::{
     collections::HashSet,
@@ -19,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustix::time::ClockId;
 use tokio::task::JoinHandle;
 
@@ -29,11 +32,8 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{lock::Lock, unpacked},
-    storage::{Entry, Store},
+    storage::Store,
 };
-
-/// A lock file has a few hundred bytes.
-const LIMIT: u64 = 64 << 10;
 
 /// How long the end of an operation waits for its lock to be removed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -198,6 +198,9 @@ impl Repository {
     /// Takes a lock, or says `Locked`.
     pub(crate) async fn lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         let timing = self.options().lock_timing;
+        if self.options().no_lock {
+            return self.unlocked(kind);
+        }
         // Not the store with the caller's cancel: a cancelled operation still removes its lock.
         let shared = Arc::new(Shared {
             store: self.store().clone(),
@@ -234,6 +237,32 @@ impl Repository {
         Ok(guard)
     }
 
+    /// For who may not or cannot write: allows reading, and nothing else.
+    fn unlocked(&self, kind: Locked) -> Result<Guard> {
+        let lost = "the repository was opened without locks, for reading only".to_owned();
+        if kind == Locked::Exclusive {
+            return Err(Error::Refused {
+                location: self.location(),
+                what: "a change",
+                message: lost,
+                hint: "allow locks",
+            });
+        }
+        Ok(Guard {
+            shared: Arc::new(Shared {
+                store: self.store().clone(),
+                overdue: Duration::ZERO,
+                state: Mutex::new(State {
+                    files: Vec::new(),
+                    refreshed: since_boot(),
+                    lost: Some(lost),
+                }),
+            }),
+            task: None,
+            runtime: self.runtime().clone(),
+        })
+    }
+
     fn new_lock(&self, kind: Locked) -> Result<(Id, Vec<u8>)> {
         let holder = &self.options().holder;
         Lock {
@@ -250,116 +279,6 @@ impl Repository {
         .and_then(|json| unpacked::encode(self.key(), &json, self.version()))
         .map_err(|why| self.damaged("new lock", &why))
     }
-
-    /// Fails with `Locked` if a live foreign lock conflicts; removes dead ones. Without an own lock file
-    /// the store's clock is not known, and a lock that only it could judge is left for the second look.
-    async fn conflict(&self, kind: Locked, own: Option<Id>) -> Result<()> {
-        let entries = self.store().list("locks").await?;
-        let find = |id: Id| entries.iter().find(|entry| entry.name == id.to_string());
-        let now = own.and_then(find).and_then(|entry| entry.modified);
-        if own.is_some_and(|id| find(id).is_none()) {
-            return Err(Error::LockLost {
-                location: self.location(),
-                message: "its file was removed at once".to_owned(),
-            });
-        }
-        for entry in entries.iter().filter(|entry| !entry.is_dir) {
-            let Some(id) = Id::parse(&entry.name).filter(|id| Some(*id) != own) else {
-                continue;
-            };
-            let Some(lock) = self.read_lock(id).await? else {
-                continue;
-            };
-            let conflicts = match &lock {
-                Ok(lock) => lock.exclusive || kind == Locked::Exclusive,
-                Err(_) => true,
-            };
-            if lock
-                .as_ref()
-                .is_ok_and(|lock| self.is_predecessors(id, lock))
-            {
-                // It would hold up others, even where it does not conflict with us.
-                self.store().delete(&path(id)).await?;
-                continue;
-            }
-            if !conflicts {
-                continue;
-            }
-            match self.judge(id, entry, lock.as_ref().ok(), now) {
-                Verdict::Dead => {
-                    tracing::info!(%id, "removing the lock of a dead holder");
-                    self.store().delete(&path(id)).await?;
-                }
-                Verdict::Unknown if own.is_none() => {}
-                Verdict::Alive | Verdict::Unknown => {
-                    return Err(match lock {
-                        Ok(lock) => Error::Locked {
-                            location: self.location(),
-                            holder: lock.holder(),
-                            since: lock.time.escape_debug().to_string(),
-                        },
-                        Err(why) => Error::Locked {
-                            location: self.location(),
-                            holder: format!("an unreadable lock file ({why})"),
-                            since: entry
-                                .modified
-                                .map_or("an unknown time".to_owned(), |t| t.to_string()),
-                        },
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether it was left by a process with exactly our identity, which we have taken over.
-    fn is_predecessors(&self, id: Id, lock: &Lock) -> bool {
-        let holder = &self.options().holder;
-        let same = lock.hostname == holder.host_name && lock.pid == i64::from(holder.pid);
-        same && !held().contains(&id)
-    }
-
-    fn judge(&self, id: Id, entry: &Entry, lock: Option<&Lock>, now: Option<Timestamp>) -> Verdict {
-        let options = self.options();
-        if held().contains(&id) {
-            return Verdict::Alive;
-        }
-        // Another process beside us, under our name: only time can tell.
-        let other = lock.filter(|lock| lock.hostname != options.holder.host_name);
-        if let Some((lock, liveness)) = other.zip(options.liveness.as_ref()) {
-            match liveness.is_alive(&lock.hostname) {
-                Some(false) => return Verdict::Dead,
-                Some(true) => return Verdict::Alive,
-                None => {}
-            }
-        }
-        let stale =
-            SignedDuration::try_from(options.lock_timing.stale).unwrap_or(SignedDuration::MAX);
-        match now.zip(entry.modified) {
-            Some((now, then)) if now.duration_since(then) > stale => Verdict::Dead,
-            _ => Verdict::Unknown,
-        }
-    }
-
-    /// `None` if it is gone or still being written.
-    async fn read_lock(&self, id: Id) -> Result<Option<Result<Lock, crate::format::Invalid>>> {
-        let sealed = match self.store().read(&path(id), LIMIT).await {
-            Ok(Some(sealed)) if sealed.is_empty() => return Ok(None),
-            Ok(Some(sealed)) => sealed,
-            Ok(None) => return Ok(None),
-            Err(Error::ObjectTooLarge { .. }) => Bytes::new(),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(
-            unpacked::decode(self.key(), &sealed).and_then(|json| Lock::decode(&json)),
-        ))
-    }
-}
-
-enum Verdict {
-    Alive,
-    Dead,
-    Unknown,
 }
 
 /// Refreshes until aborted or lost.

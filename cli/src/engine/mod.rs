@@ -1,0 +1,223 @@
+//! `ark engine`: repositories without a cluster.
+//!
+//! Runs one operation of the engine on a thread of its own, with restic's options, variables, output and exit codes.
+//! Does not talk to Kubernetes. Ctrl-C ends the operation, which gives its lock back; a second one, or ten seconds
+//! in which nothing happens, end the process.
+
+mod backup;
+mod check;
+mod dump;
+mod exit;
+mod forget;
+mod init;
+mod key;
+mod ls;
+mod open;
+mod password;
+mod prune;
+mod restore;
+mod select;
+mod snapshots;
+mod unlock;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use ark_engine::Cancel;
+use clap::{Args, Subcommand};
+use tokio::runtime::{Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use self::exit::EngineExit;
+use self::open::RepoArgs;
+use crate::error::{Error, Result};
+use crate::print::{self, Printer};
+
+/// How long an interrupted operation may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Work with restic repositories directly, without a cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Engine {
+    /// The repository.
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// Options that mean nothing here.
+    #[command(flatten)]
+    _cluster: ClusterArgs,
+    /// What to do.
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// The options of commands on a cluster: accepted before `engine`, hidden after it.
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    #[arg(id = "namespace", long = "namespace", global = true, hide = true)]
+    _namespace: Option<String>,
+    #[arg(id = "kubeconfig", long = "kubeconfig", global = true, hide = true)]
+    _kubeconfig: Option<PathBuf>,
+    #[arg(id = "kubecontext", long = "kubecontext", global = true, hide = true)]
+    _kubecontext: Option<String>,
+    #[arg(
+        id = "artefact_address",
+        long = "artefact-address",
+        global = true,
+        hide = true
+    )]
+    _artefact_address: Option<SocketAddr>,
+}
+
+/// What can be done with a repository.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a repository
+    Init(init::Init),
+    /// Back up files and directories, or what a program writes
+    Backup(Box<backup::Backup>),
+    /// List snapshots
+    Snapshots(snapshots::Snapshots),
+    /// List the files in a snapshot
+    Ls(ls::Ls),
+    /// Restore a snapshot into a directory
+    Restore(restore::Restore),
+    /// Write a file of a snapshot to standard output
+    Dump(dump::Dump),
+    /// Check that a repository is whole
+    Check(check::Check),
+    /// Remove snapshots, by rules or by their ids
+    Forget(Box<forget::Forget>),
+    /// Free the space of what no snapshot needs
+    Prune(prune::Prune),
+    /// Work with the passwords of a repository
+    #[command(subcommand)]
+    Key(key::KeyVerb),
+    /// Remove locks whose holders are gone
+    Unlock(unlock::Unlock),
+}
+
+/// What every command gets.
+#[derive(Clone, Debug)]
+struct Run {
+    repo: RepoArgs,
+    printer: Printer,
+    cancel: Cancel,
+    handle: Handle,
+}
+
+impl Run {
+    /// Writes a line of JSON.
+    fn json(&self, value: &serde_json::Value) -> Result<()> {
+        self.printer.out(&value.to_string())
+    }
+
+    /// Writes words that are no result.
+    fn say(&self, text: &str) -> Result<()> {
+        if self.repo.quiet || self.repo.json {
+            return Ok(());
+        }
+        self.printer.out(text)
+    }
+}
+
+enum Ended {
+    Done(Result<EngineExit>),
+    /// It was interrupted and did not end.
+    Forced,
+}
+
+/// Runs a command. Not to be called on a thread of a runtime.
+pub(crate) fn main(engine: Engine, printer: Printer) -> EngineExit {
+    let json = engine.repo.json;
+    let ended = match Runtime::new() {
+        Ok(runtime) => {
+            let ended = watched(engine, printer, &runtime);
+            // What may still be going on in the background is of no use any more.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(exit) => exit,
+        Err(error) if error.is_broken_pipe() => EngineExit::Done,
+        Err(error) => {
+            let exit = EngineExit::of(&error);
+            if json {
+                print::engine::json_error(&error, exit as u8);
+            } else {
+                print::error(&error);
+            }
+            exit
+        }
+    }
+}
+
+fn watched(engine: Engine, printer: Printer, runtime: &Runtime) -> Result<EngineExit> {
+    let cancel = Cancel::new();
+    let (sender, ended) = mpsc::channel();
+    runtime.spawn(watch(cancel.clone(), sender.clone()));
+    let run = Run {
+        repo: engine.repo,
+        printer,
+        cancel,
+        handle: runtime.handle().clone(),
+    };
+    let verb = engine.verb;
+    std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || {
+            // Nobody listens any more only when the process ends.
+            drop(sender.send(Ended::Done(dispatch(verb, &run))));
+        })?;
+    match ended.recv() {
+        Ok(Ended::Done(done)) => done,
+        Ok(Ended::Forced) => Err(ark_engine::Error::Cancelled.into()),
+        // The thread is gone without a word: it panicked, which its own message tells.
+        Err(_) => Err(Error::Bug(
+            "the operation ended without a result".to_owned(),
+        )),
+    }
+}
+
+/// Cancels on the first signal; ends the wait on the second, or after a while.
+async fn watch(cancel: Cancel, ended: Sender<Ended>) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        // Without handlers a signal ends the process at once.
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    cancel.cancel();
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = tokio::time::sleep(GRACE) => {}
+    }
+    // If nobody listens, it has ended.
+    drop(ended.send(Ended::Forced));
+}
+
+fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
+    match verb {
+        Verb::Init(args) => init::run(run, &args),
+        Verb::Backup(args) => backup::run(run, *args),
+        Verb::Snapshots(args) => snapshots::run(run, &args),
+        Verb::Ls(args) => ls::run(run, &args),
+        Verb::Restore(args) => restore::run(run, args),
+        Verb::Dump(args) => dump::run(run, &args),
+        Verb::Check(args) => check::run(run, &args),
+        Verb::Forget(args) => forget::run(run, *args),
+        Verb::Prune(args) => prune::run(run, &args),
+        Verb::Key(verb) => key::run(run, verb),
+        Verb::Unlock(args) => unlock::run(run, &args),
+    }
+}

@@ -1,0 +1,90 @@
+//! `ark engine restore`.
+
+use std::path::PathBuf;
+
+use ark_engine::{Outcome, Progress, RestoreRequest};
+use clap::Args;
+
+use super::{EngineExit, Run, open::ReadArgs, select::FilterArgs, values};
+use crate::error::{Error, Result};
+use crate::print::engine::{self, progress::Reporter};
+
+/// Restore a snapshot into a directory.
+///
+/// Files that are right already are left alone. What else is in the directory stays, unless --delete is given.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Restore {
+    /// Id or beginning of an id, or latest
+    snapshot: String,
+    /// The directory; it is made if it is not there
+    #[arg(short, long, value_name = "DIRECTORY")]
+    target: PathBuf,
+    /// Restore only this absolute path in the snapshot, with all below it; may be given several times
+    #[arg(short, long, value_name = "PATH")]
+    include: Vec<PathBuf>,
+    /// Delete what is in restored directories and not in the snapshot
+    #[arg(long)]
+    delete: bool,
+    /// Write zeros instead of leaving holes
+    #[arg(long)]
+    no_sparse: bool,
+    /// Leave owners as they come; they are restored only by root
+    #[arg(long)]
+    no_owner: bool,
+    /// Do nothing, and show what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// The most memory to take: bytes with K, M or G
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    memory: Option<u64>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+pub(super) fn run(run: &Run, args: Restore) -> Result<EngineExit> {
+    let repo = run.repo.open_to_read(run, args.read)?;
+    let snapshot = repo.select_snapshot(&args.snapshot, &args.filter.filter())?;
+    std::fs::create_dir_all(&args.target).map_err(|error| Error::File {
+        verb: "create",
+        path: args.target.clone(),
+        message: error.to_string(),
+    })?;
+    let default = RestoreRequest::default();
+    let request = RestoreRequest {
+        snapshot: snapshot.id.clone(),
+        target: args.target,
+        sparse: !args.no_sparse,
+        restore_owner: !args.no_owner && is_root(),
+        select: args.include,
+        delete_extra: args.delete,
+        dry_run: args.dry_run,
+        memory: args.memory.unwrap_or(default.memory),
+    };
+    let progress = Progress::new();
+    let reporter = Reporter::moving(run.printer, run.repo.quiet, run.repo.json, &progress);
+    let done = ark_engine::restore(&repo, &request, &progress, &run.cancel);
+    reporter.stop();
+    let report = done?;
+    for row in &report.errors {
+        engine::row(run.printer, run.repo.json, "restore", row);
+    }
+    engine::rows_dropped(run.printer, report.errors_dropped);
+    if run.repo.json {
+        run.json(&engine::restore_json(&report, request.dry_run))?;
+    } else {
+        for note in &report.notes {
+            run.say(&format!("note: {note}"))?;
+        }
+    }
+    run.say(&engine::restore(&report, request.dry_run))?;
+    Ok(match report.outcome() {
+        Outcome::Complete => EngineExit::Done,
+        Outcome::Partial => EngineExit::Error,
+    })
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,32 @@
+//! Which snapshots are meant: options of several commands.
+
+use ark_engine::SnapshotFilter;
+use clap::Args;
+
+use super::values::tag_lists;
+
+/// Which snapshots count.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which snapshots")]
+pub(super) struct FilterArgs {
+    /// Only snapshots of this host; may be given several times
+    #[arg(short = 'H', long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Only snapshots with all these tags; may be given several times for alternatives
+    #[arg(long, value_name = "TAG,...")]
+    tag: Vec<String>,
+    /// Only snapshots with this path; may be given several times
+    #[arg(long, value_name = "PATH")]
+    path: Vec<String>,
+}
+
+impl FilterArgs {
+    /// As the engine takes it.
+    pub(super) fn filter(&self) -> SnapshotFilter {
+        SnapshotFilter {
+            hosts: self.host.clone(),
+            tags: tag_lists(&self.tag),
+            paths: self.path.clone(),
+        }
+    }
+}

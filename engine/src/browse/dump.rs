@@ -1,0 +1,78 @@
+//! Reading one file of a snapshot.
+
+use std::{io::Write, path::Path};
+
+use super::path::{Found, find};
+use crate::{
+    Cancel, Progress,
+    crypto::Id,
+    error::{Error, Result},
+    format::{Invalid, index::BlobKind},
+    index::{Index, Packs},
+    repo::{Locked, Repository, Snapshot, blobs::BlobReader},
+};
+
+/// Writes the content of a file, and returns its length. Every blob is compared with its id before it is written, so
+/// what was written is right up to where an error ends it. Blocks: call it on a thread of its own.
+///
+/// # Errors
+/// `PathNotFound`; `InvalidConfig` if it is no file; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store
+/// says.
+pub fn dump(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    path: &Path,
+    out: &mut dyn Write,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<u64> {
+    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
+    let done = content(repo, snapshot, path, out, progress, cancel);
+    repo.runtime().block_on(lock.release(cancel));
+    done
+}
+
+fn content(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    path: &Path,
+    out: &mut dyn Write,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<u64> {
+    let store = repo.store().with_cancel(cancel.clone());
+    let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
+    let mut blobs = BlobReader::new(repo, &store, &index);
+    let no_file = |what: &str| Error::InvalidConfig {
+        what: "path in a snapshot",
+        message: format!(
+            "{} is a {what}, and only files have content",
+            path.display()
+        ),
+    };
+    let node = match find(repo, &mut blobs, snapshot, path)? {
+        Found::Dir(_) => return Err(no_file("directory")),
+        Found::Entry(node) if node.kind != "file" => {
+            return Err(no_file(super::EntryKind::of(&node.kind).as_str()));
+        }
+        Found::Entry(node) => node,
+    };
+    progress.found(1, node.size);
+    let mut length = 0;
+    for blob in &node.content {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let why = Invalid::new("its content list is malformed");
+        let id = Id::parse(blob)
+            .ok_or_else(|| repo.damaged(format!("entry {}", path.display()), &why))?;
+        let data = blobs.read(BlobKind::Data, &id)?;
+        out.write_all(&data)
+            .map_err(|source| Error::Output { source })?;
+        length += data.len() as u64;
+        progress.bytes_done(data.len() as u64);
+    }
+    out.flush().map_err(|source| Error::Output { source })?;
+    progress.file_done();
+    Ok(length)
+}

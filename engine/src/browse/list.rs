@@ -1,0 +1,158 @@
+//! Listing what is in a snapshot.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    EntryInfo, EntryKind,
+    path::{Found, find, subtree},
+};
+use crate::{
+    Cancel,
+    error::{Error, Result},
+    format::{Invalid, name, tree::Node},
+    index::{Index, Packs},
+    repo::{
+        Locked, Repository, Snapshot,
+        blobs::{BlobReader, is_content},
+    },
+};
+
+/// Deeper trees are not listed.
+const MAX_DEPTH: usize = 4096;
+
+/// An entry of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its absolute path in the snapshot.
+    pub path: PathBuf,
+    /// What the snapshot says of it; `None` if that makes no sense, and `problem` says why.
+    pub info: Option<EntryInfo>,
+    /// Why it cannot be read or restored, if it cannot.
+    pub problem: Option<String>,
+}
+
+/// Lists what is below an absolute path of a snapshot, or the entry itself if it is no directory: each directory before its
+/// content, in the order of the snapshot. Not `recursive`: one level. Blocks: call it on a thread of its own.
+///
+/// A directory that cannot be read is listed with the problem, and the rest goes on.
+///
+/// # Errors
+/// `PathNotFound`, `Locked`, `Cancelled`, what the store says, and what `each` returns.
+pub fn list(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    path: &Path,
+    recursive: bool,
+    cancel: &Cancel,
+    each: &mut dyn FnMut(Listed) -> Result<()>,
+) -> Result<()> {
+    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
+    let store = repo.store().with_cancel(cancel.clone());
+    let done = (|| {
+        let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
+        let mut walk = Walk {
+            repo,
+            blobs: BlobReader::new(repo, &store, &index),
+            recursive,
+            cancel,
+            each,
+        };
+        match find(repo, &mut walk.blobs, snapshot, path)? {
+            Found::Dir(tree) => {
+                let nodes = walk.blobs.read_tree(&tree)?;
+                walk.below(path, nodes)
+            }
+            Found::Entry(node) => (walk.each)(Listed {
+                path: path.to_owned(),
+                info: Some(EntryInfo::of(&node)),
+                problem: None,
+            }),
+        }
+    })();
+    repo.runtime().block_on(lock.release(cancel));
+    done
+}
+
+struct Walk<'a> {
+    repo: &'a Repository,
+    blobs: BlobReader<'a>,
+    recursive: bool,
+    cancel: &'a Cancel,
+    each: &'a mut dyn FnMut(Listed) -> Result<()>,
+}
+
+type Nodes = Vec<Result<Node, Invalid>>;
+
+impl Walk<'_> {
+    fn below(&mut self, path: &Path, nodes: Nodes) -> Result<()> {
+        let mut stack = vec![(path.to_owned(), nodes.into_iter())];
+        while let Some((path, nodes)) = stack.last_mut() {
+            if self.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let Some(node) = nodes.next() else {
+                stack.pop();
+                continue;
+            };
+            let (mut listed, inside) = self.one(path, node)?;
+            let deeper = listed.path.clone();
+            let too_deep = inside.is_some() && stack.len() >= MAX_DEPTH;
+            if too_deep {
+                listed.problem = Some(format!("it is deeper than {MAX_DEPTH} directories"));
+            }
+            (self.each)(listed)?;
+            if let Some(inside) = inside.filter(|_| !too_deep) {
+                stack.push((deeper, inside.into_iter()));
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry, and what is in it if it is a directory to be gone through.
+    fn one(
+        &mut self,
+        above: &Path,
+        node: Result<Node, Invalid>,
+    ) -> Result<(Listed, Option<Nodes>)> {
+        let broken = |name: OsString, why: String| Listed {
+            path: above.join(name),
+            info: None,
+            problem: Some(why),
+        };
+        let node = match node {
+            Ok(node) => node,
+            Err(why) => return Ok((broken("?".into(), why.to_string()), None)),
+        };
+        let name = match name::decode(&node.name) {
+            Ok(name) => name,
+            Err(why) => {
+                let shown = node.name.escape_debug().to_string().replace('/', "\\x2f");
+                return Ok((broken(shown.into(), why.to_string()), None));
+            }
+        };
+        let info = EntryInfo::of(&node);
+        let mut listed = Listed {
+            path: above.join(name),
+            info: Some(info),
+            problem: None,
+        };
+        let is_dir = listed
+            .info
+            .as_ref()
+            .is_some_and(|i| i.kind == EntryKind::Dir);
+        if !is_dir || !self.recursive {
+            return Ok((listed, None));
+        }
+        match subtree(self.repo, &node).and_then(|tree| self.blobs.read_tree(&tree)) {
+            Ok(inside) => Ok((listed, Some(inside))),
+            Err(error) if is_content(&error) => {
+                listed.problem = Some(error.to_string());
+                Ok((listed, None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Forgetting snapshots: by a policy, or by their ids.
+//!
+//! Does: decide ([`policy`], a function of data) and remove snapshot files, under the lock that excludes everybody
+//! else from reading the list to the last removal, as restic does. Does not: free space; that is
+//! [`mod@super::prune`]. The data of a forgotten snapshot stays until then.
+//!
+//! Order: lock; read all snapshots (one that cannot be read is an error, and nothing is removed); decide;
+//! remove one by one, as long as the lock is held; unlock. A run that ends in between has removed some of them.
+
+mod group;
+mod policy;
+mod span;
+
+use jiff::Timestamp;
+
+pub use self::{
+    group::{GroupBy, GroupKey},
+    policy::{Counts, Decision, Keep, KeepPolicy, Kept, apply as apply_policy},
+    span::CalendarSpan,
+};
+use crate::{
+    Cancel, Repository,
+    error::{Error, Result},
+    repo::{Locked, Snapshot, SnapshotFilter},
+};
+
+/// What to forget.
+#[derive(Debug, Clone)]
+pub enum Forget {
+    /// These, each the beginning of an id.
+    Ids(Vec<String>),
+    /// What a policy does not keep.
+    Policy {
+        /// The rules.
+        policy: Box<KeepPolicy>,
+        /// How snapshots are grouped before.
+        group_by: GroupBy,
+        /// Which snapshots count at all; others are left alone.
+        filter: SnapshotFilter,
+        /// Whether a group may lose all its snapshots.
+        allow_remove_all: bool,
+    },
+}
+
+/// What a policy made of one group.
+#[derive(Debug, Clone)]
+pub struct ForgetGroup {
+    /// What its snapshots have in common.
+    pub key: GroupKey,
+    /// What is kept and what is not.
+    pub decision: Decision,
+}
+
+/// What was forgotten, or would be.
+#[derive(Debug, Clone, Default)]
+pub struct ForgetReport {
+    /// What the policy made of each group; empty for ids.
+    pub groups: Vec<ForgetGroup>,
+    /// The snapshots removed.
+    pub removed: Vec<Snapshot>,
+}
+
+/// Forgets snapshots; with `dry_run` only says which. Blocks: call it on a thread of its own.
+///
+/// # Errors
+/// `InvalidConfig` for a policy without rules; `Refused` if a group would lose all its snapshots, and that is
+/// not allowed; `SnapshotNotFound`, `SnapshotAmbiguous`, `Locked`, `LockLost`, `Cancelled`, `Damaged`, and what
+/// the store says.
+pub fn forget(
+    repo: &Repository,
+    what: &Forget,
+    dry_run: bool,
+    cancel: &Cancel,
+) -> Result<ForgetReport> {
+    if let Forget::Policy { policy, .. } = what
+        && policy.is_empty()
+    {
+        return Err(Error::InvalidConfig {
+            what: "policy",
+            message: "no rule says what to keep".to_owned(),
+        });
+    }
+    let kind = if dry_run {
+        Locked::Shared
+    } else {
+        Locked::Exclusive
+    };
+    let lock = repo.block_on(repo.lock(kind, cancel))?;
+    let allowed = lock.checker();
+    let done = decide(repo, what).and_then(|report| {
+        if !dry_run {
+            for snapshot in &report.removed {
+                if cancel.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                allowed()?;
+                repo.block_on(repo.store().delete(&format!("snapshots/{}", snapshot.id)))?;
+            }
+        }
+        Ok(report)
+    });
+    repo.runtime().block_on(lock.release(cancel));
+    done
+}
+
+fn decide(repo: &Repository, what: &Forget) -> Result<ForgetReport> {
+    match what {
+        Forget::Ids(ids) => {
+            let mut removed: Vec<Snapshot> = Vec::new();
+            for id in ids {
+                let snapshot = repo.find_snapshot(id)?;
+                if removed.iter().all(|other| other.id != snapshot.id) {
+                    removed.push(snapshot);
+                }
+            }
+            Ok(ForgetReport {
+                groups: Vec::new(),
+                removed,
+            })
+        }
+        Forget::Policy {
+            policy,
+            group_by,
+            filter,
+            allow_remove_all,
+        } => {
+            let mut snapshots = repo.snapshots()?;
+            snapshots.retain(|snapshot| filter.matches(snapshot));
+            let mut report = ForgetReport::default();
+            let now = Timestamp::now();
+            for (key, snapshots) in group::group(snapshots, *group_by) {
+                let decision = apply_policy(policy, &snapshots, now);
+                if decision.keep.is_empty() && !allow_remove_all {
+                    return Err(Error::Refused {
+                        location: repo.location(),
+                        what: "forget",
+                        message: format!(
+                            "it would remove all {} snapshots of {}",
+                            snapshots.len(),
+                            shown(&key)
+                        ),
+                        hint: "add a rule that keeps some, or allow that all are removed",
+                    });
+                }
+                report.removed.extend(decision.remove.iter().cloned());
+                report.groups.push(ForgetGroup { key, decision });
+            }
+            Ok(report)
+        }
+    }
+}
+
+fn shown(key: &GroupKey) -> String {
+    let mut parts = Vec::new();
+    if !key.host.is_empty() {
+        parts.push(format!("host {}", key.host.escape_debug()));
+    }
+    if !key.paths.is_empty() {
+        parts.push(format!("paths {}", key.paths.join(", ").escape_debug()));
+    }
+    if !key.tags.is_empty() {
+        parts.push(format!("tags {}", key.tags.join(", ").escape_debug()));
+    }
+    if parts.is_empty() {
+        "the only group".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}

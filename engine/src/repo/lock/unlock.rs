@@ -1,0 +1,122 @@
+//! Removing locks whose holders are gone, when somebody asks for it.
+//!
+//! A lock goes if its holder is known to be dead, if it was not refreshed for half an hour by the **store's
+//! clock**, or if it names this machine and a process that does not exist. To learn the store's clock a lock file of our own
+//! is written and removed again. With `all` every lock goes: only for who knows that nobody works on the repository.
+
+use rustix::process::Pid;
+
+use super::{Locked, held, judge::Verdict, path};
+use crate::{
+    Cancel,
+    crypto::Id,
+    error::{Error, Result},
+    format::lock::Lock,
+    repo::Repository,
+};
+
+impl Repository {
+    /// Removes stale locks, or all, and returns how many. Blocks; see the module of [`Repository`].
+    ///
+    /// # Errors
+    /// `Cancelled`, and what the store says.
+    pub fn unlock(&self, all: bool, cancel: &Cancel) -> Result<u64> {
+        self.block_on(async {
+            // Without anything to judge nothing is written.
+            if self.store().list("locks").await?.is_empty() {
+                return Ok(0);
+            }
+            let (probe, sealed) = self.new_lock(Locked::Shared)?;
+            held().insert(probe);
+            let done = match self.store().write(&path(probe), sealed.into()).await {
+                Ok(()) => self.remove_locks(probe, all, cancel).await,
+                Err(error) => Err(error),
+            };
+            let removed = self.store().delete(&path(probe)).await;
+            held().remove(&probe);
+            done.and_then(|count| removed.map(|()| count))
+        })
+    }
+
+    async fn remove_locks(&self, probe: Id, all: bool, cancel: &Cancel) -> Result<u64> {
+        let entries = self.store().list("locks").await?;
+        let named = |id: Id| entries.iter().find(|entry| entry.name == id.to_string());
+        let now = named(probe).and_then(|entry| entry.modified);
+        let host = this_host();
+        let mut removed = 0;
+        for entry in entries.iter().filter(|entry| !entry.is_dir) {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let Some(id) = Id::parse(&entry.name).filter(|id| *id != probe) else {
+                continue;
+            };
+            if !all {
+                let Some(lock) = self.read_lock(id).await? else {
+                    continue;
+                };
+                let lock = lock.as_ref().ok();
+                let dead = matches!(self.judge(id, entry, lock, now), Verdict::Dead)
+                    || lock.is_some_and(|lock| {
+                        self.is_predecessors(id, lock) || is_of_dead_process(lock, host.as_deref())
+                    });
+                if !dead {
+                    continue;
+                }
+            }
+            self.store().delete(&path(id)).await?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// Whether a lock names this machine and a process that does not exist.
+fn is_of_dead_process(lock: &Lock, this_host: Option<&str>) -> bool {
+    let pid = i32::try_from(lock.pid).ok().and_then(Pid::from_raw);
+    // A lock that names no process could be anybody's.
+    let (Some(host), Some(pid)) = (this_host, pid) else {
+        return false;
+    };
+    let gone = || rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+    host == lock.hostname && gone()
+}
+
+/// The name of this machine, as other programs write it into their locks.
+fn this_host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(hostname: &str, pid: i64) -> Lock {
+        Lock {
+            time: String::new(),
+            exclusive: true,
+            hostname: hostname.to_owned(),
+            username: String::new(),
+            pid,
+            uid: 0,
+            gid: 0,
+        }
+    }
+
+    #[test]
+    fn only_a_process_of_this_machine_can_be_seen_to_be_dead() {
+        let own = i64::from(std::process::id());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = i64::from(child.id());
+        child.wait().unwrap();
+        assert!(is_of_dead_process(&lock("here", dead), Some("here")));
+        assert!(!is_of_dead_process(&lock("here", own), Some("here")));
+        assert!(!is_of_dead_process(&lock("there", dead), Some("here")));
+        assert!(!is_of_dead_process(&lock("here", dead), None));
+        for pid in [0, -1, i64::MAX] {
+            assert!(!is_of_dead_process(&lock("here", pid), Some("here")));
+        }
+    }
+}
