@@ -147,40 +147,23 @@ impl Speeds {
         let parts: Vec<Vec<&Place>> = (0..threads)
             .map(|n| places.iter().skip(n).step_by(threads).collect())
             .collect();
-        let (read, content) = timed(&parts, |_, places| contents(places))?;
+        let (read, ()) = best(|| ended(timed(&parts, |_, places| read_all(places))))?;
+        let (_, content) = timed(&parts, |_, places| contents(places))?;
         let bytes: usize = content.iter().flatten().map(Vec::len).sum();
         if bytes == 0 {
             return Ok(None);
         }
-        let (hash, _) = timed(&content, |_, files| {
-            for piece in pieces(files, chunk) {
-                black_box(Sha256::digest(piece));
-            }
-            Ok(())
-        })?;
-        let (compress, small) = timed(&content, |_, files| {
-            let mut compressor = zstd::bulk::Compressor::new(1)?;
-            let packed: std::io::Result<Vec<Vec<u8>>> = pieces(files, chunk)
-                .map(|piece| compressor.compress(piece))
-                .collect();
-            Ok(packed?)
-        })?;
-        let (decompress, _) = timed(&small, |_, pieces| {
-            let mut decompressor = zstd::bulk::Decompressor::new()?;
-            for piece in pieces {
-                black_box(decompressor.decompress(piece, chunk)?);
-            }
-            Ok(())
-        })?;
+        let (hash, ()) = best(|| ended(timed(&content, |_, files| hash_all(files, chunk))))?;
+        let (compress, small) = best(|| timed(&content, |_, files| compress_all(files, chunk)))?;
+        let (decompress, ()) =
+            best(|| ended(timed(&small, |_, pieces| decompress_all(pieces, chunk))))?;
         let mut sealed = small;
         let stored: usize = sealed.iter().flatten().map(Vec::len).sum();
-        let encrypt = timed_mut(&mut sealed, |pieces| {
-            for piece in pieces {
-                seal(piece);
-            }
-        })?;
-        let (packs, _) = timed(&sealed, |n, pieces| write_packs(scratch, n, pieces))?;
-        let (single, _) = timed(&content, |n, files| write_files(scratch, n, files))?;
+        let (encrypt, ()) = best(|| Ok((timed_mut(&mut sealed, seal_all)?, ())))?;
+        let (packs, ()) =
+            best(|| ended(timed(&sealed, |n, pieces| write_packs(scratch, n, pieces))))?;
+        let (single, ()) =
+            best(|| ended(timed(&content, |n, files| write_files(scratch, n, files))))?;
         let speed = |bytes: usize, seconds: f64| as_float(bytes) / seconds;
         Ok(Some(Self {
             read: speed(bytes, read),
@@ -236,11 +219,71 @@ fn pieces(files: &[Vec<u8>], chunk: usize) -> impl Iterator<Item = &[u8]> {
     files.iter().flat_map(move |file| file.chunks(chunk))
 }
 
-fn seal(piece: &mut [u8]) {
-    // Keys and nonce do not matter for speed.
-    let mut cipher = ctr::Ctr128BE::<Aes256>::new(&[7; 32].into(), &[9; 16].into());
-    cipher.apply_keystream(piece);
-    black_box(Poly1305::new(&[5; 32].into()).compute_unpadded(piece));
+/// Reads every place into one buffer.
+fn read_all(places: &[&Place]) -> Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    for place in places {
+        let file = File::open(&place.path).context("cannot read what is measured")?;
+        let (mut offset, end) = (place.offset, place.offset + place.len);
+        while offset < end {
+            let want =
+                usize::try_from(end - offset).map_or(buffer.len(), |len| len.min(buffer.len()));
+            file.read_exact_at(&mut buffer[..want], offset)
+                .context("cannot read what is measured")?;
+            offset += want as u64;
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a step, as the others are")]
+fn hash_all(files: &[Vec<u8>], chunk: usize) -> Result<()> {
+    for piece in pieces(files, chunk) {
+        black_box(Sha256::digest(piece));
+    }
+    Ok(())
+}
+
+fn compress_all(files: &[Vec<u8>], chunk: usize) -> Result<Vec<Vec<u8>>> {
+    let mut compressor = zstd::bulk::Compressor::new(1)?;
+    let packed: std::io::Result<Vec<Vec<u8>>> = pieces(files, chunk)
+        .map(|piece| compressor.compress(piece))
+        .collect();
+    Ok(packed?)
+}
+
+fn decompress_all(pieces: &[Vec<u8>], chunk: usize) -> Result<()> {
+    let mut decompressor = zstd::bulk::Decompressor::new()?;
+    for piece in pieces {
+        black_box(decompressor.decompress(piece, chunk)?);
+    }
+    Ok(())
+}
+
+fn seal_all(pieces: &mut [Vec<u8>]) {
+    for piece in pieces {
+        // Keys and nonce do not matter for speed.
+        let mut cipher = ctr::Ctr128BE::<Aes256>::new(&[7; 32].into(), &[9; 16].into());
+        cipher.apply_keystream(piece);
+        black_box(Poly1305::new(&[5; 32].into()).compute_unpadded(piece));
+    }
+}
+
+/// The shortest of three: what else the machine does only makes a step longer.
+fn best<R>(mut step: impl FnMut() -> Result<(f64, R)>) -> Result<(f64, R)> {
+    let mut best = step()?;
+    for _ in 0..2 {
+        let next = step()?;
+        if next.0 < best.0 {
+            best = next;
+        }
+    }
+    Ok(best)
+}
+
+/// Only how long it took.
+fn ended(step: Result<(f64, Vec<()>)>) -> Result<(f64, ())> {
+    step.map(|(seconds, _)| (seconds, ()))
 }
 
 fn write_packs(scratch: &Path, part: usize, pieces: &[Vec<u8>]) -> Result<()> {
@@ -291,7 +334,7 @@ fn timed<T: Sync, R: Send>(
     Ok((start.elapsed().as_secs_f64().max(1e-9), done))
 }
 
-fn timed_mut<T: Send>(parts: &mut [T], step: impl Fn(&mut T) + Sync) -> Result<f64> {
+fn timed_mut(parts: &mut [Vec<Vec<u8>>], step: impl Fn(&mut [Vec<u8>]) + Sync) -> Result<f64> {
     let start = Instant::now();
     let fine = thread::scope(|scope| {
         let running: Vec<_> = parts

@@ -31,7 +31,7 @@ use crate::{
     room::Sizes,
     rounds::Rounds,
     run::Run,
-    scenario::Servers,
+    scenario::{Kind, Servers},
     work::Work,
 };
 
@@ -40,6 +40,16 @@ use crate::{
 enum Arguments {
     /// Ark's engine beside restic and rustic
     Vs(Vs),
+    /// Make the data of a case, to profile with
+    Make {
+        /// Which
+        kind: Kind,
+        /// Folder to make
+        folder: PathBuf,
+        /// An eighth of it
+        #[arg(long)]
+        quick: bool,
+    },
     /// Run a program and write down what it took
     #[command(hide = true)]
     Measure {
@@ -88,6 +98,11 @@ struct Vs {
 fn main() -> ExitCode {
     let done = match Arguments::parse() {
         Arguments::Vs(options) => vs(options),
+        Arguments::Make {
+            kind,
+            folder,
+            quick,
+        } => scenario::make(kind, &folder, &Sizes::of(quick)),
         Arguments::Measure { answer, program } => measure::wrapper(&answer, &program),
     };
     match done {
@@ -100,18 +115,14 @@ fn main() -> ExitCode {
 }
 
 fn vs(options: Vs) -> Result<()> {
-    let sizes = if options.quick {
-        Sizes::QUICK
-    } else {
-        Sizes::FULL
-    };
+    let sizes = Sizes::of(options.quick);
     let cases = selected(&options.cases)?;
     room::check(&options.work, &sizes, &cases)?;
     let mut run = Run {
         work: Work::new(&options.work)?,
         ark: Ark {
             program: options.ark,
-            words: &[],
+            words: &["engine"],
         },
         restic: Restic(options.restic),
         rustic: Rustic(options.rustic),

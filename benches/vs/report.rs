@@ -148,12 +148,15 @@ impl Outcome {
                 figure(gate.limit)
             ));
         }
-        lines.extend(self.bound_lines());
+        lines.push(self.bound_line());
         lines
     }
 
-    fn bound_lines(&self) -> Option<String> {
-        let bound = self.bound?;
+    fn bound_line(&self) -> String {
+        let Some(bound) = self.bound else {
+            return "  bound   start, key derivation and metadata: little or no content is read"
+                .to_owned();
+        };
         let wall = self.middle(Who::Ark, wall);
         let shares: Vec<String> = bound
             .shares(wall)
@@ -161,13 +164,13 @@ impl Outcome {
             .map(|(step, share)| format!("{step} {:.0} %", share * 100.0))
             .collect();
         let best = |who| bound.seconds() / self.middle(who, self::wall);
-        Some(format!(
+        format!(
             "  bound   {:.2} s for the steps alone ({:.2} of restic, {:.2} of rustic); of ark's {wall:.2} s: {}",
             bound.seconds(),
             best(Who::Restic),
             best(Who::Rustic),
             shares.join(", ")
-        ))
+        )
     }
 }
 

@@ -50,6 +50,11 @@ impl Sizes {
         seconds: 10,
     };
 
+    /// One or the other.
+    pub(crate) fn of(quick: bool) -> Self {
+        if quick { Self::QUICK } else { Self::FULL }
+    }
+
     /// Bytes that the cases on one kind of data take at most, in memory: source, repositories, restored copy.
     fn need(&self, case: &str) -> u64 {
         let file = self.pages * 8192;

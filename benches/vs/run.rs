@@ -113,12 +113,13 @@ impl Run {
     }
 
     /// A case of later backups. Each starts from the same repository: what a run adds is removed again.
+    /// `all_read` is the length of chunks where all content is read again; what is read is not known otherwise.
     pub(crate) fn later(
         &mut self,
         case: Case,
         backup: &Backup<'_>,
         bases: &Bases,
-        chunk: usize,
+        all_read: Option<usize>,
         before: impl Fn() -> Result<()>,
     ) -> Result<()> {
         print::step(&format!("{}: {}", case.name, case.title));
@@ -137,15 +138,12 @@ impl Run {
                 requests: None,
             })
         })?;
-        let speeds = self.speeds(backup.source, chunk)?;
-        let bound = match speeds {
-            Some(speeds) if backup.reread => {
-                Some(bound_of_backup(&speeds, backup.source, &samples)?)
-            }
-            // What was read is not known where files are skipped.
-            _ => None,
+        let speeds = match all_read {
+            Some(chunk) => self.speeds(backup.source, chunk)?,
+            None => None,
         };
-        self.done(case, samples, bound);
+        let bound = speeds.map(|speeds| bound_of_backup(&speeds, backup.source, &samples));
+        self.done(case, samples, bound.transpose()?);
         Ok(())
     }
 

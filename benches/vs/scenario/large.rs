@@ -12,6 +12,7 @@ use crate::{
     },
     print,
     program::{Backup, Cuts, Who},
+    room::Sizes,
     run::Run,
 };
 
@@ -28,7 +29,8 @@ pub(super) fn dense(run: &mut Run) -> Result<()> {
     if run.case("initial-dense").is_none() && !needs_bases {
         return Ok(());
     }
-    let source = relation(run, Fill::Dense)?;
+    let source = run.work.folder("source")?;
+    relation(&source, Fill::Dense, run.sizes.pages)?;
     if let Some(case) = run.case("initial-dense") {
         run.first(case, &usual(&source), PAGES_CHUNK)?;
     }
@@ -52,17 +54,25 @@ fn rest_of_dense(run: &mut Run, source: &Path) -> Result<()> {
     };
     let mut bases = run.bases(&cut(first, false), &Who::ALL)?;
     if let Some(case) = run.case("reread-rabin") {
-        run.later(case, &cut(Cuts::Rabin, true), &bases, CONTENT_CHUNK, || {
-            touch(&file)
-        })?;
+        run.later(
+            case,
+            &cut(Cuts::Rabin, true),
+            &bases,
+            Some(CONTENT_CHUNK),
+            || touch(&file),
+        )?;
         if run.any(&["reread-fixed", "changed", "restore-large"]) {
             bases.replace(run.bases(&cut(Cuts::Auto, false), &[Who::Ark])?);
         }
     }
     if let Some(case) = run.case("reread-fixed") {
-        run.later(case, &cut(Cuts::Fixed, true), &bases, PAGES_CHUNK, || {
-            touch(&file)
-        })?;
+        run.later(
+            case,
+            &cut(Cuts::Fixed, true),
+            &bases,
+            Some(PAGES_CHUNK),
+            || touch(&file),
+        )?;
     }
     if let Some(case) = run.case("restore-large") {
         run.restores(case, source, &bases)?;
@@ -71,7 +81,7 @@ fn rest_of_dense(run: &mut Run, source: &Path) -> Result<()> {
         let count = run.sizes.pages.div_ceil(100);
         pages::change(&file, count, CHANGES, Fill::Dense)?;
         settle();
-        run.later(case, &cut(Cuts::Auto, true), &bases, PAGES_CHUNK, || {
+        run.later(case, &usual(source), &bases, Some(PAGES_CHUNK), || {
             touch(&file)
         })?;
     }
@@ -83,7 +93,8 @@ pub(super) fn padded(run: &mut Run) -> Result<()> {
     let Some(case) = run.case("initial-padded") else {
         return Ok(());
     };
-    let source = relation(run, Fill::Padded)?;
+    let source = run.work.folder("source")?;
+    relation(&source, Fill::Padded, run.sizes.pages)?;
     run.first(case, &usual(&source), PAGES_CHUNK)?;
     run.work.remove("source")
 }
@@ -93,18 +104,22 @@ pub(super) fn compressed(run: &mut Run) -> Result<()> {
     let Some(case) = run.case("compressed") else {
         return Ok(());
     };
-    print::step("making data that does not compress");
     let source = run.work.folder("source")?;
-    files::incompressible(&source, run.sizes.compressed, SEED)?;
+    incompressible(&source, &run.sizes)?;
     run.first(case, &usual(&source), CONTENT_CHUNK)?;
     run.work.remove("source")
 }
 
-fn relation(run: &Run, fill: Fill) -> Result<std::path::PathBuf> {
+/// A database file in a folder.
+pub(super) fn relation(folder: &Path, fill: Fill, pages: u64) -> Result<()> {
     print::step(&format!("making a database file, {fill:?} pages"));
-    let source = run.work.folder("source")?;
-    pages::write(&source.join(NAME), run.sizes.pages, SEED, fill)?;
-    Ok(source)
+    pages::write(&folder.join(NAME), pages, SEED, fill)
+}
+
+/// Data that does not compress in a folder.
+pub(super) fn incompressible(folder: &Path, sizes: &Sizes) -> Result<()> {
+    print::step("making data that does not compress");
+    files::incompressible(folder, sizes.compressed, SEED)
 }
 
 fn touch(path: &Path) -> Result<()> {

@@ -8,10 +8,13 @@ mod small;
 
 use std::{path::Path, path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 
 use crate::{
+    data::{files, pages::Fill},
     program::{Backup, Cuts},
+    room::Sizes,
     run::Run,
 };
 
@@ -22,6 +25,33 @@ pub(crate) struct Servers {
     pub(crate) minio: Option<PathBuf>,
     /// The folder of PostgreSQL's programs.
     pub(crate) postgres: Option<PathBuf>,
+}
+
+/// A kind of data.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kind {
+    /// A database file, dense pages
+    Dense,
+    /// A database file, padded pages
+    Padded,
+    /// Small files
+    Small,
+    /// Empty files
+    Empty,
+    /// Data that does not compress
+    Compressed,
+}
+
+/// Makes data in a new folder, as the cases do.
+pub(crate) fn make(kind: Kind, folder: &Path, sizes: &Sizes) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    match kind {
+        Kind::Dense => large::relation(folder, Fill::Dense, sizes.pages),
+        Kind::Padded => large::relation(folder, Fill::Padded, sizes.pages),
+        Kind::Small => small::files(folder, sizes),
+        Kind::Empty => files::empty(folder, sizes.empty),
+        Kind::Compressed => large::incompressible(folder, sizes),
+    }
 }
 
 /// The length of chunks in page-structured files.

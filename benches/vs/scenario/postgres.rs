@@ -46,7 +46,7 @@ pub(super) fn cases(run: &mut Run, servers: &Servers) -> Result<()> {
             cluster.pgbench(work, &["-c", "4", "-j", "2", "-T", &seconds])
         })?;
         settle();
-        run.later(case, &usual(&cluster.data), &bases, PAGES_CHUNK, || Ok(()))?;
+        run.later(case, &usual(&cluster.data), &bases, None, || Ok(()))?;
         run.forget(bases)?;
     }
     run.work.remove("postgres")

@@ -1,9 +1,11 @@
 //! Many small files, and very many empty ones.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{CONTENT_CHUNK, settle, usual};
-use crate::{data::files, print, program::Who, run::Run};
+use crate::{data, print, program::Who, room::Sizes, run::Run};
 
 const SEED: u64 = 3;
 
@@ -12,9 +14,8 @@ pub(super) fn many(run: &mut Run) -> Result<()> {
     if !run.any(&["small-first", "small-unchanged", "restore-small"]) {
         return Ok(());
     }
-    print::step("making small files");
     let source = run.work.folder("source")?;
-    files::small(&source, run.sizes.small, SEED)?;
+    files(&source, &run.sizes)?;
     if let Some(case) = run.case("small-first") {
         run.first(case, &usual(&source), CONTENT_CHUNK)?;
     }
@@ -22,7 +23,7 @@ pub(super) fn many(run: &mut Run) -> Result<()> {
         settle();
         let bases = run.bases(&usual(&source), &Who::ALL)?;
         if let Some(case) = run.case("small-unchanged") {
-            run.later(case, &usual(&source), &bases, CONTENT_CHUNK, || Ok(()))?;
+            run.later(case, &usual(&source), &bases, None, || Ok(()))?;
         }
         if let Some(case) = run.case("restore-small") {
             run.restores(case, &source, &bases)?;
@@ -32,6 +33,13 @@ pub(super) fn many(run: &mut Run) -> Result<()> {
     run.work.remove("source")
 }
 
+/// The small files in a folder.
+pub(super) fn files(folder: &Path, sizes: &Sizes) -> Result<()> {
+    print::step("making small files");
+    data::files::small(folder, sizes.small, SEED)?;
+    Ok(())
+}
+
 /// First backup of empty files.
 pub(super) fn empty(run: &mut Run) -> Result<()> {
     let Some(case) = run.case("empty-files") else {
@@ -39,7 +47,7 @@ pub(super) fn empty(run: &mut Run) -> Result<()> {
     };
     print::step("making empty files");
     let source = run.work.folder("source")?;
-    files::empty(&source, run.sizes.empty)?;
+    data::files::empty(&source, run.sizes.empty)?;
     run.first(case, &usual(&source), CONTENT_CHUNK)?;
     run.work.remove("source")
 }
