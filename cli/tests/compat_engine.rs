@@ -8,10 +8,13 @@
 )]
 
 mod engine_harness;
+#[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
+#[path = "../../engine/tests/common/minio.rs"]
+mod minio;
 
 use std::{collections::BTreeMap, fs, process::Stdio};
 
-use engine_harness::{PASSWORD, Place, Ran, assert_same, ids};
+use engine_harness::{PASSWORD, Place, Ran, assert_same, files, ids, wait_until};
 use serde_json::Value;
 
 /// Paths in a listing, with kind and size.
@@ -391,4 +394,57 @@ fn snapshots_are_chosen_by_host_path_and_tag() {
             place.ark(&latest).ends(1);
         }
     }
+}
+
+#[test]
+fn a_bucket_in_restics_spelling() {
+    let place = Place::new();
+    place.fill(1);
+    let repo = format!("s3:http://{}/bucket/some/prefix", minio::minio().address);
+    let file = place.text("credentials");
+    let text = format!(
+        "[other]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+        minio::KEY,
+        minio::SECRET
+    );
+    fs::write(&file, text).unwrap();
+    let ark = |args: &[&str], secret: Option<&str>| {
+        let mut command = place.ark_command(args);
+        command.env("RESTIC_REPOSITORY", &repo);
+        match secret {
+            Some(secret) => command
+                .env("AWS_ACCESS_KEY_ID", minio::KEY)
+                .env("AWS_SECRET_ACCESS_KEY", secret),
+            None => command
+                .env("AWS_SHARED_CREDENTIALS_FILE", &file)
+                .env("AWS_PROFILE", "other"),
+        };
+        Ran::of(command.output().unwrap())
+    };
+    let restic = |args: &[&str]| {
+        let mut command = place.restic_command(args);
+        command
+            .env("RESTIC_REPOSITORY", &repo)
+            .env("AWS_ACCESS_KEY_ID", minio::KEY)
+            .env("AWS_SECRET_ACCESS_KEY", minio::SECRET);
+        Ran::of(command.output().unwrap()).ends(0)
+    };
+    let source = place.text("source");
+    ark(&["snapshots"], Some(minio::SECRET)).ends(10);
+    ark(&["init"], Some(minio::SECRET)).ends(0);
+    ark(&["backup", "-q", &source], None).ends(0);
+    restic(&["check", "--read-data"]);
+    restic(&["backup", "-q", &source]);
+    let first = restic(&["snapshots", "--json"]).json()[0]["id"].clone();
+    ark(
+        &["forget", first.as_str().unwrap(), "--prune"],
+        Some(minio::SECRET),
+    )
+    .ends(0);
+    restic(&["check", "--read-data"]);
+    ark(&["restore", "latest", "--target", "target", "-q"], None).ends(0);
+    place.assert_restored("target");
+    let ran = ark(&["snapshots"], Some("wrong")).ends(1);
+    assert!(ran.err.contains("denies access"), "{}", ran.err);
+    assert!(!ran.err.contains(minio::SECRET));
 }

@@ -24,7 +24,7 @@ use serde_json::Value;
 fn history(place: &Place) {
     place.fill(1);
     let source = place.text("source");
-    let mut command = |zone: &str, time: &str, more: &[&str]| {
+    let command = |zone: &str, time: &str, more: &[&str]| {
         let mut restic = place.restic_command(&["backup", "-q", "--time", time, &source]);
         Ran::of(restic.args(more).env("TZ", zone).output().unwrap()).ends(0);
     };

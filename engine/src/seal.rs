@@ -66,13 +66,6 @@ impl Sealer {
     }
 
     /// Opens `nonce || ciphertext || tag` and returns the plain text in it.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "blobs are still opened by the plain implementation"
-        )
-    )]
     pub(crate) fn open<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Unauthentic> {
         if sealed.len() < OVERHEAD {
             return Err(Unauthentic);

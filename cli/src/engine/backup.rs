@@ -162,7 +162,7 @@ impl Backup {
     }
 }
 
-pub(super) fn run(run: &Run, args: Backup) -> Result<EngineExit> {
+pub(super) fn run(run: &Run, args: &Backup) -> Result<EngineExit> {
     let repo = run.repo.open(run)?;
     let progress = Progress::new();
     let reporter = Reporter::moving(run.printer, run.repo.quiet, run.repo.json, &progress);

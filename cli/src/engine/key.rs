@@ -69,10 +69,10 @@ impl NewArgs {
     }
 }
 
-pub(super) fn run(run: &Run, verb: KeyVerb) -> Result<EngineExit> {
+pub(super) fn run(run: &Run, verb: &KeyVerb) -> Result<EngineExit> {
     match verb {
         KeyVerb::List(read) => {
-            let repo = run.repo.open_to_read(run, read)?;
+            let repo = run.repo.open_to_read(run, *read)?;
             let keys = repo.keys()?;
             for key in &keys {
                 if let Some(damage) = &key.damage {

@@ -209,7 +209,7 @@ async fn watch(cancel: Cancel, ended: Sender<Ended>) {
 fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
     match verb {
         Verb::Init(args) => init::run(run, &args),
-        Verb::Backup(args) => backup::run(run, *args),
+        Verb::Backup(args) => backup::run(run, &args),
         Verb::Snapshots(args) => snapshots::run(run, &args),
         Verb::Ls(args) => ls::run(run, &args),
         Verb::Restore(args) => restore::run(run, args),
@@ -217,7 +217,7 @@ fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
         Verb::Check(args) => check::run(run, &args),
         Verb::Forget(args) => forget::run(run, *args),
         Verb::Prune(args) => prune::run(run, &args),
-        Verb::Key(verb) => key::run(run, verb),
+        Verb::Key(verb) => key::run(run, &verb),
         Verb::Unlock(args) => unlock::run(run, &args),
     }
 }

@@ -27,7 +27,10 @@ pub(super) fn run(run: &Run, args: &Snapshots) -> Result<EngineExit> {
         snapshots
     } else {
         let find = |id: &String| repo.select_snapshot(id, &filter);
-        args.ids.iter().map(find).collect::<Result<_, _>>()?
+        args.ids
+            .iter()
+            .map(find)
+            .collect::<ark_engine::Result<_>>()?
     };
     if run.repo.json {
         let list = snapshots.iter().map(engine::snapshot_json).collect();

@@ -12,7 +12,10 @@ use super::{
 use crate::{
     Cancel,
     error::{Error, Result},
-    format::{Invalid, name, tree::Node},
+    format::{
+        Invalid, name,
+        tree::{Entries, Node},
+    },
     index::{Index, Packs},
     repo::{
         Locked, Repository, Snapshot,
@@ -84,11 +87,9 @@ struct Walk<'a> {
     each: &'a mut dyn FnMut(Listed) -> Result<()>,
 }
 
-type Nodes = Vec<Result<Node, Invalid>>;
-
 impl Walk<'_> {
-    fn below(&mut self, path: &Path, nodes: Nodes) -> Result<()> {
-        let mut stack = vec![(path.to_owned(), nodes.into_iter())];
+    fn below(&mut self, path: &Path, nodes: Entries) -> Result<()> {
+        let mut stack = vec![(path.to_owned(), nodes)];
         while let Some((path, nodes)) = stack.last_mut() {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
@@ -105,7 +106,7 @@ impl Walk<'_> {
             }
             (self.each)(listed)?;
             if let Some(inside) = inside.filter(|_| !too_deep) {
-                stack.push((deeper, inside.into_iter()));
+                stack.push((deeper, inside));
             }
         }
         Ok(())
@@ -116,7 +117,7 @@ impl Walk<'_> {
         &mut self,
         above: &Path,
         node: Result<Node, Invalid>,
-    ) -> Result<(Listed, Option<Nodes>)> {
+    ) -> Result<(Listed, Option<Entries>)> {
         let broken = |name: OsString, why: String| Listed {
             path: above.join(name),
             info: None,

@@ -62,7 +62,7 @@ pub(super) fn find(
 
 fn entry(blobs: &mut BlobReader<'_>, tree: &Id, wanted: &OsStr) -> Result<Option<Node>> {
     // An entry that makes no sense is not the one asked for.
-    let nodes = blobs.read_tree(tree)?.into_iter().flatten();
+    let nodes = blobs.read_tree(tree)?.flatten();
     let mut fits = nodes.filter(|node| name::decode(&node.name).is_ok_and(|name| name == wanted));
     Ok(fits.next())
 }

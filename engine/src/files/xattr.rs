@@ -1,7 +1,7 @@
-//! Extended attributes of an entry of an open directory, ACLs and capabilities among them.
+//! Extended attributes, ACLs and capabilities among them: of an open file, or of an entry of an open directory.
 //!
-//! Works through `/proc/self/fd/<dir>/<name>` with the calls that do not follow a last link, because
-//! there is no such call relative to a directory. Needs `/proc`.
+//! For entries, works through `/proc/self/fd/<dir>/<name>` with the calls that do not follow a last link,
+//! because there is no such call relative to a directory. That needs `/proc`.
 
 use std::{
     ffi::{CString, OsStr},
@@ -16,6 +16,15 @@ use rustix::{fs::XattrFlags, io::Errno};
 /// The most a value can have on Linux.
 const MAX_VALUE: usize = 64 << 10;
 
+/// Whose attributes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Of<'a> {
+    /// An open file's.
+    Open(BorrowedFd<'a>),
+    /// Those of an entry of an open directory; of a link itself.
+    Entry(BorrowedFd<'a>, &'a OsStr),
+}
+
 fn path(dir: BorrowedFd<'_>, name: &OsStr) -> Result<CString, Errno> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name.as_bytes());
@@ -24,10 +33,18 @@ fn path(dir: BorrowedFd<'_>, name: &OsStr) -> Result<CString, Errno> {
 
 /// Names of the attributes; none where the file system has no attributes.
 pub(crate) fn list(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<Vec<u8>>, Errno> {
-    let path = path(dir, name)?;
+    list_of(Of::Entry(dir, name))
+}
+
+/// Names of the attributes; none where the file system has no attributes.
+pub(crate) fn list_of(of: Of<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = vec![0; 1024];
     loop {
-        match rustix::fs::llistxattr(&path, &mut names[..]) {
+        let listed = match of {
+            Of::Open(fd) => rustix::fs::flistxattr(fd, &mut names[..]),
+            Of::Entry(dir, name) => rustix::fs::llistxattr(path(dir, name)?, &mut names[..]),
+        };
+        match listed {
             Ok(len) => {
                 names.truncate(len);
                 break;
@@ -47,11 +64,21 @@ pub(crate) fn get(
     name: &OsStr,
     attribute: &[u8],
 ) -> Result<Option<Vec<u8>>, Errno> {
-    let path = path(dir, name)?;
+    get_of(Of::Entry(dir, name), attribute)
+}
+
+/// One value; `None` if there is none.
+pub(crate) fn get_of(of: Of<'_>, attribute: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     let attribute = CString::new(attribute).map_err(|_| Errno::INVAL)?;
     let mut value = vec![0; 256];
     loop {
-        match rustix::fs::lgetxattr(&path, &attribute, &mut value[..]) {
+        let got = match of {
+            Of::Open(fd) => rustix::fs::fgetxattr(fd, &attribute, &mut value[..]),
+            Of::Entry(dir, name) => {
+                rustix::fs::lgetxattr(path(dir, name)?, &attribute, &mut value[..])
+            }
+        };
+        match got {
             Ok(len) => {
                 value.truncate(len);
                 return Ok(Some(value));
@@ -64,12 +91,20 @@ pub(crate) fn get(
 }
 
 /// Sets one attribute.
-pub(crate) fn set(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
-    attribute: &[u8],
-    value: &[u8],
-) -> Result<(), Errno> {
+pub(crate) fn set_of(of: Of<'_>, attribute: &[u8], value: &[u8]) -> Result<(), Errno> {
     let attribute = CString::new(attribute).map_err(|_| Errno::INVAL)?;
-    rustix::fs::lsetxattr(path(dir, name)?, &attribute, value, XattrFlags::empty())
+    let flags = XattrFlags::empty();
+    match of {
+        Of::Open(fd) => rustix::fs::fsetxattr(fd, &attribute, value, flags),
+        Of::Entry(dir, name) => rustix::fs::lsetxattr(path(dir, name)?, &attribute, value, flags),
+    }
+}
+
+/// Removes one attribute.
+pub(crate) fn remove_of(of: Of<'_>, attribute: &[u8]) -> Result<(), Errno> {
+    let attribute = CString::new(attribute).map_err(|_| Errno::INVAL)?;
+    match of {
+        Of::Open(fd) => rustix::fs::fremovexattr(fd, &attribute),
+        Of::Entry(dir, name) => rustix::fs::lremovexattr(path(dir, name)?, &attribute),
+    }
 }

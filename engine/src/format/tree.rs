@@ -3,16 +3,15 @@
 //! Decodes what any version of restic or rustic wrote. A node that makes no sense is an error of that
 //! node alone, so that the rest of a damaged directory can still be read.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
 use super::{Invalid, null_as_default};
-
-/// One directory. Nodes are decoded one by one with [`decode_node`].
-#[derive(Debug, Deserialize)]
-struct Tree {
-    #[serde(default, deserialize_with = "null_as_default")]
-    nodes: Vec<Box<serde_json::value::RawValue>>,
-}
 
 /// One entry of a directory, as stored.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -62,14 +61,100 @@ pub(crate) struct Attribute {
     pub(crate) value: String,
 }
 
-/// The nodes of a directory, each as valid or not.
-pub(crate) fn decode(json: &[u8]) -> Result<Vec<Result<Node, Invalid>>, Invalid> {
-    let tree: Tree = serde_json::from_slice(json)
-        .map_err(|error| Invalid(format!("it is no directory: {error}")))?;
-    let node = |raw: Box<serde_json::value::RawValue>| {
-        serde_json::from_str(raw.get()).map_err(|error| Invalid(format!("not a node: {error}")))
-    };
-    Ok(tree.nodes.into_iter().map(node).collect())
+/// More entries than any file system has in one directory are refused.
+const MAX_ENTRIES: usize = 1 << 24;
+
+/// The entries of a directory, decoded one by one as they are asked for.
+///
+/// Takes the document and 8 bytes for each entry.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    json: Vec<u8>,
+    /// Where each node begins and ends.
+    nodes: Vec<(u32, u32)>,
+    next: usize,
+}
+
+/// Addresses and lengths of the nodes' texts.
+#[derive(Default)]
+struct Spans(Vec<(usize, u32)>);
+
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default, deserialize_with = "null_as_default")]
+    nodes: Spans,
+}
+
+impl<'de> Deserialize<'de> for Spans {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Spans;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of nodes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Spans, A::Error> {
+                let mut spans = Spans::default();
+                while let Some(node) = list.next_element::<&'de RawValue>()? {
+                    let text = node.get();
+                    let length = u32::try_from(text.len()).map_err(A::Error::custom)?;
+                    spans.0.push((text.as_ptr().addr(), length));
+                    if spans.0.len() > MAX_ENTRIES {
+                        return Err(A::Error::custom("more entries than there can be"));
+                    }
+                }
+                Ok(spans)
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+impl Entries {
+    pub(crate) fn parse(json: Vec<u8>) -> Result<Self, Invalid> {
+        let invalid = |error: &dyn fmt::Display| Invalid(format!("it is no directory: {error}"));
+        let document: Document = serde_json::from_slice(&json).map_err(|error| invalid(&error))?;
+        let base = json.as_ptr().addr();
+        let span = |(address, length): (usize, u32)| {
+            let start = u32::try_from(address.checked_sub(base)?).ok()?;
+            Some((start, start.checked_add(length)?))
+        };
+        let nodes: Option<Vec<_>> = document.nodes.0.into_iter().map(span).collect();
+        let nodes = nodes.ok_or_else(|| invalid(&"it is too long"))?;
+        Ok(Self {
+            json,
+            nodes,
+            next: 0,
+        })
+    }
+
+    /// How many were asked for.
+    pub(crate) fn position(&self) -> usize {
+        self.next
+    }
+
+    fn node(&self, at: usize) -> Option<Result<Node, Invalid>> {
+        let (start, end) = *self.nodes.get(at)?;
+        let text = self.json.get(start as usize..end as usize)?;
+        Some(serde_json::from_slice(text).map_err(|error| Invalid(format!("not a node: {error}"))))
+    }
+
+    /// The first `count` ones again, whatever was asked for.
+    pub(crate) fn first(&self, count: usize) -> impl Iterator<Item = Result<Node, Invalid>> {
+        (0..count).map_while(|at| self.node(at))
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<Node, Invalid>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let node = self.node(self.next)?;
+        self.next += 1;
+        Some(node)
+    }
 }
 
 #[cfg(test)]
@@ -78,11 +163,22 @@ mod tests {
 
     #[test]
     fn a_bad_node_does_not_hide_the_others() {
-        let json = br#"{"nodes":[{"name":"a","type":"file","content":null},{"name":7},{"name":"b","type":"dir","mode":-1},{"name":"c","type":"new kind"}]}"#;
-        let nodes = decode(json).unwrap();
-        let ok: Vec<_> = nodes.iter().map(Result::is_ok).collect();
+        let json = br#" {"nodes": [{"name":"a","type":"file","content":null},{"name":7},{"name":"b","type":"dir","mode":-1}, {"name":"c","type":"new kind"} ]}"#;
+        let mut entries = Entries::parse(json.to_vec()).unwrap();
+        let ok: Vec<_> = entries.by_ref().map(|node| node.is_ok()).collect();
         assert_eq!(ok, [true, false, false, true]);
-        assert!(decode(b"{").is_err());
-        assert!(decode(b"{\"nodes\":null}").unwrap().is_empty());
+        assert_eq!(entries.position(), 4);
+        let names = entries.first(4).filter_map(|node| Some(node.ok()?.name));
+        assert_eq!(names.collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
+    fn other_documents() {
+        for json in ["{", "", "7", r#"{"nodes":7}"#, r#"{"nodes":[1,}"#] {
+            assert!(Entries::parse(json.into()).is_err(), "{json}");
+        }
+        for json in [r#"{"nodes":null}"#, "{}", r#"{"nodes":[]}"#] {
+            assert_eq!(Entries::parse(json.into()).unwrap().count(), 0, "{json}");
+        }
     }
 }

@@ -13,17 +13,13 @@ use super::Repository;
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{
-        Invalid,
-        index::BlobKind,
-        tree::{self, Node},
-    },
+    format::{Invalid, index::BlobKind, tree::Entries},
     index::{Index, Place},
     storage::Store,
 };
 
 /// The most fetched ahead at once.
-const MAX_AHEAD: u32 = 8 << 20;
+const MAX_AHEAD: u32 = 4 << 20;
 /// Windows kept: one file's blobs and the directories' own usually lie in different packs.
 const WINDOWS: usize = 2;
 
@@ -78,9 +74,9 @@ impl<'a> BlobReader<'a> {
     }
 
     /// The entries of a directory, each valid or not.
-    pub(crate) fn read_tree(&mut self, id: &Id) -> Result<Vec<Result<Node, Invalid>>> {
+    pub(crate) fn read_tree(&mut self, id: &Id) -> Result<Entries> {
         let json = self.read(BlobKind::Tree, id)?;
-        tree::decode(&json).map_err(|why| self.repo.damaged(format!("tree {id}"), &why))
+        Entries::parse(json).map_err(|why| self.repo.damaged(format!("tree {id}"), &why))
     }
 
     /// The sealed bytes of a blob, from a window if one has them. A window that served all its bytes was

@@ -70,6 +70,14 @@ impl Forge {
         id
     }
 
+    /// Another entry of the index for the place of the last blob, moved by so many bytes.
+    pub(super) fn alias(&mut self, id: &str, moved: u64) {
+        let mut blob = self.blobs.last().unwrap().clone();
+        blob["id"] = id.into();
+        blob["offset"] = (blob["offset"].as_u64().unwrap() + moved).into();
+        self.blobs.push(blob);
+    }
+
     pub(super) fn tree(&mut self, nodes: &Value) -> String {
         let json = serde_json::to_vec(&json!({ "nodes": nodes })).unwrap();
         self.blob("tree", &json)

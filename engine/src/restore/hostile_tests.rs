@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{MetadataExt as _, symlink},
     path::{Path, PathBuf},
 };
 
@@ -187,6 +187,119 @@ fn blobs_that_are_not_what_they_claim() {
     let report = forge.restore(&tree).unwrap();
     assert_eq!(operations(&report), [FileOperation::Read; 3]);
     assert_eq!(fs::read_dir(forge.target()).unwrap().count(), 0);
+}
+
+#[test]
+fn lengths_that_lie_are_rows() {
+    let mut forge = Forge::new();
+    let data = vec![7; 100_000];
+    let packed = zstd::bulk::compress(&data, 1).unwrap();
+    let id = Id::of(&data).to_string();
+    forge.blob_named("data", &id, &packed, Some(100_000));
+    let mut nodes = vec![file("good", &[&id, &id])];
+    for (n, claimed) in [1, 99_999, 100_001, 3 << 20, 500 << 20]
+        .into_iter()
+        .enumerate()
+    {
+        // Blobs of their own, or the first entry of the index would count for all.
+        let data = vec![u8::try_from(n).unwrap(); 100_000];
+        let packed = zstd::bulk::compress(&data, 1).unwrap();
+        let id = Id::of(&data).to_string();
+        forge.blob_named("data", &id, &packed, Some(claimed));
+        nodes.push(file(&format!("claims {claimed}"), &[&id]));
+    }
+    let tree = forge.tree(&nodes.into());
+    let report = forge.restore(&tree).unwrap();
+    assert_eq!(operations(&report), [FileOperation::Read; 5]);
+    let large = report
+        .errors
+        .iter()
+        .find(|row| row.path == "claims 524288000");
+    assert!(
+        large.unwrap().message.contains("bytes of memory"),
+        "{large:?}"
+    );
+    assert_eq!(fs::read_dir(forge.target()).unwrap().count(), 1);
+    assert_eq!(
+        fs::read(forge.target().join("good")).unwrap(),
+        [data.clone(), data].concat()
+    );
+}
+
+#[test]
+fn places_that_overlap_or_are_given_twice() {
+    let mut forge = Forge::new();
+    let first = forge.blob("data", &vec![1; 5000]);
+    let (twice, moved) = (Id::of(b"twice").to_string(), Id::of(b"moved").to_string());
+    forge.alias(&twice, 0);
+    forge.alias(&moved, 17);
+    let last = forge.blob("data", &vec![2; 5000]);
+    let nodes = [
+        file("first", &[&first]),
+        file("last", &[&last]),
+        file("moved", &[&moved]),
+        file("twice", &[&twice]),
+    ];
+    let tree = forge.tree(&json!(nodes));
+    let report = forge.restore(&tree).unwrap();
+    let rows: Vec<_> = report.errors.iter().map(|row| row.path.as_str()).collect();
+    assert!(
+        rows.contains(&"moved") && rows.contains(&"twice"),
+        "{rows:?}"
+    );
+    // What could be read is right.
+    for (name, byte) in [("first", 1), ("last", 2)] {
+        if !rows.contains(&name) {
+            assert_eq!(
+                fs::read(forge.target().join(name)).unwrap(),
+                vec![byte; 5000]
+            );
+        }
+    }
+    assert_eq!(report.files, 4 - rows.len() as u64);
+}
+
+#[test]
+fn a_blob_wanted_many_times_is_fetched_once() {
+    let mut forge = Forge::new();
+    let data = forge.blob("data", &vec![5; 70_000]);
+    let zeros = forge.blob("data", &vec![0; 70_000]);
+    let many = vec![data.as_str(); 50];
+    let tree = forge.tree(&json!([
+        file("a", &many),
+        file("b", &[&zeros, &data, &zeros]),
+        file("c", &vec![zeros.as_str(); 300]),
+    ]));
+    let report = forge.restore(&tree).unwrap();
+    assert_eq!(report.errors, []);
+    assert_eq!(report.bytes_fetched, 2 * (70_000 + 32));
+    assert_eq!(
+        fs::read(forge.target().join("a")).unwrap(),
+        vec![5; 50 * 70_000]
+    );
+    assert_eq!(
+        fs::read(forge.target().join("c")).unwrap(),
+        vec![0; 300 * 70_000]
+    );
+    let b = [vec![0; 70_000], vec![5; 70_000], vec![0; 70_000]].concat();
+    assert_eq!(fs::read(forge.target().join("b")).unwrap(), b);
+}
+
+#[test]
+fn a_terabyte_of_zeros_takes_no_time_and_no_room() {
+    let mut forge = Forge::new();
+    let zeros = vec![0; 8 << 20];
+    let id = Id::of(&zeros).to_string();
+    let packed = zstd::bulk::compress(&zeros, 1).unwrap();
+    forge.blob_named("data", &id, &packed, Some(8 << 20));
+    let tree = forge.tree(&json!([file("huge", &vec![id.as_str(); 1 << 17])]));
+    let report = forge.restore(&tree).unwrap();
+    assert_eq!(report.errors, []);
+    let huge = fs::metadata(forge.target().join("huge")).unwrap();
+    assert_eq!((huge.len(), huge.blocks()), (1 << 40, 0));
+    // Over itself: nothing but holes to compare.
+    let again = forge.restore(&tree).unwrap();
+    assert_eq!((again.files_unchanged, again.bytes_fetched), (1, 0));
 }
 
 #[test]

@@ -1,29 +1,61 @@
 //! Restoring a snapshot into a directory.
 //!
-//! Does: read the snapshot's trees in order, write every file, verify every blob's SHA-256, set metadata,
-//! and make everything durable before it reports success. Does not: delete what else is in the target,
-//! follow a link that is in it, enter a file system mounted in it, or trust anything the repository says: names,
-//! sizes and links are checked, and what makes no sense is a row.
+//! ```text
+//!  walk the trees ─► files, until there is enough ─► compare what is there ─► ranges of packs ─┐
+//!  make directories                                                                            │ fetched ahead
+//!  links, devices                 open, decompress, verify, write, set metadata ◄──────────────┘
+//!                                                  (several workers)
+//! ```
 //!
-//! Order for each file: whatever is in its place is removed, content, owner, attributes, mode, times. A
-//! directory's own metadata comes after its content, the root's last of all; then the file system is synced.
-//! A file whose content cannot be read completely is removed again and is a row. An error (store gone, disk
-//! full, cancelled) leaves what was restored so far.
+//! Does: write every file whose content is not right already (compared by hash, blob by blob), verify every
+//! blob's SHA-256 before it is written, set metadata where it differs, delete what is extra if asked to, and
+//! make everything durable before it reports success. Does not: follow a link that is in the target, enter a
+//! file system mounted in it, write to a file that has names outside the restore, or trust anything the
+//! repository says: names, sizes and links are checked, and what makes no sense is a row.
+//!
+//! Order: extras of a directory go when its entries are known; content, owner, attributes, mode, times of a
+//! file; a directory's own metadata after all its content, the root's last of all; then the file system is
+//! synced. A file whose content cannot be completed is removed and is a row. An error (store gone, disk full,
+//! cancelled) removes the files that were just being made and leaves the rest: the next run goes on from there.
+//!
+//! Memory: see [`RestoreRequest::memory`]; files are planned in windows, so that it does not grow with the
+//! snapshot.
 
+mod attributes;
+mod compare;
 mod content;
+mod dirs;
+mod entry;
+mod extra;
+mod file;
 #[cfg(test)]
 mod forge;
 #[cfg(test)]
 mod hostile_tests;
-mod metadata;
-mod node;
+mod links;
+mod plan;
+mod queue;
 mod request;
-mod tree;
+mod run;
+mod select;
+mod walk;
+mod window;
+mod worker;
 
-use std::{path::Path, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 pub use self::request::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest};
-use self::tree::Restorer;
+use self::{
+    attributes::Attributes,
+    dirs::OpenDirs,
+    plan::Limits,
+    queue::Queue,
+    run::{Counts, Plan, Run},
+    select::Select,
+};
 use crate::{
     Cancel, Progress, Repository,
     crypto::Id,
@@ -31,8 +63,9 @@ use crate::{
     files::{beneath::Root, meta::Meta},
     format::root::RootMeta,
     index::{Index, Packs},
-    repo::{Locked, Snapshot, blobs::BlobReader},
+    repo::{Locked, Snapshot},
     rows::{FileOperation, Rows},
+    seal::Sealer,
 };
 
 /// Restores a snapshot. Blocks, and drives its requests on the repository's runtime: call it on a thread of
@@ -50,13 +83,8 @@ pub fn restore(
     cancel: &Cancel,
 ) -> Result<RestoreReport> {
     let started = Instant::now();
-    // Rather refused than done otherwise than asked for.
-    if !request.select.is_empty() || request.delete_extra || request.dry_run {
-        return Err(Error::InvalidConfig {
-            what: "restore",
-            message: "selecting, deleting and dry runs are not supported yet".to_owned(),
-        });
-    }
+    // What cannot be meant is said before anything is done.
+    let select = Select::new(&request.select)?;
     let target = |error: rustix::io::Errno| Error::Target {
         path: request.target.clone(),
         source: error.into(),
@@ -64,7 +92,7 @@ pub fn restore(
     let root = Root::open(&request.target).map_err(target)?;
     let mount = Meta::of(&root).map_err(target)?.mount;
     let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let done = locked(repo, request, &root, mount, progress, cancel);
+    let done = locked(repo, request, select, (&root, mount), progress, cancel);
     repo.runtime().block_on(lock.release(cancel));
     let mut report = done?;
     report.duration = started.elapsed();
@@ -74,8 +102,8 @@ pub fn restore(
 fn locked(
     repo: &Repository,
     request: &RestoreRequest,
-    root: &Root,
-    mount: u64,
+    select: Option<Select>,
+    (root, mount): (&Root, u64),
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<RestoreReport> {
@@ -83,39 +111,58 @@ fn locked(
     // Snapshot first, then the index: the order that is right beside running backups.
     let snapshot = repo.find_snapshot(&request.snapshot)?;
     let tree = tree_of(repo, &snapshot)?;
-    if let Some(summary) = &snapshot.summary {
+    if let (Some(summary), None) = (&snapshot.summary, &select) {
         progress.found(summary.total_files_processed, summary.total_bytes_processed);
     }
     let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
-    let mut restorer = Restorer {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let limits = Limits::of(request.memory, cores);
+    let queue = Queue::new(
+        store.clone(),
+        repo.runtime().clone(),
+        cancel.clone(),
+        limits,
+    );
+    let run = Run {
+        repo,
+        store: &store,
+        index: &index,
+        sealer: Sealer::new(repo.key()),
+        request,
+        limits,
         root,
         mount,
-        blobs: BlobReader::new(repo, &store, &index),
-        request,
+        is_root: rustix::process::geteuid().is_root(),
         progress,
         cancel,
         rows: Rows::default(),
         notes: Rows::default(),
-        links: std::collections::HashMap::new(),
-        report: RestoreReport {
-            snapshot_id: snapshot.id.clone(),
-            ..RestoreReport::default()
-        },
+        counts: Counts::default(),
+        dirs: OpenDirs::default(),
+        queue: Arc::clone(&queue),
+        unfinished: Mutex::default(),
+        large: Mutex::default(),
+        plan: Mutex::<Plan>::default(),
+        failure: Mutex::default(),
     };
-    restorer.tree(tree)?;
-    if let Some(meta) = RootMeta::from_tags(&snapshot.tags) {
-        restorer.root_metadata(&meta);
+    // The target's own metadata is part of everything, and of nothing less.
+    let attributes = match &select {
+        None => RootMeta::from_tags(&snapshot.tags).map(Attributes::of_root),
+        Some(_) => None,
+    };
+    let done = run.threads(|| walk::walk(&run, tree, select, attributes));
+    // What is still on its way is of no use to anybody.
+    queue.stop();
+    done?;
+    if !request.dry_run {
+        // Success means that it survives a power loss.
+        rustix::fs::syncfs(root).map_err(|error| Error::Target {
+            path: request.target.clone(),
+            source: error.into(),
+        })?;
     }
-    // Success means that it survives a power loss.
-    rustix::fs::syncfs(root).map_err(|error| Error::Target {
-        path: request.target.clone(),
-        source: error.into(),
-    })?;
     progress.settle();
-    let mut report = restorer.report;
-    (report.errors, report.errors_dropped) = restorer.rows.take();
-    report.notes = restorer.notes.take().0;
-    Ok(report)
+    Ok(run.report(snapshot.id))
 }
 
 fn tree_of(repo: &Repository, snapshot: &Snapshot) -> Result<Id> {
@@ -136,28 +183,4 @@ impl Failure {
     fn new(operation: FileOperation, error: impl Into<std::io::Error>) -> Self {
         Self::Row(operation, error.into().to_string())
     }
-}
-
-/// Whether there is no use in going on after this error.
-fn is_fatal(error: rustix::io::Errno) -> bool {
-    use rustix::io::Errno;
-    matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::ROFS)
-}
-
-/// A write-like step: a full or read-only target ends the restore.
-fn step(
-    target: &Path,
-    operation: FileOperation,
-    result: rustix::io::Result<()>,
-) -> std::result::Result<(), Failure> {
-    result.map_err(|error| {
-        if is_fatal(error) {
-            Failure::Fatal(Error::Target {
-                path: target.to_owned(),
-                source: error.into(),
-            })
-        } else {
-            Failure::new(operation, error)
-        }
-    })
 }

@@ -27,7 +27,7 @@ pub struct RestoreRequest {
     pub delete_extra: bool,
     /// Touch nothing, and report what would be done.
     pub dry_run: bool,
-    /// Most bytes for buffers, at least 16 MiB (less counts as that). The index, 40 bytes a blob, directories on
+    /// Most bytes for buffers, at least 32 MiB (less counts as that). The index, 40 bytes a blob, directories on
     /// the way down and some 300 bytes for each hard link come on top.
     pub memory: u64,
 }

@@ -1,0 +1,376 @@
+//! One regular file while it is restored.
+//!
+//! Order: the file is made (what had its name is removed first) or, where its own content is partly right,
+//! opened; content, in any order; length; owner, attributes, mode, times. Whoever writes the last blob does
+//! the rest. A file whose content cannot be completed is removed, with all its names, and is a row for each.
+
+use std::{
+    ffi::OsString,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    Failure, RestoreAction,
+    attributes::{At, Attributes, Before},
+    content::{self, Zeros},
+    dirs::Dir,
+    entry::make_room,
+    links::Group,
+    run::{Run, count},
+};
+use crate::{
+    files::{
+        meta::{Kind, Meta},
+        xattr::Of,
+    },
+    rows::FileOperation,
+};
+
+/// A file to restore.
+pub(super) struct File {
+    pub(super) dir: Arc<Dir>,
+    pub(super) name: OsString,
+    pub(super) attributes: Attributes,
+    /// Bytes of its content.
+    pub(super) size: u64,
+    /// What is there, if that is compared and kept.
+    pub(super) old: Option<Meta>,
+    /// Something else is there, and goes.
+    pub(super) replaces: bool,
+    /// The names it has, if several.
+    pub(super) group: Option<Arc<Group>>,
+    /// Blobs not done yet, and one while they are counted.
+    left: AtomicUsize,
+    /// Bytes that were not right.
+    wrong: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    fd: Option<Arc<OwnedFd>>,
+    /// It was made, or opened for writing.
+    open: bool,
+    failed: Option<(FileOperation, String)>,
+}
+
+/// What a file needs to be made.
+pub(super) struct Plan {
+    pub(super) name: OsString,
+    pub(super) attributes: Attributes,
+    pub(super) size: u64,
+    pub(super) old: Option<Meta>,
+    pub(super) replaces: bool,
+}
+
+impl File {
+    /// Its directory waits for it from now on.
+    pub(super) fn new(dir: &Arc<Dir>, plan: Plan, group: Option<Arc<Group>>) -> Arc<Self> {
+        Run::hold(dir);
+        let Plan {
+            name,
+            attributes,
+            size,
+            old,
+            replaces,
+        } = plan;
+        Arc::new(Self {
+            dir: Arc::clone(dir),
+            name,
+            attributes,
+            size,
+            old,
+            replaces,
+            group,
+            left: AtomicUsize::new(1),
+            wrong: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.dir.path.join(&self.name)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().failed.is_some()
+    }
+
+    /// A blob more must be done.
+    pub(super) fn add_blob(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A blob is not there, or not right.
+    pub(super) fn needs(&self, bytes: u32) {
+        self.wrong.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    }
+}
+
+impl Run<'_> {
+    /// Its content cannot be completed. Only the first reason counts.
+    pub(super) fn fail_file(&self, file: &File, failure: Failure) {
+        match failure {
+            Failure::Row(operation, message) => {
+                file.state().failed.get_or_insert((operation, message));
+            }
+            Failure::Fatal(error) => self.fail(error),
+        }
+    }
+
+    /// Makes or opens it for writing, unless that was done.
+    pub(super) fn open_file(&self, file: &Arc<File>) -> Result<Arc<OwnedFd>, Failure> {
+        let mut state = file.state();
+        if let Some(fd) = &state.fd {
+            return Ok(Arc::clone(fd));
+        }
+        let dir = self
+            .open_dir(&file.dir)
+            .map_err(|error| Failure::new(FileOperation::Open, error))?;
+        let fd = match &file.old {
+            Some(old) => self.step(FileOperation::Write, open_old(&dir, file, old)),
+            None => self.step(FileOperation::Create, make(&dir, file)?),
+        };
+        let fd = Arc::new(fd?);
+        state.fd = Some(Arc::clone(&fd));
+        state.open = true;
+        drop(state);
+        if file.old.is_none() {
+            self.unfinished().push(Arc::clone(file));
+        }
+        Ok(fd)
+    }
+
+    /// Writes one blob of it. `zero`: it is known to be zeros only.
+    pub(super) fn write_blob(
+        &self,
+        file: &Arc<File>,
+        data: &[u8],
+        at: u64,
+        zero: bool,
+    ) -> Result<(), Failure> {
+        let fd = self.open_file(file)?;
+        let zeros = match (self.request.sparse, &file.old) {
+            (false, _) => Zeros::Write,
+            (true, None) => Zeros::Skip,
+            (true, Some(_)) => Zeros::Punch,
+        };
+        if zero && zeros == Zeros::Skip {
+            return Ok(());
+        }
+        let written = content::write(fd.as_fd(), data, at, zeros);
+        self.step(FileOperation::Write, written)
+    }
+
+    /// A blob is done, or counting them is. The last one completes the file.
+    pub(super) fn done(&self, file: &Arc<File>) {
+        if file.left.fetch_sub(1, Ordering::AcqRel) != 1 || self.go().is_err() {
+            return;
+        }
+        let failure = file.state().failed.clone();
+        let failure = match failure {
+            Some((operation, message)) => Some(Failure::Row(operation, message)),
+            None => self.complete(file).err(),
+        };
+        match failure {
+            Some(Failure::Fatal(error)) => return self.fail(error),
+            Some(Failure::Row(operation, message)) => {
+                let written = self.remove(file);
+                self.rows.add(&file.path(), operation, &message);
+                if let Some(group) = &file.group {
+                    self.drop_names(group, written, operation, &message);
+                }
+            }
+            None => {
+                if let Some(group) = &file.group {
+                    self.complete_names(group);
+                }
+            }
+        }
+        file.state().fd = None;
+        self.release(&file.dir);
+    }
+
+    fn complete(&self, file: &Arc<File>) -> Result<(), Failure> {
+        let wrong = file.wrong.load(Ordering::Relaxed);
+        let kept = file.old.as_ref();
+        let unchanged = wrong == 0 && kept.is_some_and(|old| old.size == file.size);
+        if self.request.dry_run {
+            self.would_complete(file, unchanged)?;
+        } else if unchanged {
+            self.complete_unchanged(file)?;
+        } else {
+            let fd = self.open_file(file)?;
+            if self.request.sparse || kept.is_some() {
+                // The last bytes may be a hole, or too many.
+                let sized = rustix::fs::ftruncate(&*fd, file.size);
+                self.step(FileOperation::Write, sized)?;
+            }
+            let before = if kept.is_some() || file.dir.gives {
+                Before::Written
+            } else {
+                Before::Nothing
+            };
+            let path = file.path();
+            let at = At {
+                of: Of::Open(fd.as_fd()),
+                kind: Kind::File,
+                path: &path,
+            };
+            self.set_attributes(at, &file.attributes, before);
+            if kept.is_none() {
+                self.unfinished().retain(|other| !Arc::ptr_eq(other, file));
+            }
+        }
+        if unchanged {
+            count(&self.counts.unchanged, 1);
+        } else {
+            count(&self.counts.written, 1);
+            let wrong = if kept.is_some() { wrong } else { file.size };
+            count(&self.counts.bytes_written, wrong);
+        }
+        count(&self.counts.bytes, file.size);
+        self.progress.file_done();
+        Ok(())
+    }
+
+    fn complete_unchanged(&self, file: &File) -> Result<(), Failure> {
+        let Some(old) = &file.old else { return Ok(()) };
+        let open = |error| Failure::new(FileOperation::Open, error);
+        let dir = self.open_dir(&file.dir).map_err(open)?;
+        let fd = open_same(&dir, file, old, OFlags::RDONLY).map_err(open)?;
+        let path = file.path();
+        let at = At {
+            of: Of::Open(fd.as_fd()),
+            kind: Kind::File,
+            path: &path,
+        };
+        self.set_attributes(at, &file.attributes, Before::Known(old));
+        Ok(())
+    }
+
+    fn would_complete(&self, file: &File, unchanged: bool) -> Result<(), Failure> {
+        let path = file.path();
+        let action = match &file.old {
+            None if file.replaces => Some(RestoreAction::Replace),
+            None => Some(RestoreAction::Create),
+            Some(_) if !unchanged => Some(RestoreAction::Update),
+            Some(old) => {
+                let dir = self.open_dir(&file.dir);
+                let dir = dir.map_err(|error| Failure::new(FileOperation::Open, error))?;
+                let at = At {
+                    of: Of::Entry(dir.as_fd(), &file.name),
+                    kind: Kind::File,
+                    path: &path,
+                };
+                self.attributes_differ(at, &file.attributes, old)
+                    .then_some(RestoreAction::Metadata)
+            }
+        };
+        if let Some(action) = action {
+            self.change(&path, action);
+        }
+        Ok(())
+    }
+
+    /// Removes a file that is not whole, if anything was made of it.
+    fn remove(&self, file: &Arc<File>) -> bool {
+        if !file.state().open {
+            return false;
+        }
+        self.unfinished().retain(|other| !Arc::ptr_eq(other, file));
+        let removed = self
+            .open_dir(&file.dir)
+            .and_then(|dir| rustix::fs::unlinkat(&*dir, &file.name, AtFlags::empty()));
+        if let Err(error) = removed {
+            let message = format!("what was written of it could not be removed: {error}");
+            self.rows.add(&file.path(), FileOperation::Write, message);
+        }
+        true
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, Vec<Arc<File>>> {
+        self.unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After the end: files that were made and not completed go. Those whose own content was being put right
+    /// stay, for the next run to go on from.
+    pub(super) fn remove_unfinished(&self) {
+        let files = std::mem::take(&mut *self.unfinished());
+        for file in files {
+            let written = self.remove(&file);
+            if let Some(group) = &file.group {
+                let message = "its first name was not completed";
+                self.drop_names(group, written, FileOperation::Link, message);
+            }
+        }
+    }
+}
+
+const WRITE: OFlags = OFlags::WRONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Makes it; what has its name goes.
+fn make(dir: &OwnedFd, file: &File) -> Result<rustix::io::Result<OwnedFd>, Failure> {
+    let flags = WRITE | OFlags::CREATE | OFlags::EXCL;
+    let create = || rustix::fs::openat(dir, &file.name, flags, Mode::RUSR | Mode::WUSR);
+    if file.replaces {
+        make_room(dir, &file.name)?;
+    }
+    match create() {
+        Err(Errno::EXIST) => {
+            make_room(dir, &file.name)?;
+            Ok(create())
+        }
+        made => Ok(made),
+    }
+}
+
+/// Opens what is there for writing, which must be what was compared.
+fn open_old(dir: &OwnedFd, file: &File, old: &Meta) -> rustix::io::Result<OwnedFd> {
+    let write = || open_same(dir, file, old, OFlags::WRONLY);
+    match write() {
+        Err(Errno::ACCESS) => {
+            // Its owner may write it after all; the mode is set in the end.
+            let fd = open_same(dir, file, old, OFlags::RDONLY)?;
+            rustix::fs::fchmod(fd, Mode::RUSR | Mode::WUSR)?;
+            write()
+        }
+        opened => opened,
+    }
+}
+
+/// Opens an entry that must still be the file it was.
+pub(super) fn open_same(
+    dir: &OwnedFd,
+    file: &File,
+    old: &Meta,
+    access: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, &file.name, flags, Mode::empty())?;
+    let meta = Meta::of(&fd)?;
+    // Names of its own may have come since.
+    let names = meta.links <= old.links || file.group.is_some();
+    let same = meta.kind == Kind::File
+        && (meta.inode, meta.device, meta.mount) == (old.inode, old.device, old.mount)
+        && names;
+    if same { Ok(fd) } else { Err(Errno::STALE) }
+}

@@ -1,0 +1,332 @@
+//! Files with several names.
+//!
+//! The first name is restored like any other file; the others become links to it as soon as it is there. When
+//! its content cannot be completed, all its names go. A file of the target that has several names already is
+//! only kept when exactly these names are restored as names of one file; otherwise writing to it would
+//! change what is not part of the restore.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use rustix::{fs::AtFlags, io::Errno};
+
+use super::{
+    Failure, RestoreAction,
+    dirs::Dir,
+    entry::make_room,
+    file::File,
+    run::{Run, count},
+    select::{Select, Selected},
+    walk::MAX_DEPTH,
+};
+use crate::{
+    crypto::Id,
+    error::Result,
+    files::meta::Meta,
+    format::{
+        name,
+        tree::{Entries, Node},
+    },
+    repo::blobs::{BlobReader, is_content},
+    rows::FileOperation,
+};
+
+/// Names looked at to find out which belong together; beyond that, none counts as restored with the others.
+const MAX_NAMES: usize = 1 << 20;
+
+/// Inode and device, as the snapshot has them.
+pub(super) type Key = (u64, u64);
+
+/// Whose names may belong together, and how a node says so.
+pub(super) fn key(node: &Node) -> Option<Key> {
+    (node.links > 1 && node.inode != 0 && node.kind != "dir")
+        .then_some((node.inode, node.device_id))
+}
+
+/// One file with several names.
+pub(super) struct Group {
+    /// What its names must have in common.
+    identity: Id,
+    dir: Arc<Dir>,
+    name: OsString,
+    size: u64,
+    /// Inode and device in the target, if what was there is kept.
+    kept: Option<(u64, u64)>,
+    stage: Mutex<Stage>,
+}
+
+enum Stage {
+    /// Its content is still to come, or to be compared.
+    Making(Weak<File>, Vec<Other>),
+    Done,
+    Failed,
+}
+
+struct Other {
+    dir: Arc<Dir>,
+    name: OsString,
+    /// It was a name of the same file before.
+    kept: bool,
+}
+
+impl Group {
+    pub(super) fn new(
+        node: &Node,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        size: u64,
+        kept: Option<&Meta>,
+    ) -> Self {
+        Self {
+            identity: identity(node),
+            dir: Arc::clone(dir),
+            name: name.to_owned(),
+            size,
+            kept: kept.map(|meta| (meta.inode, meta.device)),
+            stage: Mutex::new(Stage::Done),
+        }
+    }
+
+    /// Its first name is going to be restored.
+    pub(super) fn begin(&self, file: &Arc<File>) {
+        *self.stage() = Stage::Making(Arc::downgrade(file), Vec::new());
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run<'_> {
+    /// Its content is complete.
+    pub(super) fn complete_names(&self, group: &Group) {
+        let stage = std::mem::replace(&mut *group.stage(), Stage::Done);
+        if let Stage::Making(_, names) = stage {
+            for name in names {
+                self.count_name(group, name.kept);
+            }
+        }
+    }
+
+    fn count_name(&self, group: &Group, kept: bool) {
+        let counter = if kept {
+            &self.counts.unchanged
+        } else {
+            &self.counts.written
+        };
+        count(counter, 1);
+        self.progress.file_done();
+        self.progress.bytes_done(group.size);
+    }
+
+    /// Its content cannot be completed: its other names go, those it had before only if it was written to.
+    pub(super) fn drop_names(
+        &self,
+        group: &Group,
+        written: bool,
+        operation: FileOperation,
+        message: &str,
+    ) {
+        let stage = std::mem::replace(&mut *group.stage(), Stage::Failed);
+        let Stage::Making(_, names) = stage else {
+            return;
+        };
+        for name in names {
+            let path = name.dir.path.join(&name.name);
+            self.rows.add(&path, operation, message);
+            if name.kept && !written || self.request.dry_run {
+                continue;
+            }
+            let removed = self
+                .open_dir(&name.dir)
+                .and_then(|dir| rustix::fs::unlinkat(&*dir, &name.name, AtFlags::empty()));
+            if let Err(error) = removed {
+                let message = format!("this name of it could not be removed: {error}");
+                self.rows.add(&path, FileOperation::Link, message);
+            }
+        }
+    }
+
+    /// Makes another name of it. `false` if that is not possible; then the name is restored like any other.
+    pub(super) fn link(
+        &self,
+        group: &Group,
+        node: &Node,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        there: Option<&Meta>,
+    ) -> Result<bool, Failure> {
+        // Two nodes that claim one inode but differ are two files.
+        if group.identity != identity(node) {
+            return Ok(false);
+        }
+        let mut stage = group.stage();
+        let kept = there.is_some_and(|meta| group.kept == Some((meta.inode, meta.device)));
+        let path = dir.path.join(name);
+        if !kept && self.request.dry_run {
+            let action = match there {
+                Some(_) => RestoreAction::Replace,
+                None => RestoreAction::Create,
+            };
+            self.change(&path, action);
+        } else if !kept && !self.make_link(group, &stage, dir, name, &path, there.is_some())? {
+            return Ok(false);
+        }
+        match &mut *stage {
+            Stage::Making(_, names) => names.push(Other {
+                dir: Arc::clone(dir),
+                name: name.to_owned(),
+                kept,
+            }),
+            Stage::Done | Stage::Failed => self.count_name(group, kept),
+        }
+        Ok(true)
+    }
+
+    fn make_link(
+        &self,
+        group: &Group,
+        stage: &Stage,
+        dir: &Arc<Dir>,
+        name: &OsStr,
+        path: &Path,
+        replaces: bool,
+    ) -> Result<bool, Failure> {
+        match stage {
+            Stage::Failed => return Ok(false),
+            Stage::Making(file, _) if group.kept.is_none() => {
+                let Some(file) = file.upgrade() else {
+                    return Ok(false);
+                };
+                // What fails here fails that file when its turn comes.
+                if file.has_failed() || self.open_file(&file).is_err() {
+                    return Ok(false);
+                }
+            }
+            _ => {}
+        }
+        let open = |error| Failure::new(FileOperation::Open, error);
+        let to = self.open_dir(dir).map_err(open)?;
+        let from = self.open_dir(&group.dir).map_err(open)?;
+        let link = || rustix::fs::linkat(&*from, &group.name, &*to, name, AtFlags::empty());
+        if replaces {
+            make_room(&to, name)?;
+        }
+        let linked = match link() {
+            Err(Errno::EXIST) => {
+                make_room(&to, name)?;
+                link()
+            }
+            linked => linked,
+        };
+        if let Err(error) = linked {
+            let error = std::io::Error::from(error);
+            let message = format!("restored as a file of its own: {error}");
+            self.rows.add(path, FileOperation::Link, message);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+/// What makes two names of one inode the same file.
+fn identity(node: &Node) -> Id {
+    let mut text = format!("{} {} {}\n", node.kind, node.device, node.linktarget);
+    for blob in &node.content {
+        text.push_str(blob);
+    }
+    Id::of(text.as_bytes())
+}
+
+/// Files with several names in the snapshot, and which of the target's may be kept.
+#[derive(Default)]
+pub(super) struct Links {
+    pub(super) groups: HashMap<Key, Arc<Group>>,
+    names: Option<HashMap<Key, Vec<PathBuf>>>,
+    kept: HashMap<Key, Option<(u64, u64)>>,
+}
+
+impl Links {
+    /// Whether all names of a file of the target are restored as names of this one file.
+    pub(super) fn is_planned(
+        &mut self,
+        run: &Run<'_>,
+        reader: &mut BlobReader<'_>,
+        tree: &Id,
+        key: Key,
+        there: &Meta,
+    ) -> Result<bool> {
+        let place = Some((there.inode, there.device));
+        if let Some(kept) = self.kept.get(&key) {
+            return Ok(*kept == place);
+        }
+        let names = match &mut self.names {
+            Some(names) => names,
+            none => none.insert(names(run, reader, tree)?),
+        };
+        let same = |path: &PathBuf| {
+            let dir = run.root.open_dir(path.parent().unwrap_or(Path::new("")));
+            let meta = dir.and_then(|dir| Meta::at(&dir, path.file_name().unwrap_or_default()));
+            meta.is_ok_and(|meta| Some((meta.inode, meta.device)) == place)
+        };
+        let planned = names
+            .get(&key)
+            .is_some_and(|names| names.len() as u64 == there.links && names.iter().all(same));
+        self.kept.insert(key, place.filter(|_| planned));
+        Ok(planned)
+    }
+}
+
+/// All names of files with several, as far as they are selected. Reads every tree once more.
+fn names(
+    run: &Run<'_>,
+    reader: &mut BlobReader<'_>,
+    tree: &Id,
+) -> Result<HashMap<Key, Vec<PathBuf>>> {
+    let mut names: HashMap<Key, Vec<PathBuf>> = HashMap::new();
+    let mut found = 0;
+    let select = Select::new(&run.request.select)?;
+    let mut stack: Vec<(Entries, PathBuf, Option<Select>)> = Vec::new();
+    stack.push((reader.read_tree(tree)?, PathBuf::new(), select));
+    while let Some((entries, path, select)) = stack.last_mut() {
+        run.go()?;
+        let Some(node) = entries.next() else {
+            stack.pop();
+            continue;
+        };
+        let Ok(node) = node else { continue };
+        let Ok(name) = name::decode(&node.name) else {
+            continue;
+        };
+        let below = match select {
+            None => None,
+            Some(select) => match select.take(&name) {
+                Selected::Not => continue,
+                Selected::Part(below) => Some(below),
+                Selected::Whole => None,
+            },
+        };
+        let path = path.join(name);
+        if let Some(key) = key(&node) {
+            found += 1;
+            if found > MAX_NAMES {
+                return Ok(HashMap::new());
+            }
+            names.entry(key).or_default().push(path);
+        } else if let Some(id) = node.subtree.as_deref().and_then(Id::parse)
+            && node.kind == "dir"
+            && stack.len() < MAX_DEPTH
+        {
+            match reader.read_tree(&id) {
+                Ok(entries) => stack.push((entries, path, below)),
+                Err(error) if is_content(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,360 @@
+//! Going through the snapshot's trees, directory by directory.
+//!
+//! Directories are made, or entered, on the way down. Files are collected until there is enough of them, then
+//! what is there is compared, and what is missing is asked for in the order of packs. Everything that is not a
+//! directory or a regular file is made on the way.
+
+use std::{
+    collections::HashSet,
+    ffi::{OsStr, OsString},
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{AtFlags, Mode},
+    io::Errno,
+};
+
+use super::{
+    Failure, RestoreAction,
+    attributes::{At, Attributes},
+    dirs::Dir,
+    links::Links,
+    run::{Run, count},
+    select::{Select, Selected},
+    window::Window,
+};
+use crate::{
+    crypto::Id,
+    error::{Error, Result},
+    files::{
+        beneath::DIR,
+        meta::{Kind, Meta},
+        xattr::Of,
+    },
+    format::{
+        Invalid, name,
+        tree::{Entries, Node},
+    },
+    repo::blobs::{BlobReader, is_content},
+    rows::FileOperation,
+};
+
+/// Deeper trees are not restored.
+pub(super) const MAX_DEPTH: usize = 4096;
+
+/// The thread that goes through the trees.
+pub(super) struct Walker<'r, 'a> {
+    pub(super) run: &'r Run<'a>,
+    pub(super) tree: Id,
+    pub(super) reader: BlobReader<'r>,
+    pub(super) links: Links,
+    pub(super) window: Window,
+}
+
+/// A directory on the way down.
+struct Frame {
+    dir: Arc<Dir>,
+    entries: Entries,
+    /// What is selected in it. None: everything.
+    select: Option<Select>,
+    names: Names,
+    /// All its names are known.
+    complete: bool,
+}
+
+/// The names met in a directory. They come in order, unless somebody forged them.
+#[derive(Default)]
+struct Names {
+    last: Option<OsString>,
+    all: Option<HashSet<OsString>>,
+}
+
+impl Names {
+    /// Whether a name, the last of the entries asked for so far, is met for the first time.
+    fn is_new(&mut self, name: &OsStr, entries: &Entries) -> bool {
+        if self.all.is_none() && self.last.as_deref().is_none_or(|last| last < name) {
+            self.last = Some(name.to_owned());
+            return true;
+        }
+        let before = || names(entries, entries.position().saturating_sub(1));
+        self.all.get_or_insert_with(before).insert(name.to_owned())
+    }
+}
+
+fn names(entries: &Entries, count: usize) -> HashSet<OsString> {
+    let nodes = entries.first(count).filter_map(Result::ok);
+    nodes
+        .filter_map(|node| name::decode(&node.name).ok())
+        .collect()
+}
+
+/// Restores a tree into the target.
+///
+/// # Errors
+/// What ends the restore; among others, that the tree itself cannot be read.
+pub(super) fn walk(
+    run: &Run<'_>,
+    tree: Id,
+    select: Option<Select>,
+    attributes: Option<Attributes>,
+) -> Result<()> {
+    let target = |error: Errno| Error::Target {
+        path: run.request.target.clone(),
+        source: error.into(),
+    };
+    let mut walker = Walker {
+        run,
+        tree,
+        reader: BlobReader::new(run.repo, run.store, run.index),
+        links: Links::default(),
+        window: Window::default(),
+    };
+    // Without its root there is nothing to restore: not a row.
+    let entries = walker.reader.read_tree(&tree)?;
+    let fd = run.root.open_dir(Path::new("")).map_err(target)?;
+    let root = run.dir(PathBuf::new(), None, fd, false, None);
+    let root = root.map_err(target)?;
+    walker.root_attributes(&root, attributes);
+    let mut stack = vec![Frame {
+        dir: root,
+        entries,
+        select,
+        names: Names::default(),
+        complete: true,
+    }];
+    while let Some(top) = stack.last_mut() {
+        run.go()?;
+        let Some(node) = top.entries.next() else {
+            if let Some(frame) = stack.pop() {
+                walker.leave(&frame)?;
+            }
+            continue;
+        };
+        if let Some(mut inside) = walker.enter(top, node)? {
+            if stack.len() + 1 > MAX_DEPTH {
+                let message = format!("deeper than {MAX_DEPTH} directories");
+                run.rows
+                    .add(&inside.dir.path, FileOperation::Unsupported, message);
+                (inside.entries, inside.complete) = (Entries::default(), false);
+            }
+            stack.push(inside);
+        }
+    }
+    walker.flush()
+}
+
+impl Walker<'_, '_> {
+    fn root_attributes(&self, root: &Arc<Dir>, attributes: Option<Attributes>) {
+        if let (Some(attributes), Ok(fd)) = (attributes, self.run.open_dir(root)) {
+            if let Ok(meta) = Meta::of(&*fd) {
+                self.would_set(Path::new(""), Of::Open(fd.as_fd()), &attributes, &meta);
+            }
+            root.finish_with(attributes);
+        }
+    }
+
+    /// In a dry run, notes a directory whose metadata would be set.
+    fn would_set(&self, path: &Path, of: Of<'_>, attributes: &Attributes, meta: &Meta) {
+        let at = At {
+            of,
+            kind: Kind::Dir,
+            path,
+        };
+        if self.run.request.dry_run && self.run.attributes_differ(at, attributes, meta) {
+            self.run.change(path, RestoreAction::Metadata);
+        }
+    }
+
+    /// Restores one node, or begins to. A directory becomes a new frame.
+    fn enter(&mut self, frame: &mut Frame, node: Result<Node, Invalid>) -> Result<Option<Frame>> {
+        let rows = &self.run.rows;
+        let above = &frame.dir.path;
+        let node = match node {
+            Ok(node) => node,
+            Err(why) => {
+                frame.complete = false;
+                rows.add(above, FileOperation::Tree, why);
+                return Ok(None);
+            }
+        };
+        let name = match name::decode(&node.name) {
+            Ok(name) => name,
+            Err(why) => {
+                frame.complete = false;
+                let shown = node.name.escape_debug().to_string().replace('/', "\\x2f");
+                rows.add(&above.join(shown), FileOperation::Name, why);
+                return Ok(None);
+            }
+        };
+        let path = above.join(&name);
+        if !frame.names.is_new(&name, &frame.entries) {
+            let message = "a second entry of the same name";
+            rows.add(&path, FileOperation::Name, message);
+            return Ok(None);
+        }
+        let below = match &mut frame.select {
+            None => None,
+            Some(select) => match select.take(&name) {
+                Selected::Not => return Ok(None),
+                Selected::Part(below) => Some(below),
+                Selected::Whole => None,
+            },
+        };
+        let done = if node.kind == "dir" {
+            self.directory(&frame.dir, &name, &path, &node, below)
+        } else if let Some(below) = below {
+            self.not_found(&path, &below);
+            Ok(None)
+        } else {
+            self.entry(&frame.dir, name, &node).map(|()| None)
+        };
+        match done {
+            Ok(inside) => Ok(inside),
+            Err(Failure::Row(operation, message)) => {
+                self.run.rows.add(&path, operation, message);
+                Ok(None)
+            }
+            Err(Failure::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn directory(
+        &mut self,
+        above: &Arc<Dir>,
+        name: &OsStr,
+        path: &Path,
+        node: &Node,
+        select: Option<Select>,
+    ) -> Result<Option<Frame>, Failure> {
+        let dir = self.make_dir(above, name, path, node, select.is_some())?;
+        let tree = node.subtree.as_deref().and_then(Id::parse);
+        let entries = match tree.map(|tree| self.reader.read_tree(&tree)) {
+            Some(Ok(entries)) => Some(entries),
+            Some(Err(error)) if !is_content(&error) => return Err(Failure::Fatal(error)),
+            Some(Err(error)) => {
+                self.run.rows.add(path, FileOperation::Tree, error);
+                None
+            }
+            None => {
+                let message = "its entry names no content";
+                self.run.rows.add(path, FileOperation::Tree, message);
+                None
+            }
+        };
+        count(&self.run.counts.dirs, 1);
+        Ok(Some(Frame {
+            dir,
+            complete: entries.is_some(),
+            entries: entries.unwrap_or_default(),
+            select,
+            names: Names::default(),
+        }))
+    }
+
+    /// Makes a directory or opens the one that is there. One that only leads to what is selected keeps its
+    /// metadata.
+    fn make_dir(
+        &self,
+        above: &Arc<Dir>,
+        name: &OsStr,
+        path: &Path,
+        node: &Node,
+        leads: bool,
+    ) -> Result<Arc<Dir>, Failure> {
+        let run = self.run;
+        let there = run.there(above, name)?;
+        let is_dir = there.as_ref().is_some_and(|meta| meta.kind == Kind::Dir);
+        if !is_dir {
+            run.change(
+                path,
+                match there {
+                    Some(_) => RestoreAction::Replace,
+                    None => RestoreAction::Create,
+                },
+            );
+            if run.request.dry_run {
+                return Ok(Run::absent_dir(path.to_owned(), above));
+            }
+        }
+        let open = |error| Failure::new(FileOperation::Open, error);
+        let fd = run.open_dir(above).map_err(open)?;
+        if there.is_some() && !is_dir {
+            rustix::fs::unlinkat(&*fd, name, AtFlags::empty())
+                .map_err(|error| Failure::new(FileOperation::Create, error))?;
+        }
+        let mut fresh = false;
+        if !is_dir {
+            fresh = match rustix::fs::mkdirat(&*fd, name, Mode::RWXU) {
+                Err(Errno::EXIST) => false,
+                made => run.step(FileOperation::Create, made).map(|()| true)?,
+            };
+        }
+        let fd = rustix::fs::openat(&*fd, name, DIR, Mode::empty()).map_err(open)?;
+        let attributes = (fresh || !leads).then(|| Attributes::of(node));
+        if let (Some(attributes), Some(meta)) = (&attributes, &there)
+            && !fresh
+        {
+            self.would_set(path, Of::Open(fd.as_fd()), attributes, meta);
+        }
+        run.dir(path.to_owned(), Some(above), fd, fresh, attributes)
+            .map_err(|error| match error {
+                Errno::XDEV => Failure::Row(
+                    FileOperation::Open,
+                    "another file system is mounted here; nothing below was restored".to_owned(),
+                ),
+                error => open(error),
+            })
+    }
+
+    /// A directory's entries are all known: what is extra goes, and the rest is waited for.
+    fn leave(&self, frame: &Frame) -> Result<()> {
+        let run = self.run;
+        if let Some(select) = &frame.select {
+            self.not_found(&frame.dir.path, select);
+        } else if run.request.delete_extra && !frame.dir.fresh {
+            if frame.complete {
+                let names = names(&frame.entries, usize::MAX);
+                run.delete_extra(&frame.dir, &names)?;
+            } else {
+                let message = "nothing was deleted here: what belongs here is not known";
+                run.rows
+                    .add(&frame.dir.path, FileOperation::Delete, message);
+            }
+        }
+        run.release(&frame.dir);
+        Ok(())
+    }
+
+    fn not_found(&self, path: &Path, select: &Select) {
+        for left in select.left() {
+            let message = "it was selected, and is not in the snapshot";
+            self.run
+                .rows
+                .add(&path.join(left), FileOperation::Tree, message);
+        }
+    }
+}
+
+impl Run<'_> {
+    /// What has this name in the target.
+    pub(super) fn there(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<Option<Meta>, Failure> {
+        if dir.fresh || !dir.exists() {
+            return Ok(None);
+        }
+        let fd = self
+            .open_dir(dir)
+            .map_err(|error| Failure::new(FileOperation::Open, error))?;
+        match Meta::at(&*fd, name) {
+            Ok(meta) if meta.mount != self.mount => Err(Failure::Row(
+                FileOperation::Open,
+                "another file system is mounted here; nothing below was restored".to_owned(),
+            )),
+            Ok(meta) => Ok(Some(meta)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Failure::new(FileOperation::Stat, error)),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A worker: opens, decompresses, verifies and writes.
+//!
+//! Every blob's SHA-256 is compared with its id before a byte of it is written. A blob that is wrong fails
+//! the files that want it. When a range cannot be read whole, its blobs are asked for one by one.
+
+use std::{io, sync::PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use zstd::bulk::Decompressor;
+
+use super::{
+    Failure,
+    compare::Comparer,
+    content::is_zero,
+    plan::{Range, Want},
+    queue::Job,
+    run::{Run, count},
+};
+use crate::{
+    crypto::Id,
+    error::{Error, Result},
+    format::Invalid,
+    index::Place,
+    repo::blobs::is_content,
+    rows::FileOperation,
+};
+
+/// One thread's buffers and contexts.
+pub(super) struct Worker<'r, 'a> {
+    run: &'r Run<'a>,
+    plain: Vec<u8>,
+    decompressor: Decompressor<'static>,
+    comparer: Comparer,
+}
+
+impl<'r, 'a> Worker<'r, 'a> {
+    pub(super) fn new(run: &'r Run<'a>) -> Result<Self> {
+        let failed = |error: io::Error| Error::Bug(format!("no decompressor: {error}"));
+        Ok(Self {
+            run,
+            plain: Vec::new(),
+            decompressor: Decompressor::new().map_err(failed)?,
+            comparer: Comparer::new(),
+        })
+    }
+
+    /// Works until there is nothing more to do.
+    pub(super) fn work(mut self) {
+        while let Some(job) = self.run.queue.next() {
+            match job {
+                Job::Files(files) => {
+                    for file in files {
+                        self.run.done(&file);
+                    }
+                }
+                Job::Compare(comparison) => {
+                    let missing = self.comparer.compare(self.run, comparison);
+                    self.run.queue.compared(missing);
+                }
+                Job::Range(range, data) => {
+                    let length = range.length;
+                    self.range(&range, data);
+                    self.run.queue.written(length);
+                }
+            }
+        }
+    }
+
+    fn range(&mut self, range: &Range, data: Result<Bytes>) {
+        let groups = || {
+            let same = |a: &Want, b: &Want| a.place == b.place && a.id == b.id;
+            range.wants.chunk_by(same)
+        };
+        match data {
+            Ok(data) => {
+                count(&self.run.counts.bytes_fetched, u64::from(range.length));
+                let mut data = owned(data);
+                for wants in groups() {
+                    let at = (wants[0].place.offset - range.start) as usize;
+                    let end = at + wants[0].place.length as usize;
+                    self.blob(wants, data.get_mut(at..end).unwrap_or_default());
+                }
+            }
+            Err(error) if !is_content(&error) => self.run.fail(error),
+            Err(error @ Error::ObjectMissing { .. }) => {
+                for wants in groups() {
+                    self.fail(wants, &error);
+                }
+            }
+            // What is damaged may be a part of it.
+            Err(_) => {
+                for wants in groups() {
+                    match self.fetch(range, wants[0].place) {
+                        Ok(data) => self.blob(wants, &mut owned(data)),
+                        Err(error) if is_content(&error) => self.fail(wants, &error),
+                        Err(error) => return self.run.fail(error),
+                    }
+                }
+            }
+        }
+    }
+
+    fn fetch(&self, range: &Range, place: Place) -> Result<Bytes> {
+        let (pack, _) = self.run.index.pack(range.pack);
+        let name = pack.to_string();
+        let path = format!("data/{}/{name}", &name[..2]);
+        let (start, length) = (u64::from(place.offset), u64::from(place.length));
+        let data = self
+            .run
+            .repo
+            .block_on(self.run.store.read_range(&path, start, length))?;
+        count(&self.run.counts.bytes_fetched, length);
+        Ok(data)
+    }
+
+    fn fail(&self, wants: &[Want], error: &Error) {
+        for want in wants {
+            let failure = Failure::Row(FileOperation::Read, error.to_string());
+            self.run.fail_file(&want.file, failure);
+            self.run.done(&want.file);
+        }
+    }
+
+    /// Writes one blob wherever it is wanted.
+    fn blob(&mut self, wants: &[Want], sealed: &mut [u8]) {
+        let (run, Want { place, id, .. }) = (self.run, &wants[0]);
+        if run.go().is_err() {
+            return;
+        }
+        let large = place.plain_length() > run.limits.plain;
+        let _one_at_a_time =
+            large.then(|| run.large.lock().unwrap_or_else(PoisonError::into_inner));
+        let plain = match open(run, &mut self.decompressor, &mut self.plain, place, sealed) {
+            Ok(plain) if Id::of(plain) == *id => plain,
+            Ok(_) => {
+                return self.damaged(wants, &Invalid::new("its content does not match its id"));
+            }
+            Err(why) => return self.damaged(wants, &why),
+        };
+        // Of many places it is enough to look once.
+        let zero = wants.len() > 1 && run.request.sparse && is_zero(plain);
+        for want in wants {
+            if !want.file.has_failed() {
+                match run.write_blob(&want.file, plain, want.at, zero) {
+                    Ok(()) => run.progress.bytes_done(plain.len() as u64),
+                    Err(failure) => run.fail_file(&want.file, failure),
+                }
+            }
+            run.done(&want.file);
+        }
+        if large {
+            self.plain = Vec::new();
+        }
+    }
+
+    fn damaged(&self, wants: &[Want], why: &Invalid) {
+        let what = format!("blob {}", wants[0].id);
+        self.fail(wants, &self.run.repo.damaged(what, why));
+    }
+}
+
+/// Bytes that can be opened where they are.
+fn owned(data: Bytes) -> BytesMut {
+    data.try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}
+
+/// The plain bytes of a sealed blob, of exactly the length that the index claims.
+fn open<'b>(
+    run: &Run<'_>,
+    decompressor: &mut Decompressor<'_>,
+    buffer: &'b mut Vec<u8>,
+    place: &Place,
+    sealed: &'b mut [u8],
+) -> Result<&'b [u8], Invalid> {
+    let text = run
+        .sealer
+        .open(sealed)
+        .map_err(|_| Invalid::new("it is not authentic"))?;
+    if place.plain == 0 {
+        return Ok(text);
+    }
+    let length = place.plain as usize;
+    buffer.clear();
+    buffer.reserve_exact(length);
+    match decompressor.decompress_to_buffer(text, buffer) {
+        Ok(made) if made == length => Ok(buffer),
+        Ok(_) => Err(Invalid::new(
+            "it decompresses to another length than the index says",
+        )),
+        Err(error) => Err(Invalid::new(error)),
+    }
+}
