@@ -4,6 +4,7 @@
 //! plane without a node ([`cluster::ControlPlane`]), a whole cluster ([`cluster::Cluster`]), the
 //! tools they are made of ([`tools`]) and the images that run on them ([`image`]).
 
+pub mod bench;
 pub mod cluster;
 pub mod cluster_command;
 pub mod deny;

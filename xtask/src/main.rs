@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::bench::BenchCommand;
 use xtask::cluster_command::ClusterCommand;
 use xtask::install::Storage;
 use xtask::test::Tier;
 use xtask::tools::Tool;
-use xtask::{cluster_command, deny, generate, image, lint, print, quickstart, test, tools};
+use xtask::{bench, cluster_command, deny, generate, image, lint, print, quickstart, test, tools};
 
 /// Tasks of the Ark workspace
 #[derive(Debug, Parser)]
@@ -39,6 +40,9 @@ enum Task {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// Measure Ark's engine beside other programs
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Check formatting, lints and the chart
     Lint,
     /// Check licences, duplicates and sources of all dependencies
@@ -71,6 +75,7 @@ fn run(task: Task) -> Result<()> {
         Task::Cluster(command) => cluster_command::run(command),
         Task::Image => images(),
         Task::Test { tiers, filter } => test::run(&tiers, &filter),
+        Task::Bench(command) => bench::run(command),
         Task::Lint => lint::run(),
         Task::Deny => deny::run(),
         Task::Longest => lint::longest_files(),

@@ -1,15 +1,13 @@
 //! Go programs, built from source into the tool cache.
 //!
-//! Each is built into a folder with a temporary name that is renamed when it is complete. What an
-//! interrupted build left is removed by the next one; Go's own build cache keeps its work.
+//! What an interrupted build did is not lost: Go's own build cache keeps its work.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
+use super::cached::into_cache;
 use super::versions::{KUBERNETES, Source, Tool};
-use crate::print::Progress;
 use crate::{exec, place};
 
 const MODULE: &str = "k8s.io/kubernetes/cmd";
@@ -18,7 +16,7 @@ const MODULE: &str = "k8s.io/kubernetes/cmd";
 pub(super) fn build(missing: &[Tool]) -> Result<()> {
     if missing
         .iter()
-        .any(|tool| !matches!(tool.source(), Source::Debian { .. }))
+        .any(|tool| !matches!(tool.source(), Source::Debian { .. } | Source::Crate { .. }))
     {
         require_go()?;
     }
@@ -29,13 +27,18 @@ pub(super) fn build(missing: &[Tool]) -> Result<()> {
         build_kubernetes()?;
     }
     for &tool in missing {
-        if let Source::Go {
-            package,
-            version,
-            linker_flags,
-        } = tool.source()
-        {
-            build_package(tool, package, version, linker_flags)?;
+        match tool.source() {
+            Source::Go {
+                package,
+                version,
+                linker_flags,
+            } => build_package(tool, package, version, linker_flags)?,
+            Source::Wrapped {
+                module,
+                package,
+                version,
+            } => build_wrapped(tool, module, package, version)?,
+            Source::Kubernetes | Source::Debian { .. } | Source::Crate { .. } => {}
         }
     }
     Ok(())
@@ -83,6 +86,18 @@ fn build_package(tool: Tool, package: &str, version: &str, linker_flags: &str) -
     })
 }
 
+/// For modules whose list of versions cannot be asked for, and to pin what they are made of.
+fn build_wrapped(tool: Tool, module: &str, package: &str, version: &str) -> Result<()> {
+    let label = format!("building {} {version} (minutes, once)", tool.name());
+    let module = place::workspace().join("xtask/go").join(module);
+    into_cache(tool, &label, |to| {
+        let mut command = go(&["build", "-mod=readonly"], "-s -w");
+        command.current_dir(&module).arg("-o").arg(to.join(""));
+        command.arg(package);
+        command
+    })
+}
+
 fn go(verb: &[&str], linker_flags: &str) -> Command {
     let mut command = Command::new("go");
     command
@@ -92,41 +107,4 @@ fn go(verb: &[&str], linker_flags: &str) -> Command {
         .args(verb)
         .args(["-trimpath", "-ldflags", linker_flags]);
     command
-}
-
-/// Runs a build that fills a folder, and puts the folder at its place in the cache.
-fn into_cache(tool: Tool, label: &str, build: impl FnOnce(&Path) -> Command) -> Result<()> {
-    let last = super::folder(tool)?;
-    let parent = last
-        .parent()
-        .with_context(|| format!("{} has no parent", last.display()))?;
-    let partial = with_suffix(&last, ".partial");
-    // The cache's lock is held, so what lies there was left by a run that was interrupted.
-    remove_if_there(&partial)?;
-    std::fs::create_dir_all(&partial)
-        .with_context(|| format!("cannot make {}", partial.display()))?;
-
-    let progress = Progress::start(label);
-    let log = parent.join("build.log");
-    exec::run_logged(&mut build(&partial), &log)?;
-    // An incomplete folder from another version of this table would block the rename.
-    remove_if_there(&last)?;
-    std::fs::rename(&partial, &last).with_context(|| format!("cannot make {}", last.display()))?;
-    progress.done();
-    Ok(())
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -1,15 +1,17 @@
 //! The programs that the tasks need, built or installed when they are missing.
 //!
-//! Go programs are built once into the tool cache, in a folder named by their version; Debian's are
+//! Go and Rust programs are built once into the tool cache, in a folder named by their version; Debian's are
 //! installed with `apt-get`. A folder appears in the cache by a rename, so an interrupt leaves
 //! nothing half built, and a lock file makes a second run wait for the first instead of building
 //! the same thing beside it. `KUBEBUILDER_ASSETS`, if set, is asked first for what it holds.
 //!
 //! Fails when a program cannot be had, and says which, why, and the log of the build.
 
+mod cached;
 mod debian;
 mod go;
 mod lock;
+mod rust;
 mod versions;
 
 use std::env;
@@ -29,8 +31,12 @@ pub fn find(tool: Tool) -> Result<Option<PathBuf>> {
         return Ok(Some(path));
     }
     match tool.source() {
-        Source::Kubernetes | Source::Go { .. } => {
+        Source::Kubernetes | Source::Go { .. } | Source::Wrapped { .. } => {
             let path = folder(tool)?.join(tool.name());
+            Ok(path.is_file().then_some(path))
+        }
+        Source::Crate { .. } => {
+            let path = folder(tool)?.join("bin").join(tool.name());
             Ok(path.is_file().then_some(path))
         }
         Source::Debian { paths, .. } => Ok(debian::find(tool, paths)),
@@ -69,7 +75,8 @@ pub fn ensure(wanted: &[Tool]) -> Result<()> {
     // Again, under the lock: the run that held it may have built everything.
     let missing = missing(wanted)?;
     debian::install(&missing)?;
-    go::build(&missing)
+    go::build(&missing)?;
+    rust::build(&missing)
 }
 
 /// The folder of a built tool in the cache.
@@ -77,7 +84,9 @@ fn folder(tool: Tool) -> Result<PathBuf> {
     let cache = place::cache()?;
     Ok(match tool.source() {
         Source::Kubernetes => cache.join("kubernetes").join(KUBERNETES),
-        Source::Go { version, .. } => cache.join(tool.name()).join(version),
+        Source::Go { version, .. }
+        | Source::Wrapped { version, .. }
+        | Source::Crate { version, .. } => cache.join(tool.name()).join(version),
         Source::Debian { .. } => cache.join("debian"),
     })
 }

@@ -15,6 +15,10 @@ const HELM_FLAGS: &str = "-X helm.sh/helm/v3/internal/version.version=v3.22.0 \
     -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34";
 const MINIO: &str = "v0.0.0-20260212201848-7aac2a2c5b7c";
 const LOCAL_PATH_PROVISIONER: &str = "v0.0.30";
+/// The newest restic, for comparisons. `xtask/go/restic` pins it a second time, with checksums.
+const RESTIC: &str = "v0.19.1";
+/// The newest rustic, for comparisons.
+const RUSTIC: &str = "0.11.4";
 
 /// A program the tasks need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +63,12 @@ pub enum Tool {
     Nsenter,
     /// Shows a program's system calls, to prove the order of its writes.
     Strace,
+    /// The newest restic, which benchmarks compare with.
+    NewestRestic,
+    /// The newest rustic, which benchmarks compare with.
+    Rustic,
+    /// Makes a PostgreSQL cluster for benchmarks (server and pgbench lie beside it).
+    Initdb,
 }
 
 /// Where a tool comes from.
@@ -75,6 +85,22 @@ pub enum Source {
         /// Linker flags on top of the usual ones.
         linker_flags: &'static str,
     },
+    /// A command of a Go module, built from a wrapper module that pins it.
+    Wrapped {
+        /// Folder of the wrapper module below `xtask/go`.
+        module: &'static str,
+        /// Import path of the command.
+        package: &'static str,
+        /// Version of its module.
+        version: &'static str,
+    },
+    /// A program of a Rust crate, built by `cargo install` without the crate's default features.
+    Crate {
+        /// Name of the crate.
+        name: &'static str,
+        /// Its version.
+        version: &'static str,
+    },
     /// A file of a Debian package.
     Debian {
         /// Name of the package.
@@ -87,7 +113,7 @@ pub enum Source {
 }
 
 impl Tool {
-    /// Every tool.
+    /// Every tool that tests, tasks and the cluster need. What only benchmarks need is not among them.
     pub const ALL: [Self; 20] = [
         Self::Etcd,
         Self::KubeApiserver,
@@ -140,6 +166,9 @@ impl Tool {
         Self::Nsenter,
     ];
 
+    /// What every benchmark compares with.
+    pub const RIVALS: [Self; 2] = [Self::NewestRestic, Self::Rustic];
+
     /// The name of the program.
     pub fn name(self) -> &'static str {
         match self {
@@ -157,7 +186,9 @@ impl Tool {
             Self::Ctr => "ctr",
             Self::Runc => "runc",
             Self::CniBridge => "bridge",
-            Self::Restic => "restic",
+            Self::Restic | Self::NewestRestic => "restic",
+            Self::Rustic => "rustic",
+            Self::Initdb => "initdb",
             Self::Busybox => "busybox",
             Self::Ip => "ip",
             Self::Unshare => "unshare",
@@ -194,6 +225,25 @@ impl Tool {
                 package: "github.com/rancher/local-path-provisioner",
                 version: LOCAL_PATH_PROVISIONER,
                 linker_flags: "",
+            },
+            Self::NewestRestic => Source::Wrapped {
+                module: "restic",
+                package: "github.com/restic/restic/cmd/restic",
+                version: RESTIC,
+            },
+            Self::Rustic => Source::Crate {
+                name: "rustic-rs",
+                version: RUSTIC,
+            },
+            Self::Initdb => Source::Debian {
+                package: "postgresql",
+                paths: &[
+                    "/usr/lib/postgresql/18/bin/initdb",
+                    "/usr/lib/postgresql/17/bin/initdb",
+                    "/usr/lib/postgresql/16/bin/initdb",
+                    "/usr/lib/postgresql/15/bin/initdb",
+                ],
+                service: Some("postgresql"),
             },
             Self::Etcd => Source::Debian {
                 package: "etcd-server",

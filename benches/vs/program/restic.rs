@@ -1,0 +1,57 @@
+//! Stock restic.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::{Backup, PASSWORD, Place, Program};
+use crate::measure::Call;
+
+/// The program.
+pub(crate) struct Restic(pub(crate) PathBuf);
+
+impl Restic {
+    fn call(&self, place: &Place, verb: &str) -> Call {
+        let call = Call::new(&self.0)
+            .args([verb, "--quiet", "--no-cache", "--repo"])
+            .arg(place.restic_spelling())
+            .variable("RESTIC_PASSWORD", PASSWORD);
+        match place {
+            Place::Local(_) => call,
+            Place::S3 { key, secret, .. } => call
+                .variable("AWS_ACCESS_KEY_ID", key)
+                .variable("AWS_SECRET_ACCESS_KEY", secret),
+        }
+    }
+
+    /// Looks whether a repository, whoever wrote it, is sound.
+    pub(crate) fn check(&self, place: &Place) -> Call {
+        self.call(place, "check")
+    }
+}
+
+impl Program for Restic {
+    fn version(&self) -> Result<String> {
+        Call::new(&self.0).arg("version").first_line()
+    }
+
+    fn init(&self, place: &Place) -> Call {
+        self.call(place, "init")
+    }
+
+    fn backup(&self, place: &Place, backup: &Backup<'_>) -> Call {
+        let call = self.call(place, "backup");
+        let call = if backup.reread {
+            call.arg("--force")
+        } else {
+            call
+        };
+        call.arg(backup.source)
+    }
+
+    fn restore(&self, place: &Place, target: &Path) -> Call {
+        self.call(place, "restore")
+            .args(["latest", "--target"])
+            .arg(target)
+    }
+}
