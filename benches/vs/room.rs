@@ -149,12 +149,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_said() {
         let huge = Sizes {
-            pages: 1 << 50,
+            pages: 1 << 40,
             ..Sizes::QUICK
         };
-        if !Path::new("/dev/shm").is_dir() {
-            return;
-        }
         let error = check(Path::new("/dev/shm"), &huge, &["changed"]).unwrap_err();
         let text = error.to_string();
         assert!(

@@ -231,7 +231,7 @@ fn a_part_is_restored_in_place_and_told_before() {
     place
         .ark(&["restore", "latest", "--target", &target, "--include", &file])
         .ends(0);
-    let restored = engine_harness::files(&place.at("target"));
+    let restored = files(&place.at("target"));
     assert_eq!(restored.len(), 1);
     let plan = place
         .ark(&[
@@ -244,7 +244,7 @@ fn a_part_is_restored_in_place_and_told_before() {
         ])
         .ends(0);
     let plan = plan.lines().pop().unwrap();
-    assert_eq!(engine_harness::files(&place.at("target")), restored);
+    assert_eq!(files(&place.at("target")), restored);
     assert_eq!(plan["dry_run"], true);
     assert!(plan["changes"].as_array().unwrap().len() > 4, "{plan}");
     place

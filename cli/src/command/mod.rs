@@ -56,6 +56,7 @@ pub(crate) struct Cli {
 
 impl Cli {
     /// The command line of the engine, which needs no cluster, if it is one.
+    #[expect(clippy::result_large_err, reason = "both are what was given")]
     pub(crate) fn into_engine(self) -> std::result::Result<Box<Engine>, Self> {
         match self.command {
             Command::Engine(engine) => Ok(engine),

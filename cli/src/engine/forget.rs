@@ -40,6 +40,7 @@ pub(super) struct Forget {
 /// The rules.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Rules")]
+#[expect(clippy::struct_field_names, reason = "they are the options' names")]
 struct KeepArgs {
     /// Keep the last N snapshots (a number, or unlimited)
     #[arg(short = 'l', long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = values::keep)]
