@@ -176,7 +176,7 @@ fn forgetting_ends_anywhere() {
         .map(drop)
     };
     at_every_change(&bench, Fault::Refuse, work, |dir| {
-        is_whole(&bench, dir, 1..=3)
+        is_whole(&bench, dir, 1..=3);
     });
 }
 

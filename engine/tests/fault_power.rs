@@ -141,7 +141,7 @@ impl Disk {
         names.extend(
             self.possible
                 .iter()
-                .filter(|_| dice.next().unwrap() % 2 == 0),
+                .filter(|_| dice.next().unwrap().is_multiple_of(2)),
         );
         names.sort();
         for (name, whole) in names {
@@ -175,7 +175,9 @@ fn power_lost_at_any_moment() {
     assert!(renames.count() > 4 && events.len() > 15, "{events:?}");
     // With the trace's own bytes undone at the end, not one of the names is only possible.
     let mut last = Disk::default();
-    events.iter().for_each(|event| last.apply(event));
+    for event in &events {
+        last.apply(event);
+    }
     assert!(last.possible.is_empty(), "{:?}", last.possible);
     let throws = 6;
     let moments = events.len() as u64 + 1;

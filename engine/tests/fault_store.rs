@@ -41,7 +41,7 @@ fn plan(seed: u64, calls: u64) -> impl Fn(&Call<'_>) -> Fault + Send + Sync + 's
     let dead = AtomicBool::new(false);
     move |call| {
         let now = call.number == at;
-        let hit = call.number >= at && mix(seed ^ call.number << 20) % 4 == 0;
+        let hit = call.number >= at && mix(seed ^ call.number << 20).is_multiple_of(4);
         match kind {
             0 if now => Fault::Fail,
             1 if now => Fault::Refuse,
@@ -60,7 +60,7 @@ fn plan(seed: u64, calls: u64) -> impl Fn(&Call<'_>) -> Fault + Send + Sync + 's
             // The connection is gone, for good; the last request may or may not have been carried out.
             8 if now => {
                 dead.store(true, Ordering::Relaxed);
-                if mix(!seed) % 2 == 0 {
+                if mix(!seed).is_multiple_of(2) {
                     Fault::Lost
                 } else {
                     Fault::Fail
