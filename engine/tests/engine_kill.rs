@@ -54,7 +54,7 @@ fn written(bench: &Bench) -> usize {
 
 #[test]
 fn killed_after_any_write() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     trees::plain(&bench.source(), 40, 1 << 20);
     let repo = bench.init();
     let restic = bench.restic();
@@ -101,7 +101,7 @@ fn durable_before_named_and_in_order() {
         found.is_ok_and(|out| out.status.success()),
         "strace is needed: install the package"
     );
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     trees::plain(&bench.source(), 30, 1 << 20);
     bench.init();
     let log = bench.dir.path().join("trace");

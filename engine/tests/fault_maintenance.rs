@@ -132,7 +132,7 @@ fn pruned(repo: &Repository) -> Result<()> {
 }
 
 fn prune_ends_anywhere(fault: Fault) {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     let old = prepared(&bench);
     let repo = bench.open();
     forget(&repo, &Forget::Ids(old), false, &Cancel::new()).unwrap();
@@ -163,7 +163,7 @@ fn a_prune_that_can_never_write_whole_packs() {
 
 #[test]
 fn forgetting_ends_anywhere() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     let old = prepared(&bench);
     let work = |repo: &Repository| {
         let old = old.iter().filter(|id| repo.find_snapshot(id).is_ok());
@@ -182,7 +182,7 @@ fn forgetting_ends_anywhere() {
 
 #[test]
 fn a_password_is_replaced_or_not() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     prepared(&bench);
     let new = NewKey {
         random_password: true,
@@ -202,7 +202,7 @@ fn a_password_is_replaced_or_not() {
 
 #[test]
 fn a_store_that_changes_what_it_is_given_gets_no_new_password() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     bench.init();
     let store = Faults::new(|call| {
         let key = call.path.starts_with("keys/") && call.operation == Operation::Read;
@@ -226,7 +226,7 @@ fn a_store_that_changes_what_it_is_given_gets_no_new_password() {
 
 #[test]
 fn cancelled_maintenance_changes_nothing() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     let old = prepared(&bench);
     let repo = bench.open();
     let cancel = Cancel::new();
@@ -247,7 +247,7 @@ fn cancelled_maintenance_changes_nothing() {
 
 #[test]
 fn a_backup_in_a_repository_opened_for_reading_writes_nothing() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     prepared(&bench);
     let options = OpenOptions {
         no_lock: true,

@@ -55,7 +55,7 @@ fn vs(options: &Vs) -> Result<()> {
     wanted.extend(with_minio.then_some(Tool::Minio));
     tools::ensure(&wanted)?;
 
-    let mut cargo = Command::new("cargo");
+    let mut cargo = exec::cargo();
     cargo
         .current_dir(place::workspace())
         .args(["build", "--release", "--locked", "--bins"])

@@ -137,7 +137,16 @@ impl Place {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_until("a lock appears", || !self.locks().is_empty());
+        // Both look for rivals once more 200 ms after they wrote a lock, and give way to one that came
+        // in between: only a lock that is older than that is held.
+        wait_until("a lock is held", || {
+            let locks = self.locks();
+            let old = |lock: &PathBuf| {
+                let written = fs::metadata(lock).and_then(|meta| meta.modified());
+                written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(2)))
+            };
+            !locks.is_empty() && locks.iter().all(old)
+        });
         child
     }
 

@@ -34,7 +34,21 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory, if the machine offers that: where a process is killed hundreds of times, a disk that
+    /// syncs each time would only make it slow.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        Self::at(if memory.is_dir() {
+            tempfile::tempdir_in(memory).unwrap()
+        } else {
+            tempfile::tempdir().unwrap()
+        })
+    }
+
+    fn at(dir: tempfile::TempDir) -> Self {
         for name in ["repo", "source", "target"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }

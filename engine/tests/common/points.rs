@@ -32,7 +32,7 @@ pub struct Points {
 
 impl Points {
     pub fn new() -> Self {
-        let bench = Bench::new();
+        let bench = Bench::in_memory();
         let source = bench.source();
         trees::plain(&source, 8, 3000);
         fs::write(source.join("same"), trees::noise(100, 1 << 20)).unwrap();
@@ -43,7 +43,7 @@ impl Points {
         for n in 0..3 {
             fs::write(
                 source.join(format!("new {n}")),
-                trees::noise(200 + n, 7 << 20),
+                trees::noise(200 + n, 6 << 20),
             )
             .unwrap();
         }
@@ -93,6 +93,10 @@ impl Points {
             "point {point}: {snapshots:?}"
         );
         for (n, snapshot) in snapshots.iter().enumerate() {
+            // The older one was not touched: the check has looked at all it needs.
+            if n == 0 && !point.is_multiple_of(8) {
+                continue;
+            }
             let target = dir.join(format!("target-{n}"));
             fs::create_dir(&target).unwrap();
             let report = restore(&repo, &snapshot.id, &target).unwrap();
