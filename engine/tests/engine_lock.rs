@@ -115,6 +115,41 @@ fn an_exclusive_lock_is_honoured_by_everything() {
 }
 
 #[test]
+fn whoever_is_faster_finds_nothing_written_and_nothing_restored() {
+    let (bench, repo) = prepared();
+    let name = exclusive_lock(&bench);
+    let rival = fs::read(&name).unwrap();
+    fs::remove_file(&name).unwrap();
+    let snapshot = repo.snapshots().unwrap().remove(0).id;
+    // More than a pack of new data is read before it is known who was faster.
+    fs::write(bench.source().join("new"), trees::noise(7, 40 << 20)).unwrap();
+    let before = common::files(&bench.repo_dir());
+    let options = OpenOptions {
+        lock_timing: LockTiming {
+            settle: Duration::from_secs(2),
+            ..LockTiming::default()
+        },
+        ..OpenOptions::default()
+    };
+    let repo = bench.open_with(options).unwrap();
+    let late = |run: &(dyn Fn() -> Result<(), Error> + Sync)| {
+        let error = std::thread::scope(|scope| {
+            let run = scope.spawn(run);
+            wait_until("a lock appears", || !locks(&bench).is_empty());
+            fs::write(&name, &rival).unwrap();
+            run.join().unwrap().unwrap_err()
+        });
+        assert!(matches!(error, Error::Locked { .. }), "{error}");
+        fs::remove_file(&name).unwrap();
+        assert_eq!(common::files(&bench.repo_dir()), before);
+    };
+    late(&|| archive(&repo, &bench.request()).map(drop));
+    late(&|| restore(&repo, &snapshot, &bench.target()).map(drop));
+    assert_eq!(fs::read_dir(bench.target()).unwrap().count(), 0);
+    bench.archive(&repo);
+}
+
+#[test]
 fn shared_locks_do_not_conflict() {
     let (bench, repo) = prepared();
     foreign_lock(&bench, "another", 77);

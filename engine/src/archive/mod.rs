@@ -188,7 +188,8 @@ fn locked(
 ) -> Result<ArchiveReport> {
     let started = Instant::now();
     check_tags(about.tags)?;
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
+    // What this reads before its first write is looked at once more before the snapshot.
+    let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
     let run = Run {
         repo,
         about,
@@ -197,7 +198,7 @@ fn locked(
         cancel,
         store: repo.store().with_cancel(cancel.clone()),
     };
-    let done = run.archive(request, &lock);
+    let done = lock.outcome(run.archive(request, &lock));
     repo.runtime().block_on(lock.release(cancel));
     let mut report = done?;
     report.duration = started.elapsed();

@@ -62,10 +62,11 @@ use crate::{
     error::{Error, Result},
     files::{beneath::Root, meta::Meta},
     format::root::RootMeta,
-    index::{Index, Packs},
-    repo::{Locked, Snapshot},
+    index::{self, Index, Packs},
+    repo::{Locked, Snapshot, lock::Guard},
     rows::{FileOperation, Rows},
     seal::Sealer,
+    storage::Store,
 };
 
 /// Restores a snapshot. Blocks, and drives its requests on the repository's runtime: call it on a thread of
@@ -91,30 +92,62 @@ pub fn restore(
     };
     let root = Root::open(&request.target).map_err(target)?;
     let mount = Meta::of(&root).map_err(target)?.mount;
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let done = locked(repo, request, select, (&root, mount), progress, cancel);
+    let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
+    let store = repo.store().with_cancel(cancel.clone());
+    let done = read_held(repo, &store, &request.snapshot, &lock).and_then(|read| {
+        locked(
+            repo,
+            request,
+            (&store, read),
+            select,
+            (&root, mount),
+            progress,
+            cancel,
+        )
+    });
     repo.runtime().block_on(lock.release(cancel));
     let mut report = done?;
     report.duration = started.elapsed();
     Ok(report)
 }
 
+/// The snapshot and the index, as they are under the held lock; read while it is not known yet whether it is held.
+fn read_held(
+    repo: &Repository,
+    store: &Store,
+    snapshot: &str,
+    lock: &Guard,
+) -> Result<(Snapshot, Index)> {
+    let read = || {
+        // In this order, which is right beside running backups.
+        let snapshot = repo.find_snapshot(snapshot)?;
+        Ok((
+            snapshot,
+            repo.block_on(Index::load(repo, store, Packs::All))?,
+        ))
+    };
+    let early = lock.outcome(read())?;
+    repo.block_on(lock.held())?;
+    // Whoever was done before this lock was held left other index files.
+    if repo.block_on(index::files(store))? == *early.1.files() {
+        return Ok(early);
+    }
+    read()
+}
+
 fn locked(
     repo: &Repository,
     request: &RestoreRequest,
+    (store, (snapshot, index)): (&Store, (Snapshot, Index)),
     select: Option<Select>,
     (root, mount): (&Root, u64),
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<RestoreReport> {
-    let store = repo.store().with_cancel(cancel.clone());
-    // Snapshot first, then the index: the order that is right beside running backups.
-    let snapshot = repo.find_snapshot(&request.snapshot)?;
     let tree = tree_of(repo, &snapshot)?;
     if let (Some(summary), None) = (&snapshot.summary, &select) {
         progress.found(summary.total_files_processed, summary.total_bytes_processed);
     }
-    let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let limits = Limits::of(request.memory, cores);
     let queue = Queue::new(
@@ -125,7 +158,7 @@ fn locked(
     );
     let run = Run {
         repo,
-        store: &store,
+        store,
         index: &index,
         sealer: Sealer::new(repo.key()),
         request,

@@ -2,6 +2,7 @@
 //!
 //! Order of acquiring: look for conflicts; write the own lock file; wait a moment; look again, and step
 //! back if somebody was faster. Then a task writes a new file every few minutes and removes the old one.
+//! Who only reads at first need not wait for the second look ([`Repository::lock_early`]): the first write does.
 //! Order of releasing: stop the task, remove the files. A guard that is dropped instead removes them in
 //! the background.
 //!
@@ -24,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use rustix::time::ClockId;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::Repository;
 use crate::{
@@ -89,6 +90,16 @@ struct Shared {
     store: Store,
     overdue: Duration,
     state: Mutex<State>,
+    settled: watch::Sender<Settled>,
+}
+
+/// What the second look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Waiting,
+    Held,
+    /// [`State::refused`] says why.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -96,13 +107,32 @@ struct State {
     files: Vec<Id>,
     refreshed: Duration,
     lost: Option<String>,
+    /// Why the lock could not be had after all, for whom it belongs to.
+    refused: Option<Error>,
 }
 
 impl Guard {
-    /// Something that fails with `LockLost` once the lock can no longer be relied on.
+    /// Something that waits until the lock is held for certain, and fails with `LockLost` once it can no longer be
+    /// relied on. Blocks: not for a worker of a runtime.
     pub(crate) fn checker(&self) -> impl Fn() -> Result<()> + Clone + Send + Sync + use<> {
-        let shared = Arc::clone(&self.shared);
-        move || shared.check()
+        let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
+        move || {
+            if *shared.settled.borrow() == Settled::Waiting {
+                runtime.block_on(shared.settled());
+            }
+            shared.check()
+        }
+    }
+
+    /// Waits until the lock is held for certain.
+    pub(crate) async fn held(&self) -> Result<()> {
+        self.shared.settled().await;
+        self.shared.state().refused.take().map_or(Ok(()), Err)
+    }
+
+    /// What came of an operation: that somebody else was faster explains whatever else failed.
+    pub(crate) fn outcome<T>(&self, done: Result<T>) -> Result<T> {
+        done.map_err(|error| self.shared.state().refused.take().unwrap_or(error))
     }
 
     /// Removes the lock, and waits for that only so long: after a cancel hardly at all, for the store may
@@ -122,6 +152,7 @@ impl Guard {
         let task = self.task.take()?;
         task.abort();
         let shared = Arc::clone(&self.shared);
+        shared.settle(Err(Error::Cancelled));
         Some(self.runtime.spawn(async move {
             drop(task.await);
             shared.remove_all().await;
@@ -138,6 +169,32 @@ impl Drop for Guard {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until the second look is over.
+    async fn settled(&self) {
+        let mut settled = self.settled.subscribe();
+        // It cannot fail: the sender is ours.
+        drop(settled.wait_for(|now| *now != Settled::Waiting).await);
+    }
+
+    /// Notes what the second look found, unless that is known.
+    fn settle(&self, look: Result<()>) {
+        self.settled.send_if_modified(|settled| {
+            if *settled != Settled::Waiting {
+                return false;
+            }
+            *settled = match look {
+                Ok(()) => Settled::Held,
+                Err(error) => {
+                    let mut state = self.state();
+                    state.lost = Some("somebody else was faster".to_owned());
+                    state.refused = Some(error);
+                    Settled::Refused
+                }
+            };
+            true
+        });
     }
 
     fn check(&self) -> Result<()> {
@@ -197,44 +254,69 @@ impl Shared {
 impl Repository {
     /// Takes a lock, or says `Locked`.
     pub(crate) async fn lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
+        let guard = self.lock_early(kind, cancel).await?;
+        match guard.held().await {
+            Ok(()) => Ok(guard),
+            Err(error) => {
+                guard.release(cancel).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a lock that allows reading at once, while it is not known yet whether somebody else was faster. Writing
+    /// has to wait for the guard's [`checker`](Guard::checker), and what was read be looked at again by then, for
+    /// it may be from before the other's changes.
+    pub(crate) async fn lock_early(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         let timing = self.options().lock_timing;
         if self.options().no_lock {
             return self.unlocked(kind);
         }
-        // Not the store with the caller's cancel: a cancelled operation still removes its lock.
+        self.conflict(kind, None).await?;
+        let (mut guard, shared) = self.guard(Settled::Waiting, None);
+        let (id, sealed) = self.new_lock(kind)?;
+        if let Err(error) = shared.write(id, sealed).await {
+            shared.remove_all().await;
+            return Err(error);
+        }
+        let (repo, cancel) = (self.clone(), cancel.clone());
+        guard.task = Some(self.runtime().spawn(async move {
+            let look = async {
+                tokio::time::sleep(timing.settle).await;
+                repo.conflict(kind, Some(id)).await
+            };
+            let look = tokio::select! {
+                () = cancel.cancelled() => Err(Error::Cancelled),
+                looked = look => looked,
+            };
+            let held = look.is_ok();
+            shared.settle(look);
+            if held {
+                keep(repo, shared, kind, timing).await;
+            }
+        }));
+        Ok(guard)
+    }
+
+    /// Not the store with the caller's cancel: a cancelled operation still removes its lock.
+    fn guard(&self, settled: Settled, lost: Option<String>) -> (Guard, Arc<Shared>) {
         let shared = Arc::new(Shared {
             store: self.store().clone(),
-            overdue: timing.overdue,
+            overdue: self.options().lock_timing.overdue,
             state: Mutex::new(State {
                 files: Vec::new(),
                 refreshed: since_boot(),
-                lost: None,
+                lost,
+                refused: None,
             }),
+            settled: watch::Sender::new(settled),
         });
-        self.conflict(kind, None).await?;
-        let mut guard = Guard {
+        let guard = Guard {
             shared: Arc::clone(&shared),
             task: None,
             runtime: self.runtime().clone(),
         };
-        let acquired = async {
-            let (id, sealed) = self.new_lock(kind)?;
-            shared.write(id, sealed).await?;
-            tokio::select! {
-                () = cancel.cancelled() => return Err(Error::Cancelled),
-                () = tokio::time::sleep(timing.settle) => {}
-            }
-            self.conflict(kind, Some(id)).await
-        };
-        if let Err(error) = acquired.await {
-            shared.remove_all().await;
-            return Err(error);
-        }
-        guard.task = Some(
-            self.runtime()
-                .spawn(keep(self.clone(), shared, kind, timing)),
-        );
-        Ok(guard)
+        (guard, shared)
     }
 
     /// For who may not or cannot write: allows reading, and nothing else.
@@ -248,19 +330,7 @@ impl Repository {
                 hint: "allow locks",
             });
         }
-        Ok(Guard {
-            shared: Arc::new(Shared {
-                store: self.store().clone(),
-                overdue: Duration::ZERO,
-                state: Mutex::new(State {
-                    files: Vec::new(),
-                    refreshed: since_boot(),
-                    lost: Some(lost),
-                }),
-            }),
-            task: None,
-            runtime: self.runtime().clone(),
-        })
+        Ok(self.guard(Settled::Held, Some(lost)).0)
     }
 
     fn new_lock(&self, kind: Locked) -> Result<(Id, Vec<u8>)> {
