@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::{Invalid, null_as_default, time};
 use crate::crypto::Key;
 
-/// Most memory a derivation may take (`128 * N * r` bytes).
+/// Most memory a pass of a derivation may take (`128 * N * r` bytes).
 const MAX_MEMORY: u64 = 512 << 20;
 /// Most passes a derivation may make.
 const MAX_P: u32 = 32;
+
+/// Passes made at the same time, each with its own memory.
+const PARALLEL: usize = 2;
 
 /// log2(N) for random passwords: 16 MiB and some tens of milliseconds. A random password of 128 bits
 /// and more needs no stretching.
@@ -135,7 +138,15 @@ impl KeyFile {
 fn derive(password: &str, salt: &[u8], log_n: u8, r: u32, p: u32) -> Result<Key, Invalid> {
     let params = scrypt::Params::new(log_n, r, p).map_err(Invalid::new)?;
     let mut bytes = [0; 64];
-    scrypt::scrypt(password.as_bytes(), salt, &params, &mut bytes).map_err(Invalid::new)?;
+    let mut work = || scrypt::scrypt(password.as_bytes(), salt, &params, &mut bytes);
+    if p == 1 {
+        work().map_err(Invalid::new)?;
+    } else {
+        // On threads of its own: the library would take as many as there are processors.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(PARALLEL);
+        let pool = pool.build().map_err(Invalid::new)?;
+        pool.install(work).map_err(Invalid::new)?;
+    }
     Ok(Key::from_bytes(&bytes))
 }
 

@@ -14,7 +14,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{Invalid, index::BlobKind, tree::Entries},
-    index::{Index, Place},
+    index::Index,
     storage::Store,
 };
 
@@ -28,7 +28,18 @@ pub(crate) struct BlobReader<'a> {
     repo: &'a Repository,
     store: &'a Store,
     index: &'a Index,
-    windows: VecDeque<Window>,
+    windows: Windows,
+}
+
+/// What was fetched ahead.
+#[derive(Default)]
+pub(crate) struct Windows(VecDeque<Window>);
+
+/// The sealed bytes of a blob.
+pub(crate) struct Sealed {
+    data: Bytes,
+    /// Length when decompressed; 0 if it is not compressed.
+    plain: u32,
 }
 
 struct Window {
@@ -46,24 +57,33 @@ impl<'a> BlobReader<'a> {
             repo,
             store,
             index,
-            windows: VecDeque::new(),
+            windows: Windows::default(),
         }
     }
 
     /// The plain bytes of a blob.
     pub(crate) fn read(&mut self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
-        let damaged = |why: Invalid| self.repo.damaged(format!("blob {id}"), &why);
-        let place = self
-            .index
-            .find(kind, id)
-            .ok_or_else(|| damaged(Invalid::new("it is in no index")))?;
-        let sealed = self.fetch(kind, place)?;
-        let plain = self
-            .repo
+        self.windows
+            .fetch((self.repo, self.store, self.index), kind, id)?
+            .open(self.repo, id)
+    }
+
+    /// The entries of a directory, each valid or not.
+    pub(crate) fn read_tree(&mut self, id: &Id) -> Result<Entries> {
+        let json = self.read(BlobKind::Tree, id)?;
+        Entries::parse(json).map_err(|why| self.repo.damaged(format!("tree {id}"), &why))
+    }
+}
+
+impl Sealed {
+    /// The plain bytes, if they are the blob's.
+    pub(crate) fn open(&self, repo: &Repository, id: &Id) -> Result<Vec<u8>> {
+        let damaged = |why: Invalid| repo.damaged(format!("blob {id}"), &why);
+        let plain = repo
             .key()
-            .open(&sealed)
+            .open(&self.data)
             .map_err(|_| damaged(Invalid::new("it is not authentic")))?;
-        let plain = match place.plain {
+        let plain = match self.plain {
             0 => plain,
             length => decompress(&plain, length).map_err(damaged)?,
         };
@@ -72,20 +92,29 @@ impl<'a> BlobReader<'a> {
         }
         Ok(plain)
     }
+}
 
-    /// The entries of a directory, each valid or not.
-    pub(crate) fn read_tree(&mut self, id: &Id) -> Result<Entries> {
-        let json = self.read(BlobKind::Tree, id)?;
-        Entries::parse(json).map_err(|why| self.repo.damaged(format!("tree {id}"), &why))
-    }
-
+impl Windows {
     /// The sealed bytes of a blob, from a window if one has them. A window that served all its bytes was
     /// worth it: the next one in that pack is twice as large.
-    fn fetch(&mut self, kind: BlobKind, place: Place) -> Result<Bytes> {
-        let (name, known_end) = self.index.pack(place.pack);
+    pub(crate) fn fetch(
+        &mut self,
+        (repo, store, index): (&Repository, &Store, &Index),
+        kind: BlobKind,
+        id: &Id,
+    ) -> Result<Sealed> {
+        let place = index.find(kind, id).ok_or_else(|| {
+            let why = Invalid::new("it is in no index");
+            repo.damaged(format!("blob {id}"), &why)
+        })?;
+        let sealed = |data| Sealed {
+            data,
+            plain: place.plain,
+        };
+        let (name, known_end) = index.pack(place.pack);
         let end = place.offset + place.length;
         let mut ahead = place.length;
-        for window in &mut self.windows {
+        for window in &mut self.0 {
             if window.pack != place.pack || window.kind != kind {
                 continue;
             }
@@ -93,7 +122,7 @@ impl<'a> BlobReader<'a> {
             if place.offset >= window.start && end <= window_end {
                 let at = (place.offset - window.start) as usize;
                 window.used = window.used.saturating_add(place.length);
-                return Ok(window.data.slice(at..at + place.length as usize));
+                return Ok(sealed(window.data.slice(at..at + place.length as usize)));
             }
             if window.used >= (window_end - window.start) / 2 {
                 ahead = (window_end - window.start).saturating_mul(2).max(256 << 10);
@@ -105,21 +134,19 @@ impl<'a> BlobReader<'a> {
             .max(place.length);
         let name = name.to_string();
         let path = format!("data/{}/{name}", &name[..2]);
-        let read = self
-            .store
-            .read_range(&path, u64::from(place.offset), u64::from(length));
-        let data = self.repo.block_on(read)?;
-        self.windows
+        let read = store.read_range(&path, u64::from(place.offset), u64::from(length));
+        let data = repo.block_on(read)?;
+        self.0
             .retain(|window| window.pack != place.pack || window.kind != kind);
-        self.windows.push_front(Window {
+        self.0.push_front(Window {
             kind,
             pack: place.pack,
             start: place.offset,
             data: data.clone(),
             used: place.length,
         });
-        self.windows.truncate(WINDOWS);
-        Ok(data.slice(..place.length as usize))
+        self.0.truncate(WINDOWS);
+        Ok(sealed(data.slice(..place.length as usize)))
     }
 }
 

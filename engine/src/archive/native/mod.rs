@@ -26,6 +26,7 @@ mod large;
 mod listing;
 mod node;
 mod packer;
+mod parent;
 mod queue;
 mod squeeze;
 mod start;
@@ -62,7 +63,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     index::Index,
-    repo::Repository,
+    repo::{Repository, blobs::Windows},
     rows::Rows,
     seal::Sealer,
     storage::Store,
@@ -152,6 +153,8 @@ struct Run<'a> {
     buffers: Arc<Buffers>,
     uploads: Uploads,
     queue: Queue,
+    /// Of the parent's directories.
+    windows: Mutex<Windows>,
     trees: Mutex<Option<OpenPack>>,
     /// What workers have left at the end, as few packs as possible.
     left: Mutex<Vec<OpenPack>>,
@@ -278,12 +281,4 @@ impl Run<'_> {
         let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         left.drain(..).chain(trees.take()).collect()
     }
-}
-
-/// A directory of the parent, shared by a directory's batches.
-type Parent = Arc<Known>;
-
-struct Known {
-    nodes: Vec<crate::format::node::Node>,
-    _memory: Permit,
 }

@@ -98,6 +98,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
         buffers,
         uploads: Uploads::new(),
         queue: Queue::new(workers),
+        windows: Mutex::default(),
         trees: Mutex::new(None),
         left: Mutex::default(),
         root: Mutex::new(None),

@@ -1,4 +1,4 @@
-//! Trees: of the parent, read; of this run, written.
+//! Trees, written as their directories become complete.
 
 use std::{
     io::Write as _,
@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Known, Parent, Run,
+    Run,
     budget::Permit,
     count,
     dirs::{Directory, Entries},
@@ -18,59 +18,12 @@ use super::{
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{
-        index::BlobKind,
-        node::{self, Kind, Node},
-    },
+    format::index::BlobKind,
     index::MAX_BLOB,
-    repo::blobs::BlobReader,
 };
 
 /// Directories of so many bytes are hashed and compressed piece by piece.
 const LARGE: u64 = 4 << 20;
-/// Bytes in memory for one of a parent's directory, at most: its text, and what it is decoded to.
-const DECODED: u64 = 4;
-
-/// Finds an entry by its name.
-pub(super) fn find<'n>(nodes: &'n [Node], name: &[u8]) -> Option<&'n Node> {
-    let at = nodes
-        .binary_search_by(|node| node.name.as_slice().cmp(name))
-        .ok()?;
-    nodes.get(at)
-}
-
-/// The entries of a directory of the parent. One that is lost, or is not what this program understands, costs
-/// speed. One that is named by the index and cannot be read is an error: an unchanged directory would be
-/// taken for stored there.
-pub(super) fn read(run: &Run<'_>, reader: &mut BlobReader<'_>, id: &Id) -> Result<Option<Parent>> {
-    run.go()?;
-    let Some(place) = run.index.find(BlobKind::Tree, id) else {
-        tracing::warn!(tree = %id, "a directory of the parent is in no index");
-        return Ok(None);
-    };
-    let bytes = u64::from(place.plain_length()) * DECODED;
-    let Some(memory) = run.budget.try_take(bytes) else {
-        tracing::warn!(tree = %id, bytes, "no memory for a directory of the parent: its files are read again");
-        return Ok(None);
-    };
-    let json = reader.read(BlobKind::Tree, id)?;
-    let nodes = node::decode_tree(&json).inspect_err(
-        |error| tracing::warn!(%error, tree = %id, "a directory of the parent is not used"),
-    );
-    let known = |nodes| {
-        Arc::new(Known {
-            nodes,
-            _memory: memory,
-        })
-    };
-    Ok(nodes.ok().map(known))
-}
-
-/// The parent's tree of a directory in it.
-pub(super) fn subtree(parent: Option<&Parent>, name: &[u8]) -> Option<Id> {
-    let node = find(&parent?.nodes, name)?;
-    node.subtree.filter(|_| node.kind == Kind::Dir)
-}
 
 /// Writes a complete directory, and those above that it completes.
 pub(super) fn complete(

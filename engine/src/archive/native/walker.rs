@@ -20,12 +20,13 @@ use rustix::{
 };
 
 use super::{
-    Parent, Run,
+    Run,
     budget::Permit,
     count,
     dirs::Directory,
     listing::{self, list, with_planned},
     node,
+    parent::{Known, Parent},
     squeeze::Squeezer,
     trees,
     worker::Batch,
@@ -41,7 +42,6 @@ use crate::{
         beneath::{Root, open_at},
         meta::{Kind, Meta},
     },
-    repo::blobs::BlobReader,
     rows::FileOperation,
 };
 
@@ -87,7 +87,6 @@ struct Walker<'r, 'a> {
     run: &'r Run<'a>,
     filter: &'a Filter,
     one_file_system: bool,
-    reader: BlobReader<'r>,
     squeezer: Squeezer,
     json: Vec<u8>,
     stack: Vec<Frame>,
@@ -111,15 +110,11 @@ pub(super) fn walk<'a>(
         run,
         filter,
         one_file_system,
-        reader: BlobReader::new(run.repo, run.input.store, &run.index),
         squeezer: Squeezer::new(run.level).map_err(|error| Error::Bug(error.to_string()))?,
         json: Vec::new(),
         stack: Vec::new(),
     };
-    let parent = match run.input.parent {
-        Some((id, _)) => trees::read(run, &mut walker.reader, &id)?,
-        None => None,
-    };
+    let parent = run.input.parent.map(|(id, _)| Known::new(id));
     walker.enter(Entered {
         dir: Directory::new(&run.budget, None, None, origin.path.clone()),
         from: anchor(&fd, &origin.path, &meta).map_err(source)?,
@@ -170,6 +165,10 @@ impl Walker<'_, '_> {
         }
         if !plan.below.is_empty() {
             names = with_planned(names, &plan, fd.as_fd());
+        }
+        if let Some(parent) = parent.as_ref().filter(|_| names.is_empty()) {
+            // Nobody else will look whether it can be read.
+            parent.nodes(self.run)?;
         }
         let memory = listing::memory(&self.run.budget, &dir.path, &names)?;
         if let Some(above) = self.stack.len().checked_sub(KEEP_OPEN) {
@@ -383,15 +382,15 @@ impl Walker<'_, '_> {
             return Ok(());
         };
         let above = Arc::clone(&top.dir);
-        let subtree = trees::subtree(top.parent.as_ref(), name.as_bytes());
+        let subtree = match &top.parent {
+            Some(parent) => parent.subtree(self.run, name.as_bytes())?,
+            None => None,
+        };
         let node = node::node(name, &meta, attributes, 0);
         count(&self.run.counts.dirs, 1);
         let (path, slot) = (above.path.join(name), above.slot());
         let dir = Directory::new(&self.run.budget, Some((above, slot)), Some(node), path);
-        let parent = match (subtree, &fd) {
-            (Some(id), Some(_)) => trees::read(self.run, &mut self.reader, &id)?,
-            _ => None,
-        };
+        let parent = subtree.filter(|_| fd.is_some()).map(Known::new);
         self.enter(Entered {
             dir,
             fd,

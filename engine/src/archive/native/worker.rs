@@ -1,13 +1,18 @@
 //! A worker: one thread that takes what is to be done, and packs what is new.
 
-use std::{ffi::OsString, os::fd::OwnedFd, sync::Arc};
+use std::{
+    ffi::OsString,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    sync::Arc,
+};
 
 use super::{
-    Content, Parent, Run, count,
+    Content, Run, count,
     dirs::Directory,
     entry::Entry,
     large::{self, Large},
     packer::{OpenPack, room},
+    parent::{self, Parent},
     queue::Work,
     squeeze::Squeezer,
     trees,
@@ -84,12 +89,13 @@ impl<'r, 'a> Worker<'r, 'a> {
             }
             json
         };
+        let nodes = match &batch.parent {
+            Some(parent) => parent.nodes(self.run)?,
+            None => &[],
+        };
         for name in &batch.names {
             self.run.go()?;
-            let nodes = batch.parent.as_ref().map(|parent| &parent.nodes[..]);
-            let known = nodes.and_then(|nodes| {
-                trees::find(nodes, std::os::unix::ffi::OsStrExt::as_bytes(&**name))
-            });
+            let known = parent::find(nodes, name.as_bytes());
             let entry = self.entry(&batch.dir, &batch.fd, name, known)?;
             if matches!(parts.last(), Some(None)) && !matches!(entry, Entry::Nothing) {
                 parts.push(Some(Vec::new()));
