@@ -29,6 +29,7 @@ mod error;
 mod files;
 mod format;
 mod index;
+mod panics;
 mod progress;
 mod repo;
 mod rows;

@@ -19,10 +19,13 @@ use std::{
 };
 
 use ark_engine::{
-    Class,
+    Cancel, Class, Progress, StreamRequest, archive_stream,
     storage::fault::{Call, Fault, Faults, Operation},
 };
-use common::points::{Points, backup, ends, impatient, open, open_store};
+use common::{
+    points::{Points, backup, ends, impatient, open, open_store},
+    restore,
+};
 
 const POINTS: u64 = 300;
 
@@ -161,11 +164,12 @@ fn the_connection_is_lost_around_the_snapshot() {
 
 /// The time a request may take follows from what it moves, not from the most it could.
 #[test]
-fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
+fn a_file_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
     let points = Points::new();
-    points.each(1, |points, _, dir| {
-        let faults = Faults::new(|call| {
-            if call.operation == Operation::Read && call.path.starts_with("index/") {
+    points.each(1, |points, point, dir| {
+        let kind = ["index/"][usize::try_from(point).unwrap()];
+        let faults = Faults::new(move |call| {
+            if call.operation == Operation::Read && call.path.starts_with(kind) {
                 Fault::Hang
             } else {
                 Fault::None
@@ -178,7 +182,7 @@ fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
         let store = open_store(&dir.join("repo"));
         let store = store.with_policy(policy).with_faults(&faults);
         let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
-        let result = ends("a hanging index", move || {
+        let result = ends(kind, move || {
             open(store, &handle).and_then(|repo| backup(&repo, &source))
         });
         let error = result.unwrap_err();
@@ -187,4 +191,61 @@ fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
             "{error}"
         );
     });
+}
+
+/// Whichever thread panics, the operation ends with an error: nobody waits for what the thread would have done.
+#[test]
+fn a_panic_on_any_thread_ends_the_operation() {
+    const LATER: u64 = 4;
+    struct Panicking;
+    impl std::io::Read for Panicking {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            panic!("a reader that panics, on purpose")
+        }
+    }
+    let points = Points::new();
+    let panicked = AtomicU64::new(0);
+    points.each(2 + LATER, |points, point, dir| {
+        let left = AtomicU64::new(point.saturating_sub(2));
+        let faults = Faults::new(move |call| {
+            let wanted = match point {
+                0 => Some(Operation::Write),
+                1 => None,
+                _ => Some(Operation::Read),
+            };
+            let hit = Some(call.operation) == wanted && call.path.starts_with("data/");
+            let now = hit
+                && left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                    .is_err();
+            assert!(!now, "a store that panics, on purpose");
+            Fault::None
+        });
+        let store = open_store(&dir.join("repo")).with_faults(&faults);
+        let repo = open(store, points.bench.runtime.handle()).unwrap();
+        let (source, target) = (points.bench.source(), dir.join("panics"));
+        std::fs::create_dir(&target).unwrap();
+        let result = ends("a panic", move || match point {
+            0 => backup(&repo, &source).map(drop),
+            1 => {
+                let (request, progress) = (StreamRequest::default(), Progress::new());
+                archive_stream(&repo, &request, Panicking, &progress, &Cancel::new()).map(drop)
+            }
+            _ => {
+                let newest = repo.snapshots().unwrap().pop().unwrap().id;
+                restore(&repo, &newest, &target).map(drop)
+            }
+        });
+        if let Err(error) = result {
+            panicked.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(error.class(), Class::Bug, "point {point}: {error}");
+            assert!(error.to_string().contains("panicked"), "{error}");
+        } else {
+            // There were not so many reads.
+            assert!(point > 2);
+        }
+        points.is_whole(point, dir);
+    });
+    // The writer, the reader, and reads of directories as well as of content.
+    assert!(panicked.into_inner() >= 4);
 }

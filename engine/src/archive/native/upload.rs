@@ -97,21 +97,11 @@ impl Uploads {
     }
 
     /// Uploads until there is nothing more to come. One thread's work.
-    pub(super) fn work(&self, run: &Run<'_>) {
-        let result = loop {
-            match self.next(run) {
-                Ok(Some(pack)) => {
-                    if let Err(error) = self.upload(run, pack) {
-                        break Err(error);
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        if let Err(error) = result {
-            run.fail(error);
+    pub(super) fn work(&self, run: &Run<'_>) -> Result<()> {
+        while let Some(pack) = self.next(run)? {
+            self.upload(run, pack)?;
         }
+        Ok(())
     }
 
     fn next(&self, run: &Run<'_>) -> Result<Option<Pack>> {
