@@ -166,8 +166,8 @@ fn the_connection_is_lost_around_the_snapshot() {
 #[test]
 fn a_file_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
     let points = Points::new();
-    points.each(1, |points, point, dir| {
-        let kind = ["index/"][usize::try_from(point).unwrap()];
+    points.each(2, |points, point, dir| {
+        let kind = ["index/", "snapshots/"][usize::try_from(point).unwrap()];
         let faults = Faults::new(move |call| {
             if call.operation == Operation::Read && call.path.starts_with(kind) {
                 Fault::Hang

@@ -2,7 +2,7 @@
 //! planning and writing a prune. One of the two files that name its types; its errors and panics end
 //! here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -151,6 +151,7 @@ fn open(
         runtime: repo.runtime().clone(),
         session: Arc::clone(session),
         config: effective_config(repo)?,
+        sizes: Mutex::default(),
     };
     let credentials = Credentials::Masterkey(master_key(repo.key())?);
     guarded("opening the repository", || {

@@ -13,7 +13,7 @@ use super::Repository;
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, index::BlobKind, tree::Entries},
+    format::{Invalid, index::BlobKind, pack, tree::Entries},
     index::{Index, Place},
     storage::Store,
 };
@@ -103,11 +103,8 @@ impl<'a> BlobReader<'a> {
         let length = ahead
             .min(known_end.saturating_sub(place.offset))
             .max(place.length);
-        let name = name.to_string();
-        let path = format!("data/{}/{name}", &name[..2]);
-        let read = self
-            .store
-            .read_range(&path, u64::from(place.offset), u64::from(length));
+        let (path, start) = (pack::path(&name), u64::from(place.offset));
+        let read = self.store.read_range(&path, start, u64::from(length));
         let data = self.repo.block_on(read)?;
         self.windows
             .retain(|window| window.pack != place.pack || window.kind != kind);

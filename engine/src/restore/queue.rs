@@ -24,7 +24,7 @@ use super::{
     file::File,
     plan::{Limits, Range, Want},
 };
-use crate::{Cancel, crypto::Id, error::Result, panics, storage::Store};
+use crate::{Cancel, crypto::Id, error::Result, format::pack, panics, storage::Store};
 
 /// Ranges asked for at the same time.
 const PARALLEL: usize = 8;
@@ -212,8 +212,7 @@ impl Queue {
             state.flying_bytes += bytes;
             let queue = Arc::clone(self);
             drop(self.runtime.spawn(async move {
-                let name = pack.to_string();
-                let path = format!("data/{}/{name}", &name[..2]);
+                let path = pack::path(&pack);
                 let (start, length) = (u64::from(range.start), u64::from(range.length));
                 let read = queue.store.read_range(&path, start, length);
                 // A worker waits for it, whatever becomes of it.

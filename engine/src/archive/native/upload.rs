@@ -20,7 +20,7 @@ use super::{
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{index, unpacked},
+    format::{index, pack, unpacked},
 };
 
 /// Packs written at the same time.
@@ -130,8 +130,7 @@ impl Uploads {
         } = pack;
         let size = buffer.len();
         let whole = Bytes::from(buffer);
-        let name = id.to_string();
-        run.write(&format!("data/{}/{name}", &name[..2]), whole.slice(..len))?;
+        run.write(&pack::path(&id), whole.slice(..len))?;
         // The store has let go of it, or else there is one buffer less to reuse.
         let buffer = whole.try_into_mut().map(Vec::from).unwrap_or_default();
         run.buffers.give(buffer, size);
