@@ -10,70 +10,22 @@
 
 mod common;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use ark_engine::{
     Cancel, Class, Progress, StreamRequest, archive_stream,
-    storage::fault::{Call, Fault, Faults, Operation},
+    storage::fault::{Fault, Faults, Operation},
 };
 use common::{
+    faults::plan,
     points::{Points, backup, ends, impatient, open, open_store},
     restore,
 };
 
 const POINTS: u64 = 300;
-
-/// A number that follows from the seed alone.
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// What goes wrong at a point, beginning with one request: one fault, several faults, or everything from then on.
-fn plan(seed: u64, calls: u64) -> impl Fn(&Call<'_>) -> Fault + Send + Sync + 'static {
-    let at = mix(seed) % calls + 1;
-    let kind = seed % 9;
-    let dead = AtomicBool::new(false);
-    move |call| {
-        let now = call.number == at;
-        let hit = call.number >= at && mix(seed ^ call.number << 20).is_multiple_of(4);
-        match kind {
-            0 if now => Fault::Fail,
-            1 if now => Fault::Refuse,
-            2 if now => Fault::Lost,
-            3 if now => Fault::Truncate,
-            4 if now => Fault::Slow(Duration::from_millis(400)),
-            5 if now => Fault::Hang,
-            6 if call.operation == Operation::List => Fault::Twice,
-            // A quarter of all requests, each in its own way.
-            7 if hit => match mix(seed + call.number) % 4 {
-                0 => Fault::Fail,
-                1 => Fault::Lost,
-                2 => Fault::Truncate,
-                _ => Fault::Slow(Duration::from_millis(50)),
-            },
-            // The connection is gone, for good; the last request may or may not have been carried out.
-            8 if now => {
-                dead.store(true, Ordering::Relaxed);
-                if mix(!seed).is_multiple_of(2) {
-                    Fault::Lost
-                } else {
-                    Fault::Fail
-                }
-            }
-            8 if dead.load(Ordering::Relaxed) => Fault::Fail,
-            _ => Fault::None,
-        }
-    }
-}
 
 /// Requests of an undisturbed backup.
 fn calls(points: &Points) -> u64 {
@@ -97,7 +49,7 @@ fn every_fault_leaves_the_repository_whole() {
     let (failed, done) = (AtomicU64::new(0), AtomicU64::new(0));
     points.each(POINTS, |points, point, dir| {
         let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
-        let faults = Faults::new(plan(point, calls));
+        let faults = Faults::new(plan(point, 0, calls));
         let store = open_store(&dir.join("repo"));
         let store = store.with_policy(impatient()).with_faults(&faults);
         let result = ends(&format!("point {point}"), move || {

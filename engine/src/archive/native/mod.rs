@@ -55,7 +55,7 @@ use self::{
     upload::Uploads,
     worker::Worker,
 };
-use super::{filter::Filter, source::Origin};
+use super::{cuts::Tally, filter::Filter, source::Origin};
 use crate::{
     Cancel, Progress,
     chunk::{policy::Chunking, rabin::Rabin},
@@ -101,6 +101,7 @@ pub(super) struct Input<'a> {
     pub(super) mark: SignedDuration,
     pub(super) rows: &'a Rows,
     pub(super) notes: &'a Rows,
+    pub(super) tally: &'a Tally,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a Cancel,
     /// Says whether writing is still allowed.
