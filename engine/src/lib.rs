@@ -28,7 +28,9 @@ mod crypto;
 mod error;
 mod files;
 mod format;
+mod host;
 mod index;
+mod panics;
 mod progress;
 mod repo;
 mod rows;
@@ -47,6 +49,7 @@ pub use archive::{
 pub use cancel::Cancel;
 pub use error::{Class, Error, Result};
 pub use format::snapshot::Summary;
+pub use host::host_name;
 pub use maintain::{CheckReport, check};
 pub use progress::{Progress, ProgressCounts};
 pub use repo::{

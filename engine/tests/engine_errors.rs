@@ -18,6 +18,7 @@ use std::{
 use ark_engine::{
     ArchiveRequest, Cancel, Class, Error, InitOptions, OpenOptions, Policy, Progress, Repository,
     RestoreRequest, Secret, Store, StoreConfig,
+    maintain::{PruneRequest, prune},
 };
 use common::{Bench, PASSWORD, archive, restore, trees};
 
@@ -290,6 +291,34 @@ fn cancel_ends_a_restore() {
         run.join().unwrap().unwrap_err()
     });
     assert!(matches!(error, Error::Cancelled), "{error:?}");
+}
+
+/// What is taken for forgotten must be said in full: a misspelt id would make the dry run's figures wrong.
+#[test]
+fn a_prune_takes_only_full_ids_for_forgotten_and_only_in_a_dry_run() {
+    let bench = Bench::new();
+    trees::plain(&bench.source(), 2, 1000);
+    let repo = bench.init();
+    let id = bench.archive(&repo).snapshot_id;
+    let run = |dry_run, assume_forgotten: &[&str]| {
+        let request = PruneRequest {
+            dry_run,
+            assume_forgotten: assume_forgotten.iter().map(ToString::to_string).collect(),
+            ..PruneRequest::default()
+        };
+        prune(&repo, &request, &Progress::new(), &Cancel::new())
+    };
+    assert!(run(true, &[&id]).unwrap().deleted_bytes > 0);
+    for (dry_run, ids, said) in [
+        (true, [&id[..], &id[..8]], &id[..8]),
+        (true, [&id, "no id"], "no id"),
+        (true, [&id, ""], "full id"),
+        (false, [&id, &id], "only a dry run"),
+    ] {
+        let error = run(dry_run, &ids).unwrap_err();
+        assert!(matches!(error, Error::InvalidConfig { .. }), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
 }
 
 #[test]

@@ -10,67 +10,22 @@
 
 mod common;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use ark_engine::{
-    Class,
-    storage::fault::{Call, Fault, Faults, Operation},
+    Cancel, Class, Progress, StreamRequest, archive_stream,
+    storage::fault::{Fault, Faults, Operation},
 };
-use common::points::{Points, backup, ends, impatient, open, open_store};
+use common::{
+    faults::plan,
+    points::{Points, backup, ends, impatient, open, open_store},
+    restore,
+};
 
 const POINTS: u64 = 300;
-
-/// A number that follows from the seed alone.
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// What goes wrong at a point, beginning with one request: one fault, several faults, or everything from then on.
-fn plan(seed: u64, calls: u64) -> impl Fn(&Call<'_>) -> Fault + Send + Sync + 'static {
-    let at = mix(seed) % calls + 1;
-    let kind = seed % 9;
-    let dead = AtomicBool::new(false);
-    move |call| {
-        let now = call.number == at;
-        let hit = call.number >= at && mix(seed ^ call.number << 20).is_multiple_of(4);
-        match kind {
-            0 if now => Fault::Fail,
-            1 if now => Fault::Refuse,
-            2 if now => Fault::Lost,
-            3 if now => Fault::Truncate,
-            4 if now => Fault::Slow(Duration::from_millis(400)),
-            5 if now => Fault::Hang,
-            6 if call.operation == Operation::List => Fault::Twice,
-            // A quarter of all requests, each in its own way.
-            7 if hit => match mix(seed + call.number) % 4 {
-                0 => Fault::Fail,
-                1 => Fault::Lost,
-                2 => Fault::Truncate,
-                _ => Fault::Slow(Duration::from_millis(50)),
-            },
-            // The connection is gone, for good; the last request may or may not have been carried out.
-            8 if now => {
-                dead.store(true, Ordering::Relaxed);
-                if mix(!seed).is_multiple_of(2) {
-                    Fault::Lost
-                } else {
-                    Fault::Fail
-                }
-            }
-            8 if dead.load(Ordering::Relaxed) => Fault::Fail,
-            _ => Fault::None,
-        }
-    }
-}
 
 /// Requests of an undisturbed backup.
 fn calls(points: &Points) -> u64 {
@@ -94,7 +49,7 @@ fn every_fault_leaves_the_repository_whole() {
     let (failed, done) = (AtomicU64::new(0), AtomicU64::new(0));
     points.each(POINTS, |points, point, dir| {
         let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
-        let faults = Faults::new(plan(point, calls));
+        let faults = Faults::new(plan(point, 0, calls));
         let store = open_store(&dir.join("repo"));
         let store = store.with_policy(impatient()).with_faults(&faults);
         let result = ends(&format!("point {point}"), move || {
@@ -161,11 +116,12 @@ fn the_connection_is_lost_around_the_snapshot() {
 
 /// The time a request may take follows from what it moves, not from the most it could.
 #[test]
-fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
+fn a_file_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
     let points = Points::new();
-    points.each(1, |points, _, dir| {
-        let faults = Faults::new(|call| {
-            if call.operation == Operation::Read && call.path.starts_with("index/") {
+    points.each(2, |points, point, dir| {
+        let kind = ["index/", "snapshots/"][usize::try_from(point).unwrap()];
+        let faults = Faults::new(move |call| {
+            if call.operation == Operation::Read && call.path.starts_with(kind) {
                 Fault::Hang
             } else {
                 Fault::None
@@ -178,7 +134,7 @@ fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
         let store = open_store(&dir.join("repo"));
         let store = store.with_policy(policy).with_faults(&faults);
         let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
-        let result = ends("a hanging index", move || {
+        let result = ends(kind, move || {
             open(store, &handle).and_then(|repo| backup(&repo, &source))
         });
         let error = result.unwrap_err();
@@ -187,4 +143,61 @@ fn an_index_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
             "{error}"
         );
     });
+}
+
+/// Whichever thread panics, the operation ends with an error: nobody waits for what the thread would have done.
+#[test]
+fn a_panic_on_any_thread_ends_the_operation() {
+    const LATER: u64 = 4;
+    struct Panicking;
+    impl std::io::Read for Panicking {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            panic!("a reader that panics, on purpose")
+        }
+    }
+    let points = Points::new();
+    let panicked = AtomicU64::new(0);
+    points.each(2 + LATER, |points, point, dir| {
+        let left = AtomicU64::new(point.saturating_sub(2));
+        let faults = Faults::new(move |call| {
+            let wanted = match point {
+                0 => Some(Operation::Write),
+                1 => None,
+                _ => Some(Operation::Read),
+            };
+            let hit = Some(call.operation) == wanted && call.path.starts_with("data/");
+            let now = hit
+                && left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                    .is_err();
+            assert!(!now, "a store that panics, on purpose");
+            Fault::None
+        });
+        let store = open_store(&dir.join("repo")).with_faults(&faults);
+        let repo = open(store, points.bench.runtime.handle()).unwrap();
+        let (source, target) = (points.bench.source(), dir.join("panics"));
+        std::fs::create_dir(&target).unwrap();
+        let result = ends("a panic", move || match point {
+            0 => backup(&repo, &source).map(drop),
+            1 => {
+                let (request, progress) = (StreamRequest::default(), Progress::new());
+                archive_stream(&repo, &request, Panicking, &progress, &Cancel::new()).map(drop)
+            }
+            _ => {
+                let newest = repo.snapshots().unwrap().pop().unwrap().id;
+                restore(&repo, &newest, &target).map(drop)
+            }
+        });
+        if let Err(error) = result {
+            panicked.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(error.class(), Class::Bug, "point {point}: {error}");
+            assert!(error.to_string().contains("panicked"), "{error}");
+        } else {
+            // There were not so many reads.
+            assert!(point > 2);
+        }
+        points.is_whole(point, dir);
+    });
+    // The writer, the reader, and reads of directories as well as of content.
+    assert!(panicked.into_inner() >= 4);
 }

@@ -2,7 +2,7 @@
 
 mod stdin;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ark_engine::archive::{Chunking, MEMORY};
 use ark_engine::{
@@ -88,16 +88,9 @@ impl From<ChunkingArg> for Chunking {
     }
 }
 
-/// The name of this machine.
-pub(super) fn host_name() -> Option<String> {
-    let name = open::text(Path::new("/proc/sys/kernel/hostname")).ok()?;
-    let name = name.trim();
-    (!name.is_empty()).then(|| name.to_owned())
-}
-
 impl Backup {
     fn host(&self) -> Result<String> {
-        let host = self.host.clone().or_else(host_name);
+        let host = self.host.clone().or_else(ark_engine::host_name);
         host.ok_or_else(|| Error::usage("this machine's name cannot be found out; give --host"))
     }
 

@@ -63,7 +63,7 @@ impl NewArgs {
         Ok(NewKey {
             password: source.read()?,
             user_name: self.user.clone(),
-            host_name: self.host.clone().or_else(super::backup::host_name),
+            host_name: self.host.clone().or_else(ark_engine::host_name),
             random_password: self.random_password,
         })
     }

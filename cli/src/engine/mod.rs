@@ -22,6 +22,7 @@ mod unlock;
 mod values;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
@@ -170,17 +171,25 @@ fn watched(engine: Engine, printer: Printer, runtime: &Runtime) -> Result<Engine
     std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
+            let done = told(|| dispatch(verb, &run));
             // Nobody listens any more only when the process ends.
-            drop(sender.send(Ended::Done(dispatch(verb, &run))));
+            drop(sender.send(Ended::Done(done)));
         })?;
     match ended.recv() {
         Ok(Ended::Done(done)) => done,
         Ok(Ended::Forced) => Err(ark_engine::Error::Cancelled.into()),
-        // The thread is gone without a word: it panicked, which its own message tells.
-        Err(_) => Err(Error::Bug(
-            "the operation ended without a result".to_owned(),
-        )),
+        Err(_) => Err(no_result()),
     }
+}
+
+fn no_result() -> Error {
+    Error::Bug("the operation ended without a result".to_owned())
+}
+
+/// What an operation says, also if it panics: then the panic's own message has told more. Without this its end would
+/// be waited for.
+fn told(operation: impl FnOnce() -> Result<EngineExit>) -> Result<EngineExit> {
+    catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| Err(no_result()))
 }
 
 /// Cancels on the first signal; ends the wait on the second, or after a while.
@@ -219,5 +228,20 @@ fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
         Verb::Prune(args) => prune::run(run, &args),
         Verb::Key(verb) => key::run(run, &verb),
         Verb::Unlock(args) => unlock::run(run, &args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_panics_has_a_result() {
+        let done = told(|| panic!("an operation that panics, on purpose"));
+        assert!(matches!(done, Err(Error::Bug(_))));
+        assert!(matches!(
+            told(|| Ok(EngineExit::Done)),
+            Ok(EngineExit::Done)
+        ));
     }
 }

@@ -7,6 +7,7 @@
 //! earlier leaves packs that nothing refers to, which the next maintenance removes, and never a snapshot.
 
 mod attributes;
+mod cuts;
 mod filter;
 mod native;
 mod run;
@@ -16,17 +17,21 @@ mod verify;
 
 use std::time::{Duration, Instant};
 
+pub use self::{
+    cuts::{CutFile, CutFiles},
+    source::Source,
+    stream::{StreamRequest, archive_stream},
+};
 use self::{
     filter::Filter,
     native::Content,
     run::{About, Run},
     source::Origin,
 };
-pub use self::{
-    source::Source,
-    stream::{StreamRequest, archive_stream},
+pub use crate::chunk::{
+    pages::PageFormat,
+    policy::{Chunking, Cuts, Reason},
 };
-pub use crate::chunk::policy::Chunking;
 use crate::{
     Cancel, Progress, Repository,
     error::{Error, Result},
@@ -116,6 +121,8 @@ pub struct ArchiveReport {
     /// Things left out on purpose that a user may want to know: sockets, other file systems, caches, files
     /// that are too large.
     pub notes: Vec<FileError>,
+    /// How files were cut, and why: those of more than 512 KiB that were read.
+    pub cut: Vec<CutFiles>,
     /// How long it took.
     pub duration: Duration,
 }

@@ -13,6 +13,7 @@ use rand::RngExt as _;
 
 use super::{
     ArchiveReport, ArchiveRequest, Chunking, attributes,
+    cuts::Tally,
     native::{self, Content},
     source::{Origin, Source},
     verify,
@@ -85,7 +86,7 @@ impl Run<'_> {
         lock: &Guard,
     ) -> Result<ArchiveReport> {
         let started = Timestamp::now();
-        let (rows, notes) = (Rows::default(), Rows::default());
+        let (rows, notes, tally) = (Rows::default(), Rows::default(), Tally::default());
         let root_tags = match (request.map(|request| &request.source), self.content) {
             (Some(Source::Directory(path)), Content::Tree { origin, .. }) => {
                 root_tags(path, origin, &rows)?
@@ -104,6 +105,7 @@ impl Run<'_> {
             mark: SignedDuration::from_nanos(rand::rng().random_range(1..1_000_000_000)),
             rows: &rows,
             notes: &notes,
+            tally: &tally,
             progress: self.progress,
             cancel: self.cancel,
             allowed: &allowed,
@@ -131,6 +133,7 @@ impl Run<'_> {
             errors_dropped,
             excluded: done.counts.excluded.load(Ordering::Relaxed),
             notes,
+            cut: tally.take(),
             duration: Duration::ZERO,
         })
     }

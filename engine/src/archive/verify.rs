@@ -14,6 +14,7 @@ use super::native::Done;
 use crate::{
     crypto::Id,
     error::{Error, Result},
+    format::pack,
     index::{self, Index, Packs},
     repo::Repository,
     storage::Store,
@@ -28,7 +29,8 @@ pub(super) fn verify(repo: &Repository, store: &Store, done: &Done) -> Result<()
     let used: BTreeMap<Id, u32> = done.index.used_packs().collect();
     repo.block_on(packs(repo, store, &done.packs, &used))?;
     let there = repo.block_on(index::files(store))?;
-    if done.index.files().is_subset(&there) && done.indexes.iter().all(|id| there.contains(id)) {
+    let mut needed = done.index.files().iter().chain(&done.indexes);
+    if needed.all(|id| there.contains_key(id)) {
         return Ok(());
     }
     let now = repo.block_on(Index::load(repo, store, Packs::Live))?;
@@ -75,17 +77,11 @@ async fn packs(
 async fn sizes(store: &Store, ids: impl Iterator<Item = &Id>) -> Result<BTreeMap<Id, u64>> {
     let ids: Vec<Id> = ids.copied().collect();
     if ids.len() >= LIST_FROM {
-        let entries = store.list_recursive("data").await?;
-        let named = entries.into_iter().filter_map(|entry| {
-            let (_, name) = entry.name.split_once('/')?;
-            Some((Id::parse(name)?, entry.size))
-        });
-        return Ok(named.collect());
+        return index::pack_sizes(store).await;
     }
     futures::stream::iter(ids)
         .map(|id| async move {
-            let name = id.to_string();
-            let found = store.stat(&format!("data/{}/{name}", &name[..2])).await?;
+            let found = store.stat(&pack::path(&id)).await?;
             Ok(found.map(|meta| (id, meta.size)))
         })
         .buffer_unordered(PARALLEL)

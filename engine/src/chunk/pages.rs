@@ -4,8 +4,8 @@
 //! trust a name or an extension. A file that only looks like one is cut differently, nothing worse.
 
 /// What kind of database wrote a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum PageFormat {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PageFormat {
     /// A PostgreSQL relation.
     PostgreSql,
     /// An InnoDB tablespace.

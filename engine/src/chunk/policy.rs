@@ -23,17 +23,17 @@ pub enum Chunking {
 }
 
 /// How a file is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Cuts {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cuts {
     /// By content.
     Rabin,
-    /// At multiples of a size.
+    /// At multiples of a size in bytes.
     Fixed(u64),
 }
 
 /// Why a file is cut as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Reason {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
     /// Nothing speaks for anything else.
     Default,
     /// The user said so.
@@ -42,6 +42,21 @@ pub(crate) enum Reason {
     Parent,
     /// It is a database's.
     Pages(PageFormat),
+}
+
+impl Reason {
+    /// The stable word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Asked => "asked",
+            Self::Parent => "parent",
+            Self::Pages(PageFormat::PostgreSql) => "postgresql-pages",
+            Self::Pages(PageFormat::InnoDb) => "innodb-pages",
+            Self::Pages(PageFormat::Sqlite) => "sqlite-pages",
+            Self::Pages(PageFormat::Bbolt) => "bbolt-pages",
+        }
+    }
 }
 
 /// What is known of a file before it is read.

@@ -7,6 +7,12 @@
 use super::{Invalid, index::BlobKind};
 use crate::crypto::{Id, OVERHEAD};
 
+/// Where a pack lies in a repository.
+pub(crate) fn path(id: &Id) -> String {
+    let name = id.to_string();
+    format!("data/{}/{name}", &name[..2])
+}
+
 /// Bytes of the length at the end.
 pub(crate) const TRAILER: usize = 4;
 /// Sealed lists above this size are refused.
@@ -149,6 +155,12 @@ mod tests {
         fn garbage_is_an_error_or_a_list(plain in proptest::collection::vec(any::<u8>(), 0..200), size in any::<u64>()) {
             let _ignored = decode_header(&plain, size);
         }
+    }
+
+    #[test]
+    fn packs_lie_in_directories_named_by_their_first_byte() {
+        let path = path(&Id([0xab; 32]));
+        assert_eq!(path, format!("data/ab/{}", "ab".repeat(32)));
     }
 
     #[test]

@@ -65,26 +65,15 @@ impl Index {
         which: Packs,
         limit: u64,
     ) -> Result<Self> {
-        let listed = sizes(store).await?;
-        let mut read = futures::stream::iter(listed.clone())
-            .map(|(id, size)| async move {
-                let path = format!("index/{id}");
-                // The time a request may take follows from its size, so that has to be a true one.
-                let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
-                    // Replaced by another since it was listed.
-                    return Ok((id, None));
-                };
-                unpacked::decode(repo.key(), &sealed)
-                    .and_then(|json| IndexFile::decode(&json))
-                    .map(|file| (id, Some(file)))
-                    .map_err(|why| repo.damaged(format!("index {id}"), &why))
-            })
+        let listed = files(store).await?;
+        let mut reading = futures::stream::iter(listed.clone())
+            .map(|(id, size)| async move { Ok((id, read(repo, store, id, size).await?)) })
             .buffer_unordered(PARALLEL);
         let mut builder = Builder::default();
         let mut needed = 0;
         // Of several places of one blob, the pack added first counts: live ones come first.
         let mut marked = Vec::new();
-        while let Some((id, file)) = read.try_next().await? {
+        while let Some((id, file)) = reading.try_next().await? {
             let Some(file) = file else { continue };
             for pack in &file.packs {
                 add(&mut builder, pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
@@ -151,18 +140,41 @@ impl Index {
     }
 }
 
-/// The index files there are.
-pub(crate) async fn files(store: &Store) -> Result<BTreeSet<Id>> {
-    Ok(sizes(store).await?.into_keys().collect())
-}
-
 /// The index files there are, with their sizes.
-async fn sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
+pub(crate) async fn files(store: &Store) -> Result<BTreeMap<Id, u64>> {
     let entries = store.list("index").await?;
     let files = entries.iter().filter(|entry| !entry.is_dir);
     Ok(files
         .filter_map(|entry| Some((Id::parse(&entry.name)?, entry.size)))
         .collect())
+}
+
+/// An index file of the size that was listed; `None` if another has replaced it since.
+pub(crate) async fn read(
+    repo: &Repository,
+    store: &Store,
+    id: Id,
+    size: u64,
+) -> Result<Option<IndexFile>> {
+    // The time a request may take follows from its size, so that has to be a true one.
+    let path = format!("index/{id}");
+    let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
+        return Ok(None);
+    };
+    unpacked::decode(repo.key(), &sealed)
+        .and_then(|json| IndexFile::decode(&json))
+        .map(Some)
+        .map_err(|why| repo.damaged(format!("index {id}"), &why))
+}
+
+/// The packs there are, with their sizes.
+pub(crate) async fn pack_sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
+    let entries = store.list_recursive("data").await?;
+    let named = entries.into_iter().filter_map(|entry| {
+        let (_, name) = entry.name.split_once('/')?;
+        Some((Id::parse(name)?, entry.size))
+    });
+    Ok(named.collect())
 }
 
 fn add(builder: &mut Builder, pack: &Pack) -> Result<(), Invalid> {

@@ -2,10 +2,7 @@
 //! planning and writing a prune. One of the two files that name its types; its errors and panics end
 //! here.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::{Arc, Mutex};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -21,6 +18,7 @@ use crate::{
     crypto::{Id, Key},
     error::{Error, Result},
     format::config::Config,
+    panics::caught,
     storage::{RusticStore, Session, Store},
 };
 
@@ -36,17 +34,9 @@ fn engine(operation: &'static str, error: &RusticError) -> Error {
 
 /// Runs rustic, with its panics as errors.
 fn guarded<T>(operation: &'static str, work: impl FnOnce() -> RusticResult<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(|error| engine(operation, &error)),
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("panic");
-            Err(Error::Bug(format!("{operation} panicked: {message}")))
-        }
-    }
+    caught(operation, || {
+        work().map_err(|error| engine(operation, &error))
+    })
 }
 
 fn master_key(key: &Key) -> Result<MasterKey> {
@@ -161,6 +151,7 @@ fn open(
         runtime: repo.runtime().clone(),
         session: Arc::clone(session),
         config: effective_config(repo)?,
+        sizes: Mutex::default(),
     };
     let credentials = Credentials::Masterkey(master_key(repo.key())?);
     guarded("opening the repository", || {

@@ -13,7 +13,7 @@ use super::Repository;
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, index::BlobKind, tree::Entries},
+    format::{Invalid, index::BlobKind, pack, tree::Entries},
     index::Index,
     storage::Store,
 };
@@ -132,10 +132,15 @@ impl Windows {
         let length = ahead
             .min(known_end.saturating_sub(place.offset))
             .max(place.length);
-        let name = name.to_string();
-        let path = format!("data/{}/{name}", &name[..2]);
-        let read = store.read_range(&path, u64::from(place.offset), u64::from(length));
-        let data = repo.block_on(read)?;
+        let (path, start) = (pack::path(&name), u64::from(place.offset));
+        let read = |length| repo.block_on(store.read_range(&path, start, u64::from(length)));
+        let data = match read(length) {
+            // What is missing or damaged may be what was not asked for.
+            Err(error) if length > place.length && is_content(&error) => {
+                return read(place.length).map(sealed);
+            }
+            read => read?,
+        };
         self.0
             .retain(|window| window.pack != place.pack || window.kind != kind);
         self.0.push_front(Window {

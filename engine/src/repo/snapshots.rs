@@ -81,10 +81,16 @@ impl Snapshot {
         })
     }
 
-    /// Whether it has all these tags.
+    /// Whether it has all these tags; an empty tag fits a snapshot that has none.
     pub fn has_tags(&self, tags: &[String]) -> bool {
-        tags.iter().all(|tag| self.tags.contains(tag))
+        let has =
+            |tag: &String| (tag.is_empty() && self.tags.is_empty()) || self.tags.contains(tag);
+        tags.iter().all(has)
     }
+}
+
+fn path(id: Id) -> String {
+    format!("snapshots/{id}")
 }
 
 impl Repository {
@@ -104,13 +110,15 @@ impl Repository {
                 return Err(not_found());
             }
             if let Some(id) = Id::parse(id_or_prefix) {
-                return self.read_snapshot(id).await?.ok_or_else(not_found);
+                let there = self.store().stat(&path(id)).await?;
+                let size = there.ok_or_else(not_found)?.size;
+                return self.read_snapshot(id, size).await?.ok_or_else(not_found);
             }
             let mut ids = self.snapshot_ids().await?;
-            ids.retain(|id| id.to_string().starts_with(id_or_prefix));
+            ids.retain(|(id, _)| id.to_string().starts_with(id_or_prefix));
             match ids[..] {
                 [] => Err(not_found()),
-                [id] => self.read_snapshot(id).await?.ok_or_else(not_found),
+                [(id, size)] => self.read_snapshot(id, size).await?.ok_or_else(not_found),
                 _ => Err(Error::SnapshotAmbiguous {
                     location: self.location(),
                     id: id_or_prefix.to_owned(),
@@ -123,7 +131,7 @@ impl Repository {
     pub(crate) async fn snapshots_async(&self) -> Result<Vec<Snapshot>> {
         let ids = self.snapshot_ids().await?;
         let mut snapshots: Vec<Snapshot> = futures::stream::iter(ids)
-            .map(|id| self.read_snapshot(id))
+            .map(|(id, size)| self.read_snapshot(id, size))
             .buffer_unordered(PARALLEL)
             // One that was there a moment ago and is gone now has been forgotten.
             .try_filter_map(|found| std::future::ready(Ok(found)))
@@ -133,18 +141,19 @@ impl Repository {
         Ok(snapshots)
     }
 
-    async fn snapshot_ids(&self) -> Result<Vec<Id>> {
+    /// The snapshot files there are, with their sizes.
+    async fn snapshot_ids(&self) -> Result<Vec<(Id, u64)>> {
         let entries = self.store().list("snapshots").await?;
         Ok(entries
             .iter()
             .filter(|entry| !entry.is_dir)
-            .filter_map(|entry| Id::parse(&entry.name))
+            .filter_map(|entry| Some((Id::parse(&entry.name)?, entry.size)))
             .collect())
     }
 
-    async fn read_snapshot(&self, id: Id) -> Result<Option<Snapshot>> {
-        let path = format!("snapshots/{id}");
-        let Some(sealed) = self.store().read(&path, LIMIT).await? else {
+    /// A snapshot file of this size; `None` if it is gone. The time that reading it may take follows from its size.
+    async fn read_snapshot(&self, id: Id, size: u64) -> Result<Option<Snapshot>> {
+        let Some(sealed) = self.store().read(&path(id), size.min(LIMIT)).await? else {
             return Ok(None);
         };
         unpacked::decode(self.key(), &sealed)
@@ -160,9 +169,7 @@ impl Repository {
             .encode()
             .and_then(|json| unpacked::encode(self.key(), &json, self.version()))
             .map_err(|why| self.damaged("new snapshot", &why))?;
-        self.store()
-            .write(&format!("snapshots/{id}"), Bytes::from(sealed))
-            .await?;
+        self.store().write(&path(id), Bytes::from(sealed)).await?;
         Ok(id.to_string())
     }
 }

@@ -94,9 +94,9 @@ impl Forge {
     }
 
     pub(super) fn restore_with(&mut self, tree: &str, tags: Vec<String>) -> Result<RestoreReport> {
-        let pack = Id::of(&self.pack).to_string();
-        self.write(&format!("data/{}/{pack}", &pack[..2]), self.pack.clone());
-        let index = json!({"packs": [{"id": pack, "blobs": self.blobs}]});
+        let pack = Id::of(&self.pack);
+        self.write(&crate::format::pack::path(&pack), self.pack.clone());
+        let index = json!({"packs": [{"id": pack.to_string(), "blobs": self.blobs}]});
         let index = serde_json::to_vec(&index).unwrap();
         let (id, sealed) = unpacked::encode(self.repo.key(), &index, 2).unwrap();
         self.write(&format!("index/{id}"), sealed);

@@ -129,7 +129,8 @@ fn read_held(
     let early = lock.outcome(read())?;
     repo.block_on(lock.held())?;
     // Whoever was done before this lock was held left other index files.
-    if repo.block_on(index::files(store))? == *early.1.files() {
+    let now = repo.block_on(index::files(store))?;
+    if now.keys().eq(early.1.files()) {
         return Ok(early);
     }
     read()

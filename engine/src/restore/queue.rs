@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     mem,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::runtime::Handle;
 
 use super::{
@@ -22,7 +24,7 @@ use super::{
     file::File,
     plan::{Limits, Range, Want},
 };
-use crate::{Cancel, crypto::Id, error::Result, storage::Store};
+use crate::{Cancel, crypto::Id, error::Result, format::pack, panics, storage::Store};
 
 /// Ranges asked for at the same time.
 const PARALLEL: usize = 8;
@@ -210,10 +212,14 @@ impl Queue {
             state.flying_bytes += bytes;
             let queue = Arc::clone(self);
             drop(self.runtime.spawn(async move {
-                let name = pack.to_string();
-                let path = format!("data/{}/{name}", &name[..2]);
+                let path = pack::path(&pack);
                 let (start, length) = (u64::from(range.start), u64::from(range.length));
-                let data = queue.store.read_range(&path, start, length).await;
+                let read = queue.store.read_range(&path, start, length);
+                // A worker waits for it, whatever becomes of it.
+                let data = AssertUnwindSafe(read)
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|panic| Err(panics::error("a read", panic.as_ref())));
                 let mut state = queue.lock();
                 state.asked -= 1;
                 state.ready.push_back((range, data));

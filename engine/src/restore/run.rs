@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     files::beneath::Root,
     index::Index,
+    panics::caught,
     repo::Repository,
     rows::{FileOperation, MAX_ROWS, Rows, show_path},
     seal::Sealer,
@@ -129,19 +130,19 @@ impl Run<'_> {
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.limits.workers)
                 .map(|_| {
-                    scope.spawn(|| match Worker::new(self) {
-                        Ok(worker) => worker.work(),
-                        Err(error) => self.fail(error),
+                    scope.spawn(|| {
+                        self.part("a worker of the restore", || {
+                            Worker::new(self)?.work();
+                            Ok(())
+                        });
                     })
                 })
                 .collect();
-            if let Err(error) = walk() {
-                self.fail(error);
-            }
+            self.part("the walk", walk);
             self.queue.close();
             for worker in workers {
                 if worker.join().is_err() {
-                    self.fail(Error::Bug("a worker of the restore panicked".to_owned()));
+                    self.fail(Error::Bug("a worker of the restore is gone".to_owned()));
                 }
             }
         });
@@ -157,6 +158,14 @@ impl Run<'_> {
             return Err(Error::Cancelled);
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Does one thread's part. Whatever ends it, a panic as well, the others hear of it: they wait for what it would
+    /// have done.
+    fn part(&self, what: &str, work: impl FnOnce() -> Result<()>) {
+        if let Err(error) = caught(what, work) {
+            self.fail(error);
+        }
     }
 
     /// The report, but for the duration.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::Invalid,
+    format::{Invalid, pack},
     index::Place,
     repo::blobs::is_content,
     rows::FileOperation,
@@ -102,8 +102,7 @@ impl<'r, 'a> Worker<'r, 'a> {
 
     fn fetch(&self, range: &Range, place: Place) -> Result<Bytes> {
         let (pack, _) = self.run.index.pack(range.pack);
-        let name = pack.to_string();
-        let path = format!("data/{}/{name}", &name[..2]);
+        let path = pack::path(&pack);
         let (start, length) = (u64::from(place.offset), u64::from(place.length));
         let data = self
             .run

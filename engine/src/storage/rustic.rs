@@ -23,6 +23,7 @@ use super::Store;
 use crate::{
     crypto::Id,
     error::{Error, Result},
+    format::pack,
     progress::Progress,
     repo::blobs::is_content,
 };
@@ -111,6 +112,8 @@ pub(crate) struct RusticStore {
     pub(crate) session: std::sync::Arc<Session>,
     /// Served instead of the stored configuration.
     pub(crate) config: Bytes,
+    /// Sizes of what was listed.
+    pub(crate) sizes: Mutex<BTreeMap<Id, u64>>,
 }
 
 impl RusticStore {
@@ -118,6 +121,20 @@ impl RusticStore {
         self.runtime
             .block_on(work)
             .map_err(|error| self.session.fail(error))
+    }
+
+    /// The size of a file, from its listing if there was one: the time that reading it may take follows from it.
+    fn size(&self, path: &str, id: &RusticId) -> RusticResult<u64> {
+        let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = Id::parse(id.to_hex().as_str()).and_then(|id| sizes.get(&id).copied());
+        drop(sizes);
+        match listed {
+            Some(size) => Ok(size),
+            None => self
+                .run(self.store.stat(path))?
+                .map(|meta| meta.size)
+                .ok_or_else(|| self.session.fail(self.missing(path))),
+        }
     }
 
     fn missing(&self, path: &str) -> Error {
@@ -131,9 +148,9 @@ impl RusticStore {
 fn path(kind: FileType, id: &RusticId) -> String {
     let hex = id.to_hex();
     let hex = hex.as_str();
-    match kind {
-        FileType::Config => "config".to_owned(),
-        FileType::Pack => format!("data/{}/{hex}", &hex[..2]),
+    match (kind, Id::parse(hex)) {
+        (FileType::Config, _) => "config".to_owned(),
+        (FileType::Pack, Some(id)) => pack::path(&id),
         _ => format!("{}/{hex}", kind.dirname()),
     }
 }
@@ -163,6 +180,7 @@ impl ReadBackend for RusticStore {
             _ => self.run(self.store.list(kind.dirname()))?,
         };
         let mut files = Vec::with_capacity(entries.len());
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
             let name = entry.name.rsplit('/').next().unwrap_or_default();
             let Some(id) = Id::parse(name) else { continue };
@@ -173,6 +191,7 @@ impl ReadBackend for RusticStore {
                     limit: u64::from(u32::MAX),
                 })
             })?;
+            sizes.insert(id, entry.size);
             files.push((RusticId::new(id.0), size));
         }
         files.sort_unstable();
@@ -185,8 +204,9 @@ impl ReadBackend for RusticStore {
             return Ok(self.config.clone());
         }
         let path = path(kind, id);
+        let size = self.size(&path, id)?;
         let data = self
-            .run(self.store.read(&path, limit(kind)))?
+            .run(self.store.read(&path, size.min(limit(kind))))?
             .ok_or_else(|| self.session.fail(self.missing(&path)))?;
         if matches!(kind, FileType::Index | FileType::Snapshot)
             && Id::of(&data).to_string() != id.to_hex().as_str()

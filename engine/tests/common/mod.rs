@@ -7,6 +7,7 @@
 )]
 
 pub mod compare;
+pub mod faults;
 pub mod minio;
 pub mod points;
 pub mod proxy;

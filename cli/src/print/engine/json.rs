@@ -1,5 +1,6 @@
 //! JSON with the names restic uses, where it has one.
 
+use ark_engine::archive::{CutFiles, Cuts};
 use ark_engine::browse::{EntryKind, Listed};
 use ark_engine::maintain::{Counts, ForgetGroup, Keep, PruneReport};
 use ark_engine::{ArchiveReport, FileError, KeyInfo, RestoreReport, Snapshot};
@@ -126,6 +127,11 @@ pub(crate) fn key(key: &KeyInfo) -> Value {
     })
 }
 
+/// A path of a report, from the root on.
+fn item(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('/'))
+}
+
 /// Writes a file that could not be dealt with to standard error.
 pub(crate) fn row(printer: Printer, json: bool, during: &str, row: &FileError) {
     if json {
@@ -133,7 +139,7 @@ pub(crate) fn row(printer: Printer, json: bool, during: &str, row: &FileError) {
             "message_type": "error",
             "error": {"message": format!("{}: {}", row.operation, row.message)},
             "during": during,
-            "item": format!("/{}", row.path.trim_start_matches('/')),
+            "item": item(&row.path),
         });
         printer.note(&value.to_string());
     } else {
@@ -174,6 +180,25 @@ pub(crate) fn backup(report: &ArchiveReport, snapshot: &Snapshot) -> Value {
         "backup_end": summary.backup_end,
         "snapshot_id": report.snapshot_id,
         "error_count": super::rows(&report.errors, report.errors_dropped),
+        "chunking": report.cut.iter().map(cut).collect::<Vec<_>>(),
+    })
+}
+
+/// Files that were cut in one way for one reason.
+fn cut(files: &CutFiles) -> Value {
+    let (way, size) = match files.cuts {
+        Cuts::Rabin => ("rabin", None),
+        Cuts::Fixed(size) => ("fixed", Some(size)),
+    };
+    let largest = files.largest.iter();
+    let largest = largest.map(|file| json!({"item": item(&file.path), "bytes": file.bytes}));
+    json!({
+        "cuts": way,
+        "size": size,
+        "reason": files.reason.as_str(),
+        "files": files.files,
+        "bytes": files.bytes,
+        "largest": largest.collect::<Vec<_>>(),
     })
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod progress;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use ark_engine::archive::{CutFiles, Cuts, PageFormat, Reason};
 use ark_engine::browse::Listed;
 use ark_engine::maintain::{ForgetReport, PruneReport};
 use ark_engine::{ArchiveReport, FileError, KeyInfo, RestoreReport, Snapshot};
@@ -160,6 +161,12 @@ pub(crate) fn backup(report: &ArchiveReport, snapshot: &Snapshot) -> String {
             bytes(summary.data_added_packed),
         );
     }
+    for files in &report.cut {
+        text += &cut(files);
+    }
+    if !report.cut.is_empty() {
+        text.push('\n');
+    }
     text += &format!(
         "processed {}, {} in {}\nsnapshot {} saved\n",
         count(report.files, "file"),
@@ -175,6 +182,37 @@ pub(crate) fn backup(report: &ArchiveReport, snapshot: &Snapshot) -> String {
         );
     }
     text
+}
+
+/// How files were cut, why, and the largest of them.
+fn cut(files: &CutFiles) -> String {
+    let way = match files.cuts {
+        Cuts::Rabin => "by content".to_owned(),
+        Cuts::Fixed(size) => format!("every {}", bytes(size)),
+    };
+    let why = match files.reason {
+        Reason::Default => "the default",
+        Reason::Asked => "asked for",
+        Reason::Parent => "as in the snapshot before",
+        Reason::Pages(PageFormat::PostgreSql) => "pages of PostgreSQL",
+        Reason::Pages(PageFormat::InnoDb) => "pages of InnoDB",
+        Reason::Pages(PageFormat::Sqlite) => "pages of SQLite",
+        Reason::Pages(PageFormat::Bbolt) => "pages of bbolt",
+    };
+    let named = files.largest.iter();
+    let mut named: Vec<_> = named
+        .map(|file| format!("{} ({})", file.path, bytes(file.bytes)))
+        .collect();
+    let unnamed = files.files.saturating_sub(named.len() as u64);
+    if unnamed > 0 {
+        named.push(format!("{unnamed} more"));
+    }
+    format!(
+        "Cut {way} ({why}): {}, {}: {}\n",
+        count(files.files, "file"),
+        bytes(files.bytes),
+        named.join(", "),
+    )
 }
 
 /// What a restore did.
@@ -296,6 +334,34 @@ mod tests {
         assert_eq!(permissions((1 << 31) | 0o755), "drwxr-xr-x");
         assert_eq!(permissions((1 << 31) | (1 << 20) | 0o777), "dtrwxrwxrwx");
         assert_eq!(permissions((1 << 27) | 0o777), "Lrwxrwxrwx");
+    }
+
+    #[test]
+    fn cuts_with_their_reason_and_names() {
+        use ark_engine::archive::CutFile;
+        let named = |path: &str, bytes| CutFile {
+            path: path.to_owned(),
+            bytes,
+        };
+        let mut files = CutFiles {
+            cuts: Cuts::Fixed(65536),
+            reason: Reason::Pages(PageFormat::PostgreSql),
+            files: 1,
+            bytes: 1 << 20,
+            largest: vec![named("base/1", 1 << 20)],
+        };
+        assert_eq!(
+            cut(&files),
+            "Cut every 64.0 KiB (pages of PostgreSQL): 1 file, 1.0 MiB: base/1 (1.0 MiB)\n"
+        );
+        (files.cuts, files.reason) = (Cuts::Rabin, Reason::Parent);
+        (files.files, files.bytes) = (4, 5 << 20);
+        files.largest.push(named("b", 1 << 20));
+        assert_eq!(
+            cut(&files),
+            "Cut by content (as in the snapshot before): 4 files, 5.0 MiB: \
+             base/1 (1.0 MiB), b (1.0 MiB), 2 more\n"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use rustix::{fs::OFlags, io::Errno};
 use super::{Run, count, dirs::Directory, large, node, worker::Worker};
 use crate::{
     archive::attributes,
-    chunk::policy::{self, Cuts, Facts, ParentCuts},
+    chunk::policy::{self, Cuts, Facts, ParentCuts, Reason},
     crypto::Id,
     error::Result,
     files::{
@@ -243,22 +243,23 @@ impl Worker<'_, '_> {
             .min(self.buffer.len());
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = read_up_to(&file, &mut buffer[..want], 0);
-        let ids = match read {
+        let cut = match read {
             Ok(len) => {
                 meta.size = len as u64;
-                let cuts = self.cuts(dir, fd, &buffer[..len], meta.size, known);
-                Ok(self.chunks(&buffer[..len], cuts))
+                let (cuts, reason) = self.cuts(dir, fd, &buffer[..len], meta.size, known);
+                Ok((self.chunks(&buffer[..len], cuts), cuts, reason))
             }
             Err(error) => Err(error),
         };
         self.buffer = buffer;
-        let ids = match ids {
-            Ok(ids) => ids?,
+        let (ids, cuts, reason) = match cut {
+            Ok((ids, cuts, reason)) => (ids?, cuts, reason),
             Err(error) => {
                 run.input.rows.add(path, FileOperation::Read, error);
                 return Ok(None);
             }
         };
+        run.input.tally.add(path, meta.size, cuts, reason);
         compare(run, path, &file, &described, meta.size);
         meta.ctime = run.input.stored_ctime(&described, now);
         let attributes = attributes_of(run, fd.as_fd(), path, name, &mut meta);
@@ -276,9 +277,9 @@ impl Worker<'_, '_> {
         head: &[u8],
         size: u64,
         known: Option<&Node>,
-    ) -> Cuts {
+    ) -> (Cuts, Reason) {
         if size <= policy::SMALL {
-            return Cuts::Rabin;
+            return (Cuts::Rabin, Reason::Default);
         }
         let parent = self.parent_cuts(known.and_then(|known| known.content.as_deref()));
         let facts = Facts {
@@ -287,7 +288,7 @@ impl Worker<'_, '_> {
             directory_bytes: large::directory_bytes(dir, fd),
             parent,
         };
-        policy::decide(self.run.input.chunking, facts).0
+        policy::decide(self.run.input.chunking, facts)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     chunk::{
         holes::{self, Part},
         pages,
-        policy::{self, Cuts, Facts},
+        policy::{self, Cuts, Facts, Reason},
         rabin,
     },
     crypto::Id,
@@ -59,6 +59,7 @@ pub(super) struct Active {
     meta: Meta,
     now: Timestamp,
     cuts: Cuts,
+    reason: Reason,
     cursor: Mutex<Cursor>,
 }
 
@@ -119,7 +120,7 @@ pub(super) fn open(worker: &mut Worker<'_, '_>, large: Large) -> Result<()> {
             return give_up(worker, large);
         }
     };
-    let (cuts, parts) = start;
+    let (cuts, reason, parts) = start;
     let active = Arc::new(Active {
         large,
         path,
@@ -127,6 +128,7 @@ pub(super) fn open(worker: &mut Worker<'_, '_>, large: Large) -> Result<()> {
         meta,
         now,
         cuts,
+        reason,
         cursor: Mutex::new(Cursor {
             parts: parts.into(),
             taken: 0,
@@ -144,7 +146,7 @@ fn begin(
     large: &Large,
     file: &File,
     meta: &Meta,
-) -> io::Result<(Cuts, Vec<Part>)> {
+) -> io::Result<(Cuts, Reason, Vec<Part>)> {
     let len = entry::read_up_to(file, &mut worker.buffer[..pages::HEAD], 0)?;
     let facts = Facts {
         size: meta.size,
@@ -159,7 +161,7 @@ fn begin(
         Cuts::Fixed(size) => size,
     };
     let blocks = file.metadata()?.blocks();
-    Ok((cuts, holes::parts(file, meta.size, blocks, align)?))
+    Ok((cuts, reason, holes::parts(file, meta.size, blocks, align)?))
 }
 
 /// The file will not be in the snapshot; there is a row.
@@ -366,6 +368,8 @@ fn finish(worker: &mut Worker<'_, '_>, active: &Active) -> Result<()> {
         node.content = Some(content);
         node.encode(&mut json);
         worker.count_file(meta.size, large.known.is_some());
+        let tally = run.input.tally;
+        tally.add(path, meta.size, active.cuts, active.reason);
     }
     if large.dir.fill(large.slot, large.part, json)? {
         worker.complete(Arc::clone(&large.dir))?;

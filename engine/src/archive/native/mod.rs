@@ -15,8 +15,8 @@
 //! not complete (about 230 bytes an entry, a fifth of that in directories beyond 1 MiB). Hard links cost nothing: the
 //! format keeps their inode numbers. What does not fit is an error that says how much would do.
 //!
-//! A file that cannot be read is a row. Everything else that fails ends the run, as does a cancel: all threads
-//! look at [`Run::go`] before they wait and while they do.
+//! A file that cannot be read is a row. Everything else that fails ends the run, as do a panic and a cancel: all
+//! threads look at [`Run::go`] before they wait and while they do.
 
 mod budget;
 mod dirs;
@@ -56,13 +56,14 @@ use self::{
     upload::Uploads,
     worker::Worker,
 };
-use super::{filter::Filter, source::Origin};
+use super::{cuts::Tally, filter::Filter, source::Origin};
 use crate::{
     Cancel, Progress,
     chunk::{policy::Chunking, rabin::Rabin},
     crypto::Id,
     error::{Error, Result},
     index::Index,
+    panics::caught,
     repo::{Repository, blobs::Windows},
     rows::Rows,
     seal::Sealer,
@@ -101,6 +102,7 @@ pub(super) struct Input<'a> {
     pub(super) mark: SignedDuration,
     pub(super) rows: &'a Rows,
     pub(super) notes: &'a Rows,
+    pub(super) tally: &'a Tally,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a Cancel,
     /// Says whether writing is still allowed.
@@ -207,35 +209,37 @@ impl Run<'_> {
     fn threads(&self, workers: usize) -> Result<()> {
         std::thread::scope(|scope| {
             for _ in 0..upload::PARALLEL {
-                scope.spawn(|| self.uploads.work(self));
+                scope.spawn(|| self.part("an upload", || self.uploads.work(self)));
             }
             let pool: Vec<_> = (0..workers)
-                .map(|_| scope.spawn(|| self.worker()))
+                .map(|_| {
+                    scope.spawn(|| {
+                        self.part("a worker of the archive", || Worker::new(self)?.work())
+                    })
+                })
                 .collect();
-            let fed = match self.input.content {
+            self.part("the walk", || match self.input.content {
                 Content::Tree {
                     origin,
                     filter,
                     one_file_system,
                 } => walker::walk(self, origin, filter, one_file_system),
                 Content::Stream { names, reader } => stream::feed(self, names, reader),
-            };
-            if let Err(error) = fed {
-                self.fail(error);
-            }
+            });
             self.queue.walked();
-            let mut panicked = false;
             for worker in pool {
-                panicked |= worker.join().is_err();
-            }
-            if panicked {
-                self.fail(Error::Bug("a worker of the archive panicked".to_owned()));
-            }
-            if self.go().is_ok() {
-                for pack in self.left() {
-                    self.uploads.push(pack.finish(&self.sealer));
+                if worker.join().is_err() {
+                    self.fail(Error::Bug("a worker of the archive is gone".to_owned()));
                 }
             }
+            self.part("finishing the last packs", || {
+                if self.go().is_ok() {
+                    for pack in self.left() {
+                        self.uploads.push(pack.finish(&self.sealer));
+                    }
+                }
+                Ok(())
+            });
             self.uploads.close();
         });
         let failure = self
@@ -252,9 +256,10 @@ impl Run<'_> {
         }
     }
 
-    fn worker(&self) {
-        let done = Worker::new(self).and_then(Worker::work);
-        if let Err(error) = done {
+    /// Does one thread's part. Whatever ends it, a panic as well, the others hear of it: they wait for what it would
+    /// have done.
+    fn part(&self, what: &str, work: impl FnOnce() -> Result<()>) {
+        if let Err(error) = caught(what, work) {
             self.fail(error);
         }
     }

@@ -15,7 +15,10 @@ use jiff::Timestamp;
 
 use super::{Run, count, dirs::Directory, node, squeeze::Squeezer, trees, worker::Worker};
 use crate::{
-    chunk::rabin,
+    chunk::{
+        policy::{Cuts, Reason},
+        rabin,
+    },
     crypto::Id,
     error::{Error, Result},
     files::meta::{Kind, Meta},
@@ -91,6 +94,9 @@ pub(super) fn feed(run: &Run<'_>, names: &[String], reader: &dyn Reader) -> Resu
     let ids = ids.ok_or_else(|| Error::Bug("a chunk of the stream was not stored".to_owned()))?;
     count(&run.counts.files_new, 1);
     count(&run.counts.bytes, size);
+    let path: PathBuf = names.iter().collect();
+    let tally = run.input.tally;
+    tally.add(&path, size, Cuts::Rabin, Reason::Default);
     run.input.progress.file_done();
     write(run, names, &describe(started, size), ids, &mut squeezer)
 }

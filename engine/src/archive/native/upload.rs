@@ -20,7 +20,7 @@ use super::{
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{index, unpacked},
+    format::{index, pack, unpacked},
 };
 
 /// Packs written at the same time.
@@ -97,21 +97,11 @@ impl Uploads {
     }
 
     /// Uploads until there is nothing more to come. One thread's work.
-    pub(super) fn work(&self, run: &Run<'_>) {
-        let result = loop {
-            match self.next(run) {
-                Ok(Some(pack)) => {
-                    if let Err(error) = self.upload(run, pack) {
-                        break Err(error);
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        if let Err(error) = result {
-            run.fail(error);
+    pub(super) fn work(&self, run: &Run<'_>) -> Result<()> {
+        while let Some(pack) = self.next(run)? {
+            self.upload(run, pack)?;
         }
+        Ok(())
     }
 
     fn next(&self, run: &Run<'_>) -> Result<Option<Pack>> {
@@ -140,8 +130,7 @@ impl Uploads {
         } = pack;
         let size = buffer.len();
         let whole = Bytes::from(buffer);
-        let name = id.to_string();
-        run.write(&format!("data/{}/{name}", &name[..2]), whole.slice(..len))?;
+        run.write(&pack::path(&id), whole.slice(..len))?;
         // The store has let go of it, or else there is one buffer less to reuse.
         let buffer = whole.try_into_mut().map(Vec::from).unwrap_or_default();
         run.buffers.give(buffer, size);

@@ -182,7 +182,7 @@ pub fn apply(policy: &KeepPolicy, snapshots: &[Snapshot], now: Timestamp) -> Dec
         let is_oldest = nr + 1 == sorted.len();
         let mut reasons = Vec::new();
         for tags in &policy.tags {
-            if snapshot.has_all_tags(tags) {
+            if snapshot.has_tags(tags) {
                 reasons.push(format!("has tags [{}]", tags.join(", ")));
             }
         }

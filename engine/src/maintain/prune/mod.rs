@@ -21,6 +21,7 @@ use crate::{
     Cancel, Progress, Repository,
     crypto::Id,
     error::{Error, Result},
+    format::pack,
     repo::{
         Locked,
         adapter::{self, PruneCounts, PruneSettings},
@@ -56,7 +57,7 @@ pub struct PruneRequest {
     pub repack_uncompressed: bool,
     /// Only say what would be done.
     pub dry_run: bool,
-    /// With `dry_run`: ids of snapshots that are taken for forgotten.
+    /// With `dry_run`: full ids of snapshots that are taken for forgotten.
     pub assume_forgotten: Vec<String>,
 }
 
@@ -159,14 +160,16 @@ fn settings(repo: &Repository, request: &PruneRequest) -> Result<PruneSettings> 
         Unused::Unlimited => "unlimited".to_owned(),
     };
     if !request.dry_run && !request.assume_forgotten.is_empty() {
-        return Err(invalid("snapshots that exist are needed"));
+        return Err(invalid(
+            "only a dry run can take snapshots for forgotten; forget them first, or make it a dry run",
+        ));
     }
-    let ids = request
-        .assume_forgotten
-        .iter()
-        .filter_map(|id| Id::parse(id));
+    let parse = |id: &String| {
+        Id::parse(id).ok_or_else(|| invalid(&format!("{id:?} is not the full id of a snapshot")))
+    };
+    let ignore = request.assume_forgotten.iter().map(parse);
     Ok(PruneSettings {
-        ignore: ids.collect(),
+        ignore: ignore.collect::<Result<_>>()?,
         max_unused,
         max_repack: request.max_repack,
         repack_small: request.repack_small,
@@ -220,10 +223,7 @@ async fn remove(
 ) -> Result<()> {
     let indexes = removals.indexes.iter().map(|id| format!("index/{id}"));
     delete(store, indexes, allowed).await?;
-    let packs = removals.packs.iter().map(|id| {
-        let name = id.to_string();
-        format!("data/{}/{name}", &name[..2])
-    });
+    let packs = removals.packs.iter().map(pack::path);
     delete(store, packs, allowed).await
 }
 

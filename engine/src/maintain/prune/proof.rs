@@ -11,33 +11,11 @@ use crate::{
     Cancel,
     crypto::Id,
     error::{Error, Result},
-    format::{
-        Invalid,
-        index::{BlobKind, IndexFile},
-        unpacked,
-    },
+    format::{Invalid, index::BlobKind},
     index::{self, Index, Packs},
     repo::{Repository, blobs::BlobReader},
     storage::{Removals, Store},
 };
-
-/// Larger index files are refused.
-const LIMIT: u64 = 512 << 20;
-
-/// An index file; `None` if it is gone.
-pub(super) async fn read_index(
-    repo: &Repository,
-    store: &Store,
-    id: Id,
-) -> Result<Option<IndexFile>> {
-    let Some(sealed) = store.read(&format!("index/{id}"), LIMIT).await? else {
-        return Ok(None);
-    };
-    unpacked::decode(repo.key(), &sealed)
-        .and_then(|json| IndexFile::decode(&json))
-        .map(Some)
-        .map_err(|why| repo.damaged(format!("index {id}"), &why))
-}
 
 /// Whether all snapshots can be read when these are gone.
 pub(super) fn nothing_is_missed(
@@ -51,7 +29,7 @@ pub(super) fn nothing_is_missed(
         location: repo.location(),
         message,
     };
-    let sizes = repo.block_on(sizes(store))?;
+    let sizes = repo.block_on(index::pack_sizes(store))?;
     if let Some((id, _)) = written
         .iter()
         .find(|(id, size)| sizes.get(id) != Some(size))
@@ -81,15 +59,6 @@ pub(super) fn nothing_is_missed(
     })
 }
 
-async fn sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
-    let entries = store.list_recursive("data").await?;
-    let named = entries.into_iter().filter_map(|entry| {
-        let (_, name) = entry.name.split_once('/')?;
-        Some((Id::parse(name)?, entry.size))
-    });
-    Ok(named.collect())
-}
-
 /// The blobs in the packs that the remaining index files name.
 async fn blobs_that_stay(
     repo: &Repository,
@@ -99,8 +68,11 @@ async fn blobs_that_stay(
 ) -> Result<HashSet<(BlobKind, Id)>> {
     let mut stay = HashSet::new();
     let files = index::files(store).await?;
-    for file in files.difference(&removals.indexes) {
-        let Some(index) = read_index(repo, store, *file).await? else {
+    for (file, size) in files {
+        if removals.indexes.contains(&file) {
+            continue;
+        }
+        let Some(index) = index::read(repo, store, file, size).await? else {
             continue;
         };
         let damaged = |why: &str| repo.damaged(format!("index {file}"), &Invalid::new(why));

@@ -9,6 +9,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::index::{BlobKind, Pack},
+    index,
     repo::Repository,
     storage::Store,
 };
@@ -19,8 +20,8 @@ const MOST_BLOBS: usize = u16::MAX as usize;
 /// Fails with `Refused` if there is something the library cannot handle.
 pub(super) async fn unsuitable(repo: &Repository, store: &Store) -> Result<()> {
     let mut kinds = HashMap::new();
-    for id in crate::index::files(store).await? {
-        let Some(file) = super::proof::read_index(repo, store, id).await? else {
+    for (id, size) in index::files(store).await? {
+        let Some(file) = index::read(repo, store, id, size).await? else {
             continue;
         };
         for pack in file.packs.iter().chain(&file.packs_to_delete) {

@@ -12,6 +12,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::lock::Lock,
+    host::host_name,
     repo::Repository,
 };
 
@@ -42,7 +43,7 @@ impl Repository {
         let entries = self.store().list("locks").await?;
         let named = |id: Id| entries.iter().find(|entry| entry.name == id.to_string());
         let now = named(probe).and_then(|entry| entry.modified);
-        let host = this_host();
+        let host = host_name();
         let mut removed = 0;
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
             if cancel.is_cancelled() {
@@ -81,13 +82,6 @@ fn is_of_dead_process(lock: &Lock, this_host: Option<&str>) -> bool {
     };
     let gone = || rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
     host == lock.hostname && gone()
-}
-
-/// The name of this machine, as other programs write it into their locks.
-fn this_host() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim();
-    (!name.is_empty()).then(|| name.to_owned())
 }
 
 #[cfg(test)]
