@@ -145,9 +145,9 @@ impl Run<'_> {
             return Ok(None);
         }
         if let Some(id) = &request.parent {
-            return self.repo.find_snapshot(id).map(Some);
+            return self.repo.find_snapshot_in(&self.store, id).map(Some);
         }
-        let snapshots = match self.repo.block_on(self.repo.snapshots_async()) {
+        let snapshots = match self.repo.snapshots_in(&self.store) {
             Ok(snapshots) => snapshots,
             // One damaged snapshot costs speed, not the backup.
             Err(error @ Error::Damaged { .. }) => {

@@ -60,14 +60,14 @@ impl Reason {
 }
 
 /// What is known of a file before it is read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     /// Its size now.
     pub(crate) size: u64,
     /// Its first [`pages::HEAD`] bytes.
     pub(crate) head: &'a [u8],
-    /// Bytes of the large files of its directory together.
-    pub(crate) directory_bytes: u64,
+    /// Bytes of the large files of its directory together. Asked for only where it counts: it takes a look at each.
+    pub(crate) directory_bytes: &'a dyn Fn() -> u64,
     /// What its blobs in a parent of ours say.
     pub(crate) parent: Option<ParentCuts>,
 }
@@ -98,23 +98,26 @@ impl ParentCuts {
 
 /// Decides.
 pub(crate) fn decide(asked: Chunking, facts: Facts<'_>) -> (Cuts, Reason) {
-    let size = match facts.parent {
-        // Grown far beyond what its chunks are made for: a larger size, once.
-        Some(ParentCuts::Fixed(size))
-            if facts.directory_bytes / size <= 2 * fixed::MAX_IDS_PER_DIRECTORY =>
-        {
-            size
+    let size = || {
+        let directory_bytes = (facts.directory_bytes)();
+        match facts.parent {
+            // Grown far beyond what its chunks are made for: a larger size, once.
+            Some(ParentCuts::Fixed(size))
+                if directory_bytes / size <= 2 * fixed::MAX_IDS_PER_DIRECTORY =>
+            {
+                size
+            }
+            _ => fixed::chunk_size(directory_bytes.max(facts.size)),
         }
-        _ => fixed::chunk_size(facts.directory_bytes.max(facts.size)),
     };
     match (asked, facts.parent) {
         (Chunking::Rabin, _) => (Cuts::Rabin, Reason::Asked),
-        (Chunking::Fixed, _) => (Cuts::Fixed(size), Reason::Asked),
+        (Chunking::Fixed, _) => (Cuts::Fixed(size()), Reason::Asked),
         (Chunking::Auto, _) if facts.size <= SMALL => (Cuts::Rabin, Reason::Default),
-        (Chunking::Auto, Some(ParentCuts::Fixed(_))) => (Cuts::Fixed(size), Reason::Parent),
+        (Chunking::Auto, Some(ParentCuts::Fixed(_))) => (Cuts::Fixed(size()), Reason::Parent),
         (Chunking::Auto, Some(ParentCuts::Rabin)) => (Cuts::Rabin, Reason::Parent),
         (Chunking::Auto, None) => match pages::recognise(facts.head) {
-            Some(format) => (Cuts::Fixed(size), Reason::Pages(format)),
+            Some(format) => (Cuts::Fixed(size()), Reason::Pages(format)),
             None => (Cuts::Rabin, Reason::Default),
         },
     }
@@ -129,7 +132,7 @@ mod tests {
         Facts {
             size: 1 << 30,
             head,
-            directory_bytes: 1 << 30,
+            directory_bytes: &|| 1 << 30,
             parent: None,
         }
     }
@@ -145,7 +148,7 @@ mod tests {
         let zeroed = [0; 8192];
         let later = Facts {
             parent: Some(ParentCuts::Fixed(65536)),
-            directory_bytes: 40 << 30,
+            directory_bytes: &|| 40 << 30,
             ..facts(&zeroed)
         };
         assert_eq!(
@@ -180,7 +183,7 @@ mod tests {
     fn a_directory_that_outgrew_its_chunks_gets_larger_ones() {
         let facts = Facts {
             parent: Some(ParentCuts::Fixed(65536)),
-            directory_bytes: 1 << 40,
+            directory_bytes: &|| 1 << 40,
             ..facts(b"")
         };
         assert_eq!(decide(Chunking::Auto, facts).0, Cuts::Fixed(2 << 20));

@@ -23,6 +23,15 @@ pub(crate) fn encode(key: &Key, json: &[u8], version: u32) -> Result<(Id, Vec<u8
     Ok((Id::of(&sealed), sealed))
 }
 
+/// The JSON in the sealed file of this name.
+pub(crate) fn decode_named(key: &Key, id: &Id, sealed: &[u8]) -> Result<Vec<u8>, Invalid> {
+    // What is authentic may still be another file, or an older one.
+    if Id::of(sealed) != *id {
+        return Err(Invalid::new("its content is not that of its name"));
+    }
+    decode(key, sealed)
+}
+
 /// The JSON in a sealed file.
 pub(crate) fn decode(key: &Key, sealed: &[u8]) -> Result<Vec<u8>, Invalid> {
     let plain = key

@@ -161,7 +161,7 @@ pub(crate) async fn read(
     let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
         return Ok(None);
     };
-    unpacked::decode(repo.key(), &sealed)
+    unpacked::decode_named(repo.key(), &id, &sealed)
         .and_then(|json| IndexFile::decode(&json))
         .map(Some)
         .map_err(|why| repo.damaged(format!("index {id}"), &why))

@@ -16,6 +16,7 @@ use crate::{
         snapshot::{SnapshotFile, Summary},
         time, unpacked,
     },
+    storage::Store,
 };
 
 /// Larger snapshot files are refused.
@@ -93,14 +94,29 @@ fn path(id: Id) -> String {
     format!("snapshots/{id}")
 }
 
+/// The snapshot files there are, with their sizes.
+async fn snapshot_ids(store: &Store) -> Result<Vec<(Id, u64)>> {
+    let entries = store.list("snapshots").await?;
+    Ok(entries
+        .iter()
+        .filter(|entry| !entry.is_dir)
+        .filter_map(|entry| Some((Id::parse(&entry.name)?, entry.size)))
+        .collect())
+}
+
 impl Repository {
     /// All snapshots, oldest first. Blocks; see the module of [`Repository`].
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
-        self.block_on(self.snapshots_async())
+        self.snapshots_in(self.store())
     }
 
     /// The snapshot with this id, or the only one whose id starts with it. Blocks.
     pub fn find_snapshot(&self, id_or_prefix: &str) -> Result<Snapshot> {
+        self.find_snapshot_in(self.store(), id_or_prefix)
+    }
+
+    /// The same, through a store that the caller can cancel.
+    pub(crate) fn find_snapshot_in(&self, store: &Store, id_or_prefix: &str) -> Result<Snapshot> {
         let not_found = || Error::SnapshotNotFound {
             location: self.location(),
             id: id_or_prefix.to_owned(),
@@ -110,15 +126,19 @@ impl Repository {
                 return Err(not_found());
             }
             if let Some(id) = Id::parse(id_or_prefix) {
-                let there = self.store().stat(&path(id)).await?;
+                let there = store.stat(&path(id)).await?;
                 let size = there.ok_or_else(not_found)?.size;
-                return self.read_snapshot(id, size).await?.ok_or_else(not_found);
+                let found = self.read_snapshot(store, id, size).await?;
+                return found.ok_or_else(not_found);
             }
-            let mut ids = self.snapshot_ids().await?;
+            let mut ids = snapshot_ids(store).await?;
             ids.retain(|(id, _)| id.to_string().starts_with(id_or_prefix));
             match ids[..] {
                 [] => Err(not_found()),
-                [(id, size)] => self.read_snapshot(id, size).await?.ok_or_else(not_found),
+                [(id, size)] => {
+                    let found = self.read_snapshot(store, id, size).await?;
+                    found.ok_or_else(not_found)
+                }
                 _ => Err(Error::SnapshotAmbiguous {
                     location: self.location(),
                     id: id_or_prefix.to_owned(),
@@ -128,35 +148,28 @@ impl Repository {
         })
     }
 
-    pub(crate) async fn snapshots_async(&self) -> Result<Vec<Snapshot>> {
-        let ids = self.snapshot_ids().await?;
-        let mut snapshots: Vec<Snapshot> = futures::stream::iter(ids)
-            .map(|(id, size)| self.read_snapshot(id, size))
-            .buffer_unordered(PARALLEL)
-            // One that was there a moment ago and is gone now has been forgotten.
-            .try_filter_map(|found| std::future::ready(Ok(found)))
-            .try_collect()
-            .await?;
+    /// All snapshots, through a store that the caller can cancel.
+    pub(crate) fn snapshots_in(&self, store: &Store) -> Result<Vec<Snapshot>> {
+        let mut snapshots: Vec<Snapshot> = self.block_on(async {
+            let ids = snapshot_ids(store).await?;
+            futures::stream::iter(ids)
+                .map(|(id, size)| self.read_snapshot(store, id, size))
+                .buffer_unordered(PARALLEL)
+                // One that was there a moment ago and is gone now has been forgotten.
+                .try_filter_map(|found| std::future::ready(Ok(found)))
+                .try_collect()
+                .await
+        })?;
         snapshots.sort_by(|a, b| a.time.cmp(&b.time).then_with(|| a.id.cmp(&b.id)));
         Ok(snapshots)
     }
 
-    /// The snapshot files there are, with their sizes.
-    async fn snapshot_ids(&self) -> Result<Vec<(Id, u64)>> {
-        let entries = self.store().list("snapshots").await?;
-        Ok(entries
-            .iter()
-            .filter(|entry| !entry.is_dir)
-            .filter_map(|entry| Some((Id::parse(&entry.name)?, entry.size)))
-            .collect())
-    }
-
     /// A snapshot file of this size; `None` if it is gone. The time that reading it may take follows from its size.
-    async fn read_snapshot(&self, id: Id, size: u64) -> Result<Option<Snapshot>> {
-        let Some(sealed) = self.store().read(&path(id), size.min(LIMIT)).await? else {
+    async fn read_snapshot(&self, store: &Store, id: Id, size: u64) -> Result<Option<Snapshot>> {
+        let Some(sealed) = store.read(&path(id), size.min(LIMIT)).await? else {
             return Ok(None);
         };
-        unpacked::decode(self.key(), &sealed)
+        unpacked::decode_named(self.key(), &id, &sealed)
             .and_then(|json| SnapshotFile::decode(&json))
             .and_then(|file| Snapshot::from_file(id, file))
             .map(Some)

@@ -120,7 +120,7 @@ fn read_held(
 ) -> Result<(Snapshot, Index)> {
     let read = || {
         // In this order, which is right beside running backups.
-        let snapshot = repo.find_snapshot(snapshot)?;
+        let snapshot = repo.find_snapshot_in(store, snapshot)?;
         Ok((
             snapshot,
             repo.block_on(Index::load(repo, store, Packs::All))?,

@@ -285,7 +285,7 @@ impl Worker<'_, '_> {
         let facts = Facts {
             size,
             head,
-            directory_bytes: large::directory_bytes(dir, fd),
+            directory_bytes: &|| large::directory_bytes(dir, fd),
             parent,
         };
         policy::decide(self.run.input.chunking, facts)

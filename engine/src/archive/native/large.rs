@@ -151,7 +151,7 @@ fn begin(
     let facts = Facts {
         size: meta.size,
         head: &worker.buffer[..len],
-        directory_bytes: directory_bytes(&large.dir, &large.fd),
+        directory_bytes: &|| directory_bytes(&large.dir, &large.fd),
         parent: worker.parent_cuts(large.known.as_deref()),
     };
     let (cuts, reason) = policy::decide(worker.run.input.chunking, facts);

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     format::{Invalid, lock::Lock, unpacked},
     repo::Repository,
-    storage::Entry,
+    storage::{Entry, Store},
 };
 
 /// A lock file has a few hundred bytes.
@@ -25,8 +25,13 @@ pub(super) enum Verdict {
 impl Repository {
     /// Fails with `Locked` if a live foreign lock conflicts; removes dead ones. Without an own lock file
     /// the store's clock is not known, and a lock that only it could judge is left for the second look.
-    pub(super) async fn conflict(&self, kind: Locked, own: Option<Id>) -> Result<()> {
-        let entries = self.store().list("locks").await?;
+    pub(super) async fn conflict(
+        &self,
+        store: &Store,
+        kind: Locked,
+        own: Option<Id>,
+    ) -> Result<()> {
+        let entries = store.list("locks").await?;
         let find = |id: Id| entries.iter().find(|entry| entry.name == id.to_string());
         let now = own.and_then(find).and_then(|entry| entry.modified);
         if own.is_some_and(|id| find(id).is_none()) {
@@ -39,7 +44,7 @@ impl Repository {
             let Some(id) = Id::parse(&entry.name).filter(|id| Some(*id) != own) else {
                 continue;
             };
-            let Some(lock) = self.read_lock(id).await? else {
+            let Some(lock) = self.read_lock(store, id).await? else {
                 continue;
             };
             let conflicts = match &lock {
@@ -51,7 +56,7 @@ impl Repository {
                 .is_ok_and(|lock| self.is_predecessors(id, lock))
             {
                 // It would hold up others, even where it does not conflict with us.
-                self.store().delete(&path(id)).await?;
+                store.delete(&path(id)).await?;
                 continue;
             }
             if !conflicts {
@@ -60,7 +65,7 @@ impl Repository {
             match self.judge(id, entry, lock.as_ref().ok(), now) {
                 Verdict::Dead => {
                     tracing::info!(%id, "removing the lock of a dead holder");
-                    self.store().delete(&path(id)).await?;
+                    store.delete(&path(id)).await?;
                 }
                 Verdict::Unknown if own.is_none() => {}
                 Verdict::Alive | Verdict::Unknown => {
@@ -121,8 +126,12 @@ impl Repository {
     }
 
     /// `None` if it is gone or still being written.
-    pub(super) async fn read_lock(&self, id: Id) -> Result<Option<Result<Lock, Invalid>>> {
-        let sealed = match self.store().read(&path(id), LIMIT).await {
+    pub(super) async fn read_lock(
+        &self,
+        store: &Store,
+        id: Id,
+    ) -> Result<Option<Result<Lock, Invalid>>> {
+        let sealed = match store.read(&path(id), LIMIT).await {
             Ok(Some(sealed)) if sealed.is_empty() => return Ok(None),
             Ok(Some(sealed)) => sealed,
             Ok(None) => return Ok(None),

@@ -36,7 +36,6 @@ use crate::{
     storage::Store,
 };
 
-/// How long the end of an operation waits for its lock to be removed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_CANCELLED: Duration = Duration::from_millis(500);
 
@@ -104,7 +103,10 @@ enum Settled {
 
 #[derive(Debug)]
 struct State {
+    /// All that were written, or whose writing failed with nobody knowing how far it got.
     files: Vec<Id>,
+    /// The one that is there for certain.
+    newest: Option<Id>,
     refreshed: Duration,
     lost: Option<String>,
     /// Why the lock could not be had after all, for whom it belongs to.
@@ -138,13 +140,8 @@ impl Guard {
     /// Removes the lock, and waits for that only so long: after a cancel hardly at all, for the store may
     /// not answer. The removal goes on in the background; a lock it cannot remove goes stale by itself.
     pub(crate) async fn release(mut self, cancel: &Cancel) {
-        let patience = if cancel.is_cancelled() {
-            PATIENCE_CANCELLED
-        } else {
-            PATIENCE
-        };
         if let Some(removal) = self.start_removal() {
-            drop(tokio::time::timeout(patience, removal).await);
+            drop(tokio::time::timeout(patience(cancel), removal).await);
         }
     }
 
@@ -228,18 +225,23 @@ impl Shared {
         self.state().files.push(id);
         let started = since_boot();
         self.store.write(&path(id), Bytes::from(sealed)).await?;
-        self.state().refreshed = started;
+        let mut state = self.state();
+        state.refreshed = started;
+        state.newest = Some(id);
         Ok(())
     }
 
     async fn refresh(&self, id: Id, sealed: Vec<u8>) -> Result<()> {
-        let old: Vec<Id> = self.state().files.clone();
-        for id in &old {
-            // Only the newest must be there; older ones may be left of a failed refresh.
-            if Some(id) == old.last() && self.store.stat(&path(*id)).await?.is_none() {
-                self.state().lost = Some("its file was removed by somebody".to_owned());
-                return Ok(());
-            }
+        let (old, newest) = {
+            let state = self.state();
+            (state.files.clone(), state.newest)
+        };
+        // Others may be left of a failed refresh.
+        if let Some(newest) = newest
+            && self.store.stat(&path(newest)).await?.is_none()
+        {
+            self.state().lost = Some("its file was removed by somebody".to_owned());
+            return Ok(());
         }
         self.write(id, sealed).await?;
         for id in old {
@@ -272,18 +274,34 @@ impl Repository {
         if self.options().no_lock {
             return self.unlocked(kind);
         }
-        self.conflict(kind, None).await?;
+        let store = self.store().with_cancel(cancel.clone());
+        self.conflict(&store, kind, None).await?;
         let (mut guard, shared) = self.guard(Settled::Waiting, None);
         let (id, sealed) = self.new_lock(kind)?;
-        if let Err(error) = shared.write(id, sealed).await {
-            shared.remove_all().await;
+        let written = Arc::clone(&shared);
+        let mut writing = self
+            .runtime()
+            .spawn(async move { written.write(id, sealed).await });
+        let written = tokio::select! {
+            () = cancel.cancelled() => Err(Error::Cancelled),
+            written = &mut writing => written.unwrap_or_else(|error| Err(Error::Bug(error.to_string()))),
+        };
+        if let Err(error) = written {
+            // What is on its way may still arrive.
+            let removal = self.runtime().spawn(async move {
+                if !writing.is_finished() {
+                    drop(writing.await);
+                }
+                shared.remove_all().await;
+            });
+            drop(tokio::time::timeout(patience(cancel), removal).await);
             return Err(error);
         }
         let (repo, cancel) = (self.clone(), cancel.clone());
         guard.task = Some(self.runtime().spawn(async move {
             let look = async {
                 tokio::time::sleep(timing.settle).await;
-                repo.conflict(kind, Some(id)).await
+                repo.conflict(repo.store(), kind, Some(id)).await
             };
             let look = tokio::select! {
                 () = cancel.cancelled() => Err(Error::Cancelled),
@@ -305,6 +323,7 @@ impl Repository {
             overdue: self.options().lock_timing.overdue,
             state: Mutex::new(State {
                 files: Vec::new(),
+                newest: None,
                 refreshed: since_boot(),
                 lost,
                 refused: None,
@@ -368,6 +387,15 @@ async fn keep(repo: Repository, shared: Arc<Shared>, kind: Locked, timing: LockT
                 timing.refresh.min(Duration::from_secs(20))
             }
         };
+    }
+}
+
+/// How long the end of an operation waits for its lock to be removed.
+fn patience(cancel: &Cancel) -> Duration {
+    if cancel.is_cancelled() {
+        PATIENCE_CANCELLED
+    } else {
+        PATIENCE
     }
 }
 

@@ -53,7 +53,7 @@ impl Repository {
                 continue;
             };
             if !all {
-                let Some(lock) = self.read_lock(id).await? else {
+                let Some(lock) = self.read_lock(self.store(), id).await? else {
                     continue;
                 };
                 let lock = lock.as_ref().ok();
