@@ -211,7 +211,7 @@ impl Run<'_> {
             let pool: Vec<_> = (0..workers)
                 .map(|_| {
                     scope.spawn(|| {
-                        self.part("a worker of the archive", || Worker::new(self)?.work())
+                        self.part("a worker of the archive", || Worker::new(self)?.work());
                     })
                 })
                 .collect();
