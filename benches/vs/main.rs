@@ -120,10 +120,7 @@ fn vs(options: Vs) -> Result<()> {
     room::check(&options.work, &sizes, &cases)?;
     let mut run = Run {
         work: Work::new(&options.work)?,
-        ark: Ark {
-            program: options.ark,
-            words: &["engine"],
-        },
+        ark: Ark(options.ark),
         restic: Restic(options.restic),
         rustic: Rustic(options.rustic),
         sizes,

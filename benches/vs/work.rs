@@ -3,6 +3,9 @@
 //! A small shell process reads from a pipe whose other end only this program holds which process groups
 //! live. When the pipe closes, because this program ended or was killed, the shell kills those groups and
 //! removes the folder. It is in a group of its own, so that an interrupt from the terminal does not reach it.
+//!
+//! The test cluster of `xtask` ends in a similar way (`cluster/reaper.rs` there). This is a copy on purpose: measuring
+//! needs none of what a cluster needs, and is not to be built with it.
 
 use std::{
     io::Write as _,

@@ -155,6 +155,52 @@ fn a_backup_in_json() {
     assert_eq!(snapshot["paths"], serde_json::json!([place.text("source")]));
 }
 
+/// Which files were cut how, and why.
+#[test]
+fn a_backup_says_how_it_cut_files() {
+    let place = Place::with_repository();
+    place.fill(1);
+    let source = place.text("source");
+    // As a database has them: a header of 24 bytes in each page of 8 KiB.
+    let mut pages = vec![7; 1 << 20];
+    for page in pages.chunks_exact_mut(8192) {
+        page[..24].fill(0);
+        for (at, value) in [(12, 100_u16), (14, 4000), (16, 8192), (18, 0x2004)] {
+            page[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    fs::write(place.at("source/16384"), &pages).unwrap();
+    let said = place.ark(&["backup", "--host", "h", &source]).ends(0).out;
+    let lines: Vec<&str> = said.lines().filter(|l| l.starts_with("Cut ")).collect();
+    let by_content = format!("(the default): 1 file, 3.0 MiB: {source}/f3 (3.0 MiB)");
+    let by_pages = format!("(pages of PostgreSQL): 1 file, 1.0 MiB: {source}/16384 (1.0 MiB)");
+    assert_eq!(
+        lines,
+        [
+            format!("Cut by content {by_content}"),
+            format!("Cut every 64.0 KiB {by_pages}"),
+        ]
+    );
+    // The database is always read, and stays cut as it was.
+    pages[..8192].fill(1);
+    fs::write(place.at("source/16384"), &pages).unwrap();
+    let ran = place.ark(&["backup", "--json", "--host", "h", &source]);
+    let summary = ran.ends(0).lines().pop().unwrap();
+    let of_database = |group: &&Value| group["cuts"] == "fixed";
+    let chunking = summary["chunking"].as_array().unwrap();
+    assert_eq!(
+        chunking.iter().find(of_database).unwrap(),
+        &serde_json::json!({
+            "cuts": "fixed",
+            "size": 65536,
+            "reason": "parent",
+            "files": 1,
+            "bytes": 1 << 20,
+            "largest": [{"item": format!("{source}/16384"), "bytes": 1 << 20}],
+        })
+    );
+}
+
 #[test]
 fn what_a_program_writes() {
     let place = Place::with_repository();

@@ -127,9 +127,10 @@ impl Place {
             .collect();
         let expected = ["outside", "repo", "target"].map(Into::into);
         assert_eq!(names, expected.into(), "{what}");
-        let canary = self.dir.join("outside/canary");
-        assert_eq!(files(&self.dir.join("outside")), [canary.clone()], "{what}");
-        assert_eq!(fs::read(canary).unwrap(), b"not the restore's", "{what}");
+        let outside = self.dir.join("outside");
+        let canary = outside.join("canary");
+        assert_eq!(fs::read(&canary).unwrap(), b"not the restore's", "{what}");
+        assert_eq!(files(&outside), [canary], "{what}");
         // What was there before may be a mixture until the next restore.
         for name in regular(&self.target).difference(&self.before) {
             let content = fs::read(self.target.join(name)).unwrap();

@@ -10,13 +10,17 @@
 
 mod common;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use ark_engine::{
-    Cancel, Class, Progress, StreamRequest, archive_stream,
+    Cancel, Class, Error, Progress, Repository, Result, StreamRequest, archive_stream, check,
+    maintain::{PruneRequest, prune},
     storage::fault::{Fault, Faults, Operation},
 };
 use common::{
@@ -117,9 +121,29 @@ fn the_connection_is_lost_around_the_snapshot() {
 /// The time a request may take follows from what it moves, not from the most it could.
 #[test]
 fn a_file_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
+    type Work = fn(&Repository, &Path) -> Result<()>;
+    let archive: Work = |repo, source| backup(repo, source).map(drop);
+    let checked: Work = |repo, _| check(repo, true, &Cancel::new()).map(drop);
+    let pruned: Work = |repo, _| {
+        let (request, progress) = (PruneRequest::default(), Progress::new());
+        prune(repo, &request, &progress, &Cancel::new()).map(drop)
+    };
+    let found: Work = |repo, _| repo.find_snapshot(&"0".repeat(64)).map(drop);
+    let all = [
+        ("index/", archive),
+        ("snapshots/", archive),
+        ("index/", checked),
+        ("snapshots/", checked),
+        ("data/", checked),
+        ("index/", pruned),
+        ("snapshots/", pruned),
+    ];
     let points = Points::new();
-    points.each(2, |points, point, dir| {
-        let kind = ["index/", "snapshots/"][usize::try_from(point).unwrap()];
+    let handle = points.bench.runtime.handle();
+    let nothing = found(&open(points.bench.store(), handle).unwrap(), Path::new(""));
+    assert!(matches!(nothing, Err(Error::SnapshotNotFound { .. })));
+    points.each(all.len() as u64, |points, point, dir| {
+        let (kind, work) = all[usize::try_from(point).unwrap()];
         let faults = Faults::new(move |call| {
             if call.operation == Operation::Read && call.path.starts_with(kind) {
                 Fault::Hang
@@ -134,14 +158,11 @@ fn a_file_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
         let store = open_store(&dir.join("repo"));
         let store = store.with_policy(policy).with_faults(&faults);
         let (source, handle) = (points.bench.source(), points.bench.runtime.handle().clone());
-        let result = ends(kind, move || {
-            open(store, &handle).and_then(|repo| backup(&repo, &source))
+        let result = ends(&format!("point {point}, {kind}"), move || {
+            open(store, &handle).and_then(|repo| work(&repo, &source))
         });
         let error = result.unwrap_err();
-        assert!(
-            matches!(error, ark_engine::Error::Timeout { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Timeout { .. }), "{point}: {error}");
     });
 }
 

@@ -57,7 +57,6 @@ fn vs(options: &Vs) -> Result<()> {
 
     let mut cargo = exec::cargo();
     cargo
-        .current_dir(place::workspace())
         .args(["build", "--release", "--locked", "--bins"])
         .args(["-p", "ark-bench", "-p", "ark-cli"]);
     exec::run(&mut cargo)?;

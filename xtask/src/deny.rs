@@ -9,9 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::print::{self, Progress};
-use crate::tools::{CARGO_DENY, Lock};
-use crate::{exec, place};
+use crate::tools::{self, Tool};
+use crate::{exec, place, print};
 
 /// Runs all checks that can be run here.
 pub fn run() -> Result<()> {
@@ -55,29 +54,6 @@ fn find_or_build() -> Result<PathBuf> {
     if exec::output(Command::new("cargo-deny").arg("--version")).is_ok() {
         return Ok(PathBuf::from("cargo-deny"));
     }
-    let cache = place::cache()?.join("cargo-deny");
-    let last = cache.join(CARGO_DENY);
-    let program = last.join("bin/cargo-deny");
-    if program.is_file() {
-        return Ok(program);
-    }
-    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let _lock = Lock::take(&cache.join("lock"), "another run is building cargo-deny")?;
-    if program.is_file() {
-        return Ok(program);
-    }
-    let progress = Progress::start("building cargo-deny (minutes, once)");
-    let partial = cache.join("partial");
-    let mut install = exec::cargo();
-    install
-        .args(["install", "cargo-deny", "--locked", "--force", "--debug"])
-        .args(["--version", CARGO_DENY, "--root"])
-        .arg(&partial)
-        .env("CARGO_TARGET_DIR", cache.join("target"));
-    exec::run_logged(&mut install, &cache.join("build.log"))?;
-    std::fs::rename(&partial, &last).with_context(|| format!("cannot make {}", last.display()))?;
-    // Gigabytes that nobody needs again; if they stay, that is all there is to it.
-    drop(std::fs::remove_dir_all(cache.join("target")));
-    progress.done();
-    Ok(program)
+    tools::ensure(&[Tool::CargoDeny])?;
+    tools::path(Tool::CargoDeny)
 }

@@ -197,6 +197,7 @@ impl Layout<'_> {
 /// The engine's own recogniser, as it is in its source: what it takes for a database file decides how
 /// the file is cut.
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "it is public there")]
 #[path = "../../../engine/src/chunk/pages.rs"]
 mod engine;
 

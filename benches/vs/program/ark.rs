@@ -4,37 +4,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Backup, Cuts, PASSWORD, Place, Program};
+use super::{Backup, Cuts, Place, Program};
 use crate::measure::Call;
 
-/// The command, and which of its commands speaks of repositories.
-pub(crate) struct Ark {
-    /// The program.
-    pub(crate) program: PathBuf,
-    /// Words before the verb.
-    pub(crate) words: &'static [&'static str],
-}
+/// Which of its commands speaks of repositories.
+const REPOSITORIES: &str = "engine";
+
+/// The command.
+pub(crate) struct Ark(pub(crate) PathBuf);
 
 impl Ark {
     fn call(&self, place: &Place, verb: &str) -> Call {
-        let call = Call::new(&self.program)
-            .args(self.words)
-            .arg(verb)
-            .arg("--repo")
-            .arg(place.restic_spelling())
-            .variable("RESTIC_PASSWORD", PASSWORD);
-        match place {
-            Place::Local(_) => call,
-            Place::S3 { key, secret, .. } => call
-                .variable("AWS_ACCESS_KEY_ID", key)
-                .variable("AWS_SECRET_ACCESS_KEY", secret),
-        }
+        place.as_restic_takes_it(Call::new(&self.0).args([REPOSITORIES, verb]))
     }
 }
 
 impl Program for Ark {
     fn version(&self) -> Result<String> {
-        Call::new(&self.program).arg("--version").first_line()
+        Call::new(&self.0).arg("--version").first_line()
     }
 
     fn init(&self, place: &Place) -> Call {

@@ -63,16 +63,21 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// As restic and Ark spell it.
-    fn restic_spelling(&self) -> String {
+    /// Says it in a call as restic and Ark want to hear it: repository, password and keys.
+    fn as_restic_takes_it(&self, call: Call) -> Call {
+        let call = call.variable("RESTIC_PASSWORD", PASSWORD).arg("--repo");
         match self {
-            Self::Local(dir) => dir.to_string_lossy().into_owned(),
+            Self::Local(dir) => call.arg(dir),
             Self::S3 {
                 endpoint,
                 bucket,
                 prefix,
-                ..
-            } => format!("s3:{endpoint}/{bucket}/{prefix}"),
+                key,
+                secret,
+            } => call
+                .arg(format!("s3:{endpoint}/{bucket}/{prefix}"))
+                .variable("AWS_ACCESS_KEY_ID", key)
+                .variable("AWS_SECRET_ACCESS_KEY", secret),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Backup, PASSWORD, Place, Program};
+use super::{Backup, Place, Program};
 use crate::measure::Call;
 
 /// The program.
@@ -12,16 +12,7 @@ pub(crate) struct Restic(pub(crate) PathBuf);
 
 impl Restic {
     fn call(&self, place: &Place, verb: &str) -> Call {
-        let call = Call::new(&self.0)
-            .args([verb, "--quiet", "--no-cache", "--repo"])
-            .arg(place.restic_spelling())
-            .variable("RESTIC_PASSWORD", PASSWORD);
-        match place {
-            Place::Local(_) => call,
-            Place::S3 { key, secret, .. } => call
-                .variable("AWS_ACCESS_KEY_ID", key)
-                .variable("AWS_SECRET_ACCESS_KEY", secret),
-        }
+        place.as_restic_takes_it(Call::new(&self.0).args([verb, "--quiet", "--no-cache"]))
     }
 
     /// Looks whether a repository, whoever wrote it, is sound.

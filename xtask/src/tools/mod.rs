@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 
 pub use debian::{missing_packages, static_busybox};
 pub use lock::Lock;
-pub use versions::{CARGO_DENY, KUBERNETES, Source, Tool};
+pub use versions::{KUBERNETES, Source, Tool};
 
 use crate::place;
 

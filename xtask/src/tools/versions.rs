@@ -6,7 +6,7 @@
 /// The Kubernetes that the test cluster runs.
 pub const KUBERNETES: &str = "1.34.3";
 /// The checker of dependencies.
-pub const CARGO_DENY: &str = "0.20.2";
+const CARGO_DENY: &str = "0.20.2";
 const HELM: &str = "v3.22.0";
 const HELM_FLAGS: &str = "-X helm.sh/helm/v3/internal/version.version=v3.22.0 \
     -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
@@ -69,6 +69,8 @@ pub enum Tool {
     Rustic,
     /// Makes a PostgreSQL cluster for benchmarks (server and pgbench lie beside it).
     Initdb,
+    /// Checks the dependencies.
+    CargoDeny,
 }
 
 /// Where a tool comes from.
@@ -94,12 +96,14 @@ pub enum Source {
         /// Version of its module.
         version: &'static str,
     },
-    /// A program of a Rust crate, built by `cargo install` without the crate's default features.
+    /// A program of a Rust crate, built by `cargo install`.
     Crate {
         /// Name of the crate.
         name: &'static str,
         /// Its version.
         version: &'static str,
+        /// How it is built.
+        flags: &'static [&'static str],
     },
     /// A file of a Debian package.
     Debian {
@@ -113,7 +117,8 @@ pub enum Source {
 }
 
 impl Tool {
-    /// Every tool that tests, tasks and the cluster need. What only benchmarks need is not among them.
+    /// Every tool that tests and the cluster need. What only benchmarks or the check of dependencies need is not
+    /// among them.
     pub const ALL: [Self; 20] = [
         Self::Etcd,
         Self::KubeApiserver,
@@ -189,6 +194,7 @@ impl Tool {
             Self::Restic | Self::NewestRestic => "restic",
             Self::Rustic => "rustic",
             Self::Initdb => "initdb",
+            Self::CargoDeny => "cargo-deny",
             Self::Busybox => "busybox",
             Self::Ip => "ip",
             Self::Unshare => "unshare",
@@ -234,6 +240,14 @@ impl Tool {
             Self::Rustic => Source::Crate {
                 name: "rustic-rs",
                 version: RUSTIC,
+                // As its own releases are built.
+                flags: &["--no-default-features"],
+            },
+            Self::CargoDeny => Source::Crate {
+                name: "cargo-deny",
+                version: CARGO_DENY,
+                // It runs for seconds: how long the build takes matters more.
+                flags: &["--debug"],
             },
             Self::Initdb => Source::Debian {
                 package: "postgresql",

@@ -218,7 +218,7 @@ impl Run<'_> {
                     })
                 })
                 .collect();
-            self.part("the walk", || match self.input.content {
+            self.part("reading the source", || match self.input.content {
                 Content::Tree {
                     origin,
                     filter,
