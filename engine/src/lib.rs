@@ -28,6 +28,8 @@ mod crypto;
 mod error;
 mod files;
 mod format;
+#[cfg(test)]
+mod fuzzing;
 mod index;
 mod progress;
 mod repo;

@@ -8,7 +8,7 @@ pub(crate) mod compact;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use compact::Place;
+pub(crate) use compact::{MAX_BLOB, Place};
 
 use compact::{Builder, CompactIndex};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -17,8 +17,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{
-        Invalid,
-        index::{BlobKind, IndexFile, Pack},
+        index::{BlobKind, IndexFile},
         unpacked,
     },
     repo::Repository,
@@ -29,8 +28,6 @@ use crate::{
 const LIMIT: u64 = 512 << 20;
 /// Index files read at the same time.
 const PARALLEL: usize = 4;
-/// Larger blobs are refused: no chunker makes them, and no directory of ours is that large.
-pub(crate) const MAX_BLOB: u32 = 512 << 20;
 
 /// Which packs an index is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +71,7 @@ impl Index {
                     // Replaced by another since it was listed.
                     return Ok((id, None));
                 };
-                unpacked::decode(repo.key(), &sealed)
+                unpacked::decode(repo.key(), &sealed, unpacked::MAX_INDEX)
                     .and_then(|json| IndexFile::decode(&json))
                     .map(|file| (id, Some(file)))
                     .map_err(|why| repo.damaged(format!("index {id}"), &why))
@@ -87,7 +84,7 @@ impl Index {
         while let Some((id, file)) = read.try_next().await? {
             let Some(file) = file else { continue };
             for pack in &file.packs {
-                add(&mut builder, pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+                builder.add_listed(pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
             }
             if builder.memory().saturating_add(needed) > limit {
                 needed += builder.memory();
@@ -98,7 +95,8 @@ impl Index {
             }
         }
         for pack in marked {
-            add(&mut builder, &pack)
+            builder
+                .add_listed(&pack)
                 .map_err(|why| repo.damaged("index of packs to delete", &why))?;
         }
         needed += builder.memory();
@@ -165,34 +163,6 @@ async fn sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
         .collect())
 }
 
-fn add(builder: &mut Builder, pack: &Pack) -> Result<(), Invalid> {
-    let impossible = || Invalid::new("it contains an impossible length");
-    let mut end = 0;
-    for blob in &pack.blobs {
-        end = end.max(
-            blob.offset
-                .checked_add(blob.length)
-                .ok_or_else(impossible)?,
-        );
-    }
-    let id = |text: &str| Id::parse(text).ok_or_else(|| Invalid::new("it contains a bad id"));
-    let number = builder.add_pack(id(&pack.id)?, end);
-    let number = number.ok_or_else(|| Invalid::new("there are too many packs"))?;
-    for blob in &pack.blobs {
-        let place = Place {
-            pack: number,
-            offset: blob.offset,
-            length: blob.length,
-            plain: blob.uncompressed_length.unwrap_or(0),
-        };
-        let fits = place.length <= MAX_BLOB && place.plain <= MAX_BLOB;
-        if !fits || !builder.add(&id(&blob.id)?, blob.kind, place) {
-            return Err(impossible());
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,7 +179,7 @@ mod tests {
     fn finds_by_kind_and_id() {
         let mut builder = Builder::default();
         for pack in file(50).packs {
-            add(&mut builder, &pack).unwrap();
+            builder.add_listed(&pack).unwrap();
         }
         let index = Index {
             blobs: builder.build(),
@@ -226,7 +196,7 @@ mod tests {
     fn absurd_lengths_are_errors() {
         for length in [0, 31, u64::from(MAX_BLOB) + 1, u64::from(u32::MAX)] {
             for pack in file(length).packs {
-                assert!(add(&mut Builder::default(), &pack).is_err());
+                assert!(Builder::default().add_listed(&pack).is_err());
             }
         }
     }

@@ -147,7 +147,7 @@ impl Repository {
         let Some(sealed) = self.store().read(&path, LIMIT).await? else {
             return Ok(None);
         };
-        unpacked::decode(self.key(), &sealed)
+        unpacked::decode(self.key(), &sealed, unpacked::MAX_DOCUMENT)
             .and_then(|json| SnapshotFile::decode(&json))
             .and_then(|file| Snapshot::from_file(id, file))
             .map(Some)

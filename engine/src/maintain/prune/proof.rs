@@ -33,7 +33,7 @@ pub(super) async fn read_index(
     let Some(sealed) = store.read(&format!("index/{id}"), LIMIT).await? else {
         return Ok(None);
     };
-    unpacked::decode(repo.key(), &sealed)
+    unpacked::decode(repo.key(), &sealed, unpacked::MAX_INDEX)
         .and_then(|json| IndexFile::decode(&json))
         .map(Some)
         .map_err(|why| repo.damaged(format!("index {id}"), &why))
