@@ -16,7 +16,7 @@ mod format;
 mod fuzzing;
 mod index;
 
-use std::alloc::System;
+use std::{alloc::System, panic, sync::Once};
 
 use cap::Cap;
 
@@ -28,6 +28,15 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 /// # Panics
 /// If there is none, and if something does not hold.
 pub fn check(name: &str, data: &[u8]) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        // What is printed about a panic is not the target's memory.
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |what| {
+            limit(usize::MAX);
+            print(what);
+        }));
+    });
     let target = fuzzing::TARGETS.iter().find(|target| target.name == name);
     let target = target.expect("the targets are named as in the engine");
     let memory = fuzzing::BASE_MEMORY + data.len() * target.memory_per_byte;
@@ -37,5 +46,7 @@ pub fn check(name: &str, data: &[u8]) {
 }
 
 fn limit(bytes: usize) {
-    ALLOCATOR.set_limit(bytes).expect("more is allowed than is taken");
+    ALLOCATOR
+        .set_limit(bytes)
+        .expect("more is allowed than is taken");
 }

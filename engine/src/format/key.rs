@@ -118,10 +118,7 @@ impl KeyFile {
         }
         let bytes = |blocks: u64| blocks.checked_mul(u64::from(self.r))?.checked_mul(128);
         let within = |blocks, limit| bytes(blocks).is_some_and(|bytes| bytes <= limit);
-        if !within(self.n, MAX_MEMORY)
-            || !within(u64::from(self.p), MAX_BLOCKS)
-            || self.p > MAX_P
-        {
+        if !within(self.n, MAX_MEMORY) || !within(u64::from(self.p), MAX_BLOCKS) || self.p > MAX_P {
             return Err(Invalid::new(
                 "its key derivation costs more than is allowed",
             ));

@@ -30,7 +30,10 @@ pub(super) fn pack_header(data: &[u8]) {
     if let Ok(blobs) = pack::decode_header(plain, size) {
         assert_eq!(pack::encode_header(&blobs), plain);
         let sealed: u64 = blobs.iter().map(|blob| u64::from(blob.length)).sum();
-        assert_eq!(sealed + (plain.len() + OVERHEAD + pack::TRAILER) as u64, size);
+        assert_eq!(
+            sealed + (plain.len() + OVERHEAD + pack::TRAILER) as u64,
+            size
+        );
         assert!(plain.len() + OVERHEAD + pack::TRAILER <= pack::header_room(blobs.len()));
     }
 }
@@ -42,7 +45,9 @@ fn fitting_size(mut plain: &[u8]) -> u64 {
             break;
         };
         size += u64::from(u32::from_le_bytes(*length));
-        plain = rest.get(if *tag >= 2 { 36.. } else { 32.. }).unwrap_or_default();
+        plain = rest
+            .get(if *tag >= 2 { 36.. } else { 32.. })
+            .unwrap_or_default();
     }
     size
 }
@@ -101,6 +106,9 @@ pub(super) fn blob(data: &[u8]) {
         panic!("it must be possible to compress anything");
     };
     let claimed = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-    assert_eq!(compressed::decompress(&packed, claimed).as_deref(), Ok(frame));
+    assert_eq!(
+        compressed::decompress(&packed, claimed).as_deref(),
+        Ok(frame)
+    );
     assert!(compressed::decompress(&packed, claimed.saturating_add(1)).is_err());
 }

@@ -27,7 +27,11 @@ pub(super) fn rabin(data: &[u8]) {
     let expected = candidates(polynomial, &file);
     let mut from = u32::from_le_bytes([*a, *b, c & 1, 0]) as usize;
     for _ in 0..STEPS {
-        let wanted = || expected.get(expected.partition_point(|at| *at < from)).copied();
+        let wanted = || {
+            expected
+                .get(expected.partition_point(|at| *at < from))
+                .copied()
+        };
         let wanted = (WINDOW..=file.len()).contains(&from).then(wanted).flatten();
         assert_eq!(rabin.candidate(&file, from), wanted, "from {from}");
         let Some(found) = wanted else {
@@ -90,7 +94,11 @@ fn append(hash: u64, byte: u8, polynomial: u64) -> u64 {
 /// All positions at which the fingerprint of the bytes before asks for a cut, bit by bit.
 fn candidates(polynomial: u64, file: &[u8]) -> Vec<usize> {
     let leaving: Vec<u64> = (0..=255)
-        .map(|byte| (0..WINDOW).fold(append(0, byte, polynomial), |hash, _| append(hash, 0, polynomial)))
+        .map(|byte| {
+            (0..WINDOW).fold(append(0, byte, polynomial), |hash, _| {
+                append(hash, 0, polynomial)
+            })
+        })
         .collect();
     let mut found = Vec::new();
     let mut hash = 0;
@@ -112,7 +120,11 @@ pub(super) fn pages(data: &[u8]) {
         return;
     };
     let _any = pages::recognise(head);
-    let number = |at: usize| numbers[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+    let number = |at: usize| {
+        numbers[at..]
+            .first_chunk()
+            .map_or(0, |b| u64::from_le_bytes(*b))
+    };
     let lengths = [number(8), number(16), number(24)];
     let facts = Facts {
         size: number(0),

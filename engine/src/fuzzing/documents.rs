@@ -81,7 +81,10 @@ pub(super) fn key(data: &[u8]) {
         return;
     };
     let again = file.encode().and_then(|json| KeyFile::decode(&json));
-    assert_eq!(again.map(|again| format!("{again:?}")), Ok(format!("{file:?}")));
+    assert_eq!(
+        again.map(|again| format!("{again:?}")),
+        Ok(format!("{file:?}"))
+    );
     let _any = file.created();
     let _any = file.open_with(&Key::from_bytes(&[7; 64]));
     let Ok(cost) = file.cost() else {

@@ -31,7 +31,10 @@ pub(super) fn tree(data: &[u8]) {
     assert_eq!(nodes.len(), count, "the lenient reader refuses an entry");
     for (strict, lenient) in nodes.iter().zip(entries.first(count).flatten()) {
         let name = name::decode(&lenient.name);
-        assert_eq!(name.map(|name| name.as_bytes().to_vec()).as_ref(), Ok(&strict.name));
+        assert_eq!(
+            name.map(|name| name.as_bytes().to_vec()).as_ref(),
+            Ok(&strict.name)
+        );
         assert_eq!((lenient.size, lenient.mode), (strict.size, strict.mode));
         let blobs = strict.content.iter().flatten().map(ToString::to_string);
         assert!(blobs.eq(lenient.content));
@@ -42,7 +45,11 @@ pub(super) fn tree(data: &[u8]) {
     };
     assert_eq!(encode(&again), json);
     // The format cannot hold years before 0; they become the nearest it can.
-    if nodes.iter().all(|n| [n.mtime, n.atime, n.ctime].iter().all(|t| t.seconds >= -62_167_219_200)) {
+    if nodes.iter().all(|n| {
+        [n.mtime, n.atime, n.ctime]
+            .iter()
+            .all(|t| t.seconds >= -62_167_219_200)
+    }) {
         assert_eq!(again, nodes);
     }
 }

@@ -84,7 +84,9 @@ impl Index {
         while let Some((id, file)) = read.try_next().await? {
             let Some(file) = file else { continue };
             for pack in &file.packs {
-                builder.add_listed(pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+                builder
+                    .add_listed(pack)
+                    .map_err(|why| repo.damaged(format!("index {id}"), &why))?;
             }
             if builder.memory().saturating_add(needed) > limit {
                 needed += builder.memory();
