@@ -198,7 +198,7 @@ fn summary(log: &str) -> Option<String> {
         .lines()
         .find_map(|line| number(line, "stat::number_of_executed_units:"))?;
     let branches = log.lines().rev().find_map(|line| number(line, "cov:"))?;
-    (inputs > 0 && branches > 100).then(|| format!("{inputs} inputs, {branches} branches"))
+    (inputs > 0 && branches > 20).then(|| format!("{inputs} inputs, {branches} branches"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::chunk::{
 };
 
 /// Bytes of a file at most.
-const MOST: usize = 96 << 10;
+const MOST: usize = 72 << 10;
 /// Candidates looked for in one file.
 const STEPS: usize = 32;
 
@@ -93,13 +93,18 @@ fn append(hash: u64, byte: u8, polynomial: u64) -> u64 {
 
 /// All positions at which the fingerprint of the bytes before asks for a cut, bit by bit.
 fn candidates(polynomial: u64, file: &[u8]) -> Vec<usize> {
-    let leaving: Vec<u64> = (0..=255)
-        .map(|byte| {
-            (0..WINDOW).fold(append(0, byte, polynomial), |hash, _| {
-                append(hash, 0, polynomial)
-            })
-        })
-        .collect();
+    // What a byte has become when it leaves the window: the sum of what its bits have.
+    let moved = |bit: u8| {
+        let start = append(0, 1 << bit, polynomial);
+        (0..WINDOW).fold(start, |hash, _| append(hash, 0, polynomial))
+    };
+    let moved: Vec<u64> = (0..8).map(moved).collect();
+    let leaving = |byte: u8| {
+        let bits = moved.iter().enumerate();
+        bits.filter(|(bit, _)| byte >> bit & 1 == 1)
+            .fold(0, |sum, (_, hash)| sum ^ hash)
+    };
+    let leaving: Vec<u64> = (0..=255).map(leaving).collect();
     let mut found = Vec::new();
     let mut hash = 0;
     for (i, byte) in file.iter().enumerate() {
