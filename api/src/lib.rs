@@ -6,7 +6,7 @@
 //! - One custom resource a file: [`backup`], [`restore`], [`schedule`], [`location`],
 //!   [`snapshot_location`], [`repository`], [`pod_volume_backup`], [`pod_volume_restore`],
 //!   [`requests`].
-//! - The only home of names: [`annotation`], [`label`], [`condition`], [`env`], [`layout`],
+//! - The only home of names: [`annotation`], [`label`], [`condition`], [`mod@env`], [`layout`],
 //!   [`naming`].
 //! - Pure rules: [`store_settings`].
 //! - Shared value types: [`duration`], [`volume`], [`results`], [`origin`].

@@ -27,7 +27,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(repository: &str, password: &str, source: &str, target: Option<&String>) -> Result<()> {
+/// Backs `source` up into the directory `repository`, and restores the snapshot into `target`, if there is one.
+pub(crate) fn run(
+    repository: &str,
+    password: &str,
+    source: &str,
+    target: Option<&String>,
+) -> Result<()> {
     // The engine's calls block and drive their requests on this runtime; this thread is none of its workers.
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Error::Bug(error.to_string()))?;
     let handle = runtime.handle().clone();

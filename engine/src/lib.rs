@@ -16,6 +16,8 @@
 //! certificates and HTTP proxies follow the usual ones). `rustic_core` makes configurations, checks and plans
 //! prunes; only `repo/adapter.rs` and `storage/rustic.rs` name its types.
 //!
+//! `examples/backup_dir.rs` shows a program around it: make or open a repository, archive a directory, restore it.
+//!
 //! # Threads
 //!
 //! [`Store`] is async. [`Repository`]'s methods, [`archive()`], [`restore()`] and [`check()`] block and drive their
@@ -28,6 +30,8 @@ mod crypto;
 mod error;
 mod files;
 mod format;
+#[cfg(test)]
+mod fuzzing;
 mod host;
 mod index;
 mod panics;

@@ -98,7 +98,8 @@ fn a_cancel_is_heard_while_an_operation_begins() {
         (Operation::Read, "index/"),
     ];
     points.each(2 * kinds.len() as u64, |points, point, dir| {
-        let (restore, (operation, path)) = (point % 2 == 1, kinds[point as usize / 2]);
+        let kind = usize::try_from(point / 2).unwrap();
+        let (restore, (operation, path)) = (point % 2 == 1, kinds[kind]);
         if restore && (operation, path) == (Operation::List, "snapshots") {
             // It asks for the one it wants.
             return;

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod cluster_command;
 pub mod deny;
 pub mod exec;
+pub mod fuzz;
 pub mod generate;
 pub mod http;
 pub mod image;

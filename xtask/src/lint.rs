@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::print::Progress;
 use crate::tools::{self, KUBERNETES, Tool};
-use crate::{exec, place, print};
+use crate::{exec, fuzz, place, print};
 
 /// How many of the longest files are shown.
 const SHOWN: usize = 10;
@@ -21,6 +21,9 @@ pub fn run() -> Result<()> {
         exec::run(&mut command)
     };
     cargo(&["fmt", "--all", "--check"]).context("`cargo fmt --all` puts this right")?;
+    let fuzz = fuzz::manifest();
+    cargo(&["fmt", "--check", "--manifest-path", &fuzz.to_string_lossy()])
+        .context("`cargo fmt --manifest-path engine/fuzz/Cargo.toml` puts this right")?;
     cargo(&[
         "clippy",
         "--workspace",

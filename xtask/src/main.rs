@@ -9,7 +9,9 @@ use xtask::cluster_command::ClusterCommand;
 use xtask::install::Storage;
 use xtask::test::Tier;
 use xtask::tools::Tool;
-use xtask::{bench, cluster_command, deny, generate, image, lint, print, quickstart, test, tools};
+use xtask::{
+    bench, cluster_command, deny, fuzz, generate, image, lint, print, quickstart, test, tools,
+};
 
 /// Tasks of the Ark workspace
 #[derive(Debug, Parser)]
@@ -47,6 +49,8 @@ enum Task {
     Lint,
     /// Check licences, duplicates and sources of all dependencies
     Deny,
+    /// Hand made-up bytes to the engine's parsers, each target for a short time
+    Fuzz(fuzz::Options),
     /// Print the longest Rust files
     Longest,
     /// Write the files that are made from other files
@@ -78,6 +82,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(command) => bench::run(command),
         Task::Lint => lint::run(),
         Task::Deny => deny::run(),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Longest => lint::longest_files(),
         Task::Generate { check } => generate::run(check),
         Task::Tools => tools::ensure(&Tool::ALL),

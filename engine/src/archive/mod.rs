@@ -1,6 +1,6 @@
 //! Archiving a directory, a list of paths, or a stream into a snapshot.
 //!
-//! Does: find the parent, have everything packed ([`native`]), and write the snapshot. Does not: follow links, keep access times, or decide what a partial outcome means.
+//! Does: find the parent, have everything packed (`native`), and write the snapshot. Does not: follow links, keep access times, or decide what a partial outcome means.
 //!
 //! Order: lock; snapshots and parent; index; packs; index files; then, with everything found again in the
 //! store (`verify.rs`), lock and cancel looked at once more, the snapshot; unlock. Whatever ends a run

@@ -1,7 +1,7 @@
 //! Key files: the repository's key, sealed with a key derived from a password.
 //!
 //! A key file names its own derivation cost. It is data of whoever can write to the store, so the cost
-//! is capped: above [`MAX_MEMORY`] or [`MAX_P`] the file is invalid.
+//! is capped: above [`MAX_MEMORY`], [`MAX_BLOCKS`] or [`MAX_P`] the file is invalid.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{Invalid, null_as_default, time};
 use crate::crypto::Key;
 
-/// Most memory a pass of a derivation may take (`128 * N * r` bytes).
-const MAX_MEMORY: u64 = 512 << 20;
+/// Most memory a derivation's table may take (`128 * N * r` bytes).
+pub(crate) const MAX_MEMORY: u64 = 512 << 20;
+/// Most memory may be taken by what is mixed with the table (`128 * p * r` bytes; restic's r is 8).
+pub(crate) const MAX_BLOCKS: u64 = 1 << 20;
 /// Most passes a derivation may make.
 const MAX_P: u32 = 32;
 
@@ -67,7 +69,8 @@ impl KeyFile {
         let mut salt = [0; 64];
         rand::fill(&mut salt);
         let (r, p) = (8, if log_n >= STRONG { 3 } else { 1 });
-        let derived = derive(password, &salt, log_n, r, p)?;
+        let params = scrypt::Params::new(log_n, r, p).map_err(Invalid::new)?;
+        let derived = derive(password, &salt, &params)?;
         let stored = Stored {
             mac: StoredMac {
                 k: STANDARD.encode(key.mac_k),
@@ -104,42 +107,53 @@ impl KeyFile {
 
     /// The repository's key, or `None` if the password is not this file's.
     pub(crate) fn open(&self, password: &str) -> Result<Option<Key>, Invalid> {
+        let derived = derive(password, &base64(&self.salt)?, &self.cost()?)?;
+        self.open_with(&derived)
+    }
+
+    /// What deriving the key takes, if that is allowed.
+    pub(crate) fn cost(&self) -> Result<scrypt::Params, Invalid> {
         if self.kdf != "scrypt" {
             return Err(Invalid::new("its key derivation is not scrypt"));
         }
         if !self.n.is_power_of_two() || self.n < 2 {
             return Err(Invalid::new("its N is not a power of two"));
         }
-        let memory = self
-            .n
-            .checked_mul(u64::from(self.r))
-            .and_then(|blocks| blocks.checked_mul(128));
-        if memory.is_none_or(|memory| memory > MAX_MEMORY) || self.p > MAX_P {
+        let bytes = |blocks: u64| blocks.checked_mul(u64::from(self.r))?.checked_mul(128);
+        let within = |blocks, limit| bytes(blocks).is_some_and(|bytes| bytes <= limit);
+        if !within(self.n, MAX_MEMORY) || !within(u64::from(self.p), MAX_BLOCKS) || self.p > MAX_P {
             return Err(Invalid::new(
                 "its key derivation costs more than is allowed",
             ));
         }
         let log_n = u8::try_from(self.n.trailing_zeros()).map_err(Invalid::new)?;
-        let salt = base64(&self.salt)?;
-        let derived = derive(password, &salt, log_n, self.r, self.p)?;
+        scrypt::Params::new(log_n, self.r, self.p).map_err(Invalid::new)
+    }
+
+    /// The same as [`open`](Self::open), with the key that was derived from the password.
+    pub(crate) fn open_with(&self, derived: &Key) -> Result<Option<Key>, Invalid> {
         let Ok(json) = derived.open(&base64(&self.data)?) else {
             return Ok(None);
         };
-        let stored: Stored = serde_json::from_slice(&json)
-            .map_err(|_| Invalid::new("the key in it is malformed"))?;
-        Ok(Some(Key {
-            encrypt: exact(&stored.encrypt)?,
-            mac_k: exact(&stored.mac.k)?,
-            mac_r: exact(&stored.mac.r)?,
-        }))
+        decode_stored(&json).map(Some)
     }
 }
 
-fn derive(password: &str, salt: &[u8], log_n: u8, r: u32, p: u32) -> Result<Key, Invalid> {
-    let params = scrypt::Params::new(log_n, r, p).map_err(Invalid::new)?;
+/// The repository's key, as it lies sealed in a key file.
+fn decode_stored(json: &[u8]) -> Result<Key, Invalid> {
+    let stored: Stored =
+        serde_json::from_slice(json).map_err(|_| Invalid::new("the key in it is malformed"))?;
+    Ok(Key {
+        encrypt: exact(&stored.encrypt)?,
+        mac_k: exact(&stored.mac.k)?,
+        mac_r: exact(&stored.mac.r)?,
+    })
+}
+
+fn derive(password: &str, salt: &[u8], params: &scrypt::Params) -> Result<Key, Invalid> {
     let mut bytes = [0; 64];
-    let mut work = || scrypt::scrypt(password.as_bytes(), salt, &params, &mut bytes);
-    if p == 1 {
+    let mut work = || scrypt::scrypt(password.as_bytes(), salt, params, &mut bytes);
+    if params.p() == 1 {
         work().map_err(Invalid::new)?;
     } else {
         // On threads of its own: the library would take as many as there are processors.
@@ -186,6 +200,8 @@ mod tests {
             (0, 8, 1),
             (16, 0, 1),
             (u64::MAX, 8, 1),
+            // Little to mix, but a block that is mixed p times side by side.
+            (2, 1 << 21, 32),
         ] {
             let bad = KeyFile {
                 n,
@@ -193,7 +209,7 @@ mod tests {
                 p,
                 ..good.clone()
             };
-            assert!(bad.open("x").is_err(), "{n} {r} {p}");
+            assert!(bad.cost().is_err(), "{n} {r} {p}");
         }
     }
 

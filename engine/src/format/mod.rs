@@ -4,6 +4,7 @@
 //! or decide anything. Every decoder is bounded by a limit, returns an error on any input it does not
 //! understand, and never panics.
 
+pub(crate) mod compressed;
 pub(crate) mod config;
 pub(crate) mod hexid;
 pub(crate) mod index;

@@ -4,7 +4,7 @@
 //! order or collect them. A tree is `{"nodes":[` + nodes with commas + [`TREE_END`]; nodes come in the order of
 //! their raw names. Decoding fails on anything that is not such a document, and never panics.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -280,8 +280,10 @@ struct StoredXattr {
 
 /// The nodes of a tree. One that makes no sense makes the tree invalid.
 pub(crate) fn decode_tree(json: &[u8]) -> Result<Vec<Node>, Invalid> {
-    let tree: Tree<'_> = serde_json::from_slice(json)
-        .map_err(|error| Invalid(format!("it is no directory: {error}")))?;
+    let invalid = |error: &dyn fmt::Display| Invalid(format!("it is no directory: {error}"));
+    // Of all of it, so that this and the other reader of trees refuse the same.
+    let json = std::str::from_utf8(json).map_err(|error| invalid(&error))?;
+    let tree: Tree<'_> = serde_json::from_str(json).map_err(|error| invalid(&error))?;
     tree.nodes.into_iter().map(TryInto::try_into).collect()
 }
 

@@ -8,8 +8,10 @@ use std::io::Read as _;
 use super::Invalid;
 use crate::crypto::{Id, Key};
 
-/// Decompressed documents above this size are refused.
-pub(crate) const MAX_DOCUMENT: u64 = 512 << 20;
+/// A decompressed index above this size is refused.
+pub(crate) const MAX_INDEX: u64 = 512 << 20;
+/// Any other decompressed document above this size is refused. (A snapshot names all that was backed up.)
+pub(crate) const MAX_DOCUMENT: u64 = 64 << 20;
 
 /// Sealed bytes and their name. Compressed if the repository's version allows it.
 pub(crate) fn encode(key: &Key, json: &[u8], version: u32) -> Result<(Id, Vec<u8>), Invalid> {
@@ -23,17 +25,22 @@ pub(crate) fn encode(key: &Key, json: &[u8], version: u32) -> Result<(Id, Vec<u8
     Ok((Id::of(&sealed), sealed))
 }
 
-/// The JSON in the sealed file of this name.
-pub(crate) fn decode_named(key: &Key, id: &Id, sealed: &[u8]) -> Result<Vec<u8>, Invalid> {
+/// The JSON in the sealed file of this name, decompressed to at most `limit` bytes.
+pub(crate) fn decode_named(
+    key: &Key,
+    id: &Id,
+    sealed: &[u8],
+    limit: u64,
+) -> Result<Vec<u8>, Invalid> {
     // What is authentic may still be another file, or an older one.
     if Id::of(sealed) != *id {
         return Err(Invalid::new("its content is not that of its name"));
     }
-    decode(key, sealed)
+    decode(key, sealed, limit)
 }
 
-/// The JSON in a sealed file.
-pub(crate) fn decode(key: &Key, sealed: &[u8]) -> Result<Vec<u8>, Invalid> {
+/// The JSON in a sealed file, decompressed to at most `limit` bytes.
+pub(crate) fn decode(key: &Key, sealed: &[u8], limit: u64) -> Result<Vec<u8>, Invalid> {
     let plain = key
         .open(sealed)
         .map_err(|_| Invalid::new("it is not authentic"))?;
@@ -43,10 +50,10 @@ pub(crate) fn decode(key: &Key, sealed: &[u8]) -> Result<Vec<u8>, Invalid> {
             let mut json = Vec::new();
             zstd::stream::read::Decoder::new(&plain[1..])
                 .map_err(Invalid::new)?
-                .take(MAX_DOCUMENT + 1)
+                .take(limit.saturating_add(1))
                 .read_to_end(&mut json)
                 .map_err(Invalid::new)?;
-            if json.len() as u64 > MAX_DOCUMENT {
+            if json.len() as u64 > limit {
                 return Err(Invalid::new(
                     "it decompresses to more than any valid document",
                 ));
@@ -68,7 +75,7 @@ mod tests {
         for version in [1, 2] {
             let (id, sealed) = encode(&key, b"{\"a\":1}", version).unwrap();
             assert_eq!(id, Id::of(&sealed));
-            assert_eq!(decode(&key, &sealed).unwrap(), b"{\"a\":1}");
+            assert_eq!(decode(&key, &sealed, 7).unwrap(), b"{\"a\":1}");
             let first = key.open(&sealed).unwrap()[0];
             assert_eq!(first, if version == 1 { b'{' } else { 2 });
         }
@@ -78,8 +85,17 @@ mod tests {
     fn garbage_is_an_error() {
         let key = Key::random();
         for plain in [&b""[..], b"\x02", b"\x02garbage", b"\x07{}", b"x"] {
-            assert!(decode(&key, &key.seal(plain)).is_err());
+            assert!(decode(&key, &key.seal(plain), 99).is_err());
         }
-        assert!(decode(&key, b"short").is_err());
+        assert!(decode(&key, b"short", 99).is_err());
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let key = Key::random();
+        let (_, sealed) = encode(&key, &vec![b'{'; 1 << 20], 2).unwrap();
+        assert!(sealed.len() < 1000);
+        assert!(decode(&key, &sealed, 1 << 20).is_ok());
+        assert!(decode(&key, &sealed, (1 << 20) - 1).is_err());
     }
 }

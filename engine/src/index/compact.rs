@@ -11,8 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     crypto::{Id, OVERHEAD},
-    format::index::BlobKind,
+    format::{
+        Invalid,
+        index::{BlobKind, Pack},
+    },
 };
+
+/// Larger blobs are refused: no chunker makes them, and no directory of ours is that large.
+pub(crate) const MAX_BLOB: u32 = 512 << 20;
 
 /// A record while it is collected: with the two bytes that the buckets stand for.
 const WIDE: usize = 40;
@@ -96,6 +102,35 @@ impl Builder {
         }
         self.records.push(record);
         true
+    }
+
+    /// Adds a pack of an index file with all its blobs.
+    pub(crate) fn add_listed(&mut self, pack: &Pack) -> Result<(), Invalid> {
+        let impossible = || Invalid::new("it contains an impossible length");
+        let mut end = 0;
+        for blob in &pack.blobs {
+            end = end.max(
+                blob.offset
+                    .checked_add(blob.length)
+                    .ok_or_else(impossible)?,
+            );
+        }
+        let id = |text: &str| Id::parse(text).ok_or_else(|| Invalid::new("it contains a bad id"));
+        let number = self.add_pack(id(&pack.id)?, end);
+        let number = number.ok_or_else(|| Invalid::new("there are too many packs"))?;
+        for blob in &pack.blobs {
+            let place = Place {
+                pack: number,
+                offset: blob.offset,
+                length: blob.length,
+                plain: blob.uncompressed_length.unwrap_or(0),
+            };
+            let fits = place.length <= MAX_BLOB && place.plain <= MAX_BLOB;
+            if !fits || !self.add(&id(&blob.id)?, blob.kind, place) {
+                return Err(impossible());
+            }
+        }
+        Ok(())
     }
 
     /// Sorts and packs. Of several places of one blob, the one in the pack added first is kept.

@@ -8,7 +8,7 @@ pub(crate) mod compact;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use compact::Place;
+pub(crate) use compact::{MAX_BLOB, Place};
 
 use compact::{Builder, CompactIndex};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -17,8 +17,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{
-        Invalid,
-        index::{BlobKind, IndexFile, Pack},
+        index::{BlobKind, IndexFile},
         unpacked,
     },
     repo::Repository,
@@ -29,8 +28,6 @@ use crate::{
 const LIMIT: u64 = 512 << 20;
 /// Index files read at the same time.
 const PARALLEL: usize = 4;
-/// Larger blobs are refused: no chunker makes them, and no directory of ours is that large.
-pub(crate) const MAX_BLOB: u32 = 512 << 20;
 
 /// Which packs an index is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +73,9 @@ impl Index {
         while let Some((id, file)) = reading.try_next().await? {
             let Some(file) = file else { continue };
             for pack in &file.packs {
-                add(&mut builder, pack).map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+                builder
+                    .add_listed(pack)
+                    .map_err(|why| repo.damaged(format!("index {id}"), &why))?;
             }
             if builder.memory().saturating_add(needed) > limit {
                 needed += builder.memory();
@@ -87,7 +86,8 @@ impl Index {
             }
         }
         for pack in marked {
-            add(&mut builder, &pack)
+            builder
+                .add_listed(&pack)
                 .map_err(|why| repo.damaged("index of packs to delete", &why))?;
         }
         needed += builder.memory();
@@ -161,7 +161,7 @@ pub(crate) async fn read(
     let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
         return Ok(None);
     };
-    unpacked::decode_named(repo.key(), &id, &sealed)
+    unpacked::decode_named(repo.key(), &id, &sealed, unpacked::MAX_INDEX)
         .and_then(|json| IndexFile::decode(&json))
         .map(Some)
         .map_err(|why| repo.damaged(format!("index {id}"), &why))
@@ -175,34 +175,6 @@ pub(crate) async fn pack_sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
         Some((Id::parse(name)?, entry.size))
     });
     Ok(named.collect())
-}
-
-fn add(builder: &mut Builder, pack: &Pack) -> Result<(), Invalid> {
-    let impossible = || Invalid::new("it contains an impossible length");
-    let mut end = 0;
-    for blob in &pack.blobs {
-        end = end.max(
-            blob.offset
-                .checked_add(blob.length)
-                .ok_or_else(impossible)?,
-        );
-    }
-    let id = |text: &str| Id::parse(text).ok_or_else(|| Invalid::new("it contains a bad id"));
-    let number = builder.add_pack(id(&pack.id)?, end);
-    let number = number.ok_or_else(|| Invalid::new("there are too many packs"))?;
-    for blob in &pack.blobs {
-        let place = Place {
-            pack: number,
-            offset: blob.offset,
-            length: blob.length,
-            plain: blob.uncompressed_length.unwrap_or(0),
-        };
-        let fits = place.length <= MAX_BLOB && place.plain <= MAX_BLOB;
-        if !fits || !builder.add(&id(&blob.id)?, blob.kind, place) {
-            return Err(impossible());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -221,7 +193,7 @@ mod tests {
     fn finds_by_kind_and_id() {
         let mut builder = Builder::default();
         for pack in file(50).packs {
-            add(&mut builder, &pack).unwrap();
+            builder.add_listed(&pack).unwrap();
         }
         let index = Index {
             blobs: builder.build(),
@@ -238,7 +210,7 @@ mod tests {
     fn absurd_lengths_are_errors() {
         for length in [0, 31, u64::from(MAX_BLOB) + 1, u64::from(u32::MAX)] {
             for pack in file(length).packs {
-                assert!(add(&mut Builder::default(), &pack).is_err());
+                assert!(Builder::default().add_listed(&pack).is_err());
             }
         }
     }

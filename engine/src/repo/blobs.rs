@@ -5,7 +5,7 @@
 //! Does not: retry a blob that is wrong. What is wrong with the repository's content is `Damaged` or
 //! `ObjectMissing`; other errors are the store's.
 
-use std::{collections::VecDeque, io::Read as _};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use super::Repository;
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, index::BlobKind, pack, tree::Entries},
+    format::{Invalid, compressed, index::BlobKind, pack, tree::Entries},
     index::Index,
     storage::Store,
 };
@@ -85,7 +85,7 @@ impl Sealed {
             .map_err(|_| damaged(Invalid::new("it is not authentic")))?;
         let plain = match self.plain {
             0 => plain,
-            length => decompress(&plain, length).map_err(damaged)?,
+            length => compressed::decompress(&plain, length).map_err(damaged)?,
         };
         if Id::of(&plain) != *id {
             return Err(damaged(Invalid::new("its content does not match its id")));
@@ -152,22 +152,6 @@ impl Windows {
         });
         self.0.truncate(WINDOWS);
         Ok(sealed(data.slice(..place.length as usize)))
-    }
-}
-
-fn decompress(data: &[u8], length: u32) -> Result<Vec<u8>, Invalid> {
-    let mut plain = Vec::new();
-    zstd::stream::read::Decoder::with_buffer(data)
-        .map_err(Invalid::new)?
-        .take(u64::from(length) + 1)
-        .read_to_end(&mut plain)
-        .map_err(Invalid::new)?;
-    if plain.len() as u64 == u64::from(length) {
-        Ok(plain)
-    } else {
-        Err(Invalid::new(
-            "it decompresses to another length than the index says",
-        ))
     }
 }
 

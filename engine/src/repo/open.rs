@@ -35,7 +35,7 @@ impl Repository {
             })?;
             let (key_id, key) =
                 keys::find(&store, passwords, |key| key.open(&sealed).is_ok()).await?;
-            let config = unpacked::decode(&key, &sealed)
+            let config = unpacked::decode(&key, &sealed, unpacked::MAX_DOCUMENT)
                 .and_then(|json| Config::decode(&json))
                 .map_err(|why| damaged(&store, "config", &why))?;
             Ok::<_, Error>((key_id, key, config))

@@ -169,7 +169,7 @@ impl Repository {
         let Some(sealed) = store.read(&path(id), size.min(LIMIT)).await? else {
             return Ok(None);
         };
-        unpacked::decode_named(self.key(), &id, &sealed)
+        unpacked::decode_named(self.key(), &id, &sealed, unpacked::MAX_DOCUMENT)
             .and_then(|json| SnapshotFile::decode(&json))
             .and_then(|file| Snapshot::from_file(id, file))
             .map(Some)

@@ -3,8 +3,8 @@
 //! for them.
 //!
 //! One control plane serves all installations of a test program; each has a namespace of its own for Ark
-//! and one for its application, so tests run beside each other. Its processes are in [`process`], the
-//! application's pods and nodes in [`pods`], what it stored in [`stored`].
+//! and one for its application, so tests run beside each other. Its processes are in `process`, the
+//! application's pods and nodes in `pods`, what it stored in `stored`.
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,

@@ -139,7 +139,8 @@ impl Repository {
             Err(error) => return Err(error),
         };
         Ok(Some(
-            unpacked::decode(self.key(), &sealed).and_then(|json| Lock::decode(&json)),
+            unpacked::decode(self.key(), &sealed, unpacked::MAX_DOCUMENT)
+                .and_then(|json| Lock::decode(&json)),
         ))
     }
 }

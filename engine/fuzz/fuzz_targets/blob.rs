@@ -1,0 +1,5 @@
+//! Compressed content of a blob.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ark_engine_fuzz::check("blob", data));

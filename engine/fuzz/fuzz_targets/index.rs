@@ -1,0 +1,5 @@
+//! Index files.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ark_engine_fuzz::check("index", data));

@@ -1,0 +1,5 @@
+//! Key files.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ark_engine_fuzz::check("key", data));

@@ -1,0 +1,40 @@
+//! Compressed blobs: a Zstandard frame of a length that is known beforehand.
+//!
+//! Does: decompress, to the claimed length and no further. Does not: believe that length, so memory grows with
+//! what really comes out.
+
+use std::io::Read as _;
+
+use super::Invalid;
+
+/// The content of a blob that has `length` bytes.
+pub(crate) fn decompress(data: &[u8], length: u32) -> Result<Vec<u8>, Invalid> {
+    let mut plain = Vec::new();
+    zstd::stream::read::Decoder::with_buffer(data)
+        .map_err(Invalid::new)?
+        .take(u64::from(length) + 1)
+        .read_to_end(&mut plain)
+        .map_err(Invalid::new)?;
+    if plain.len() as u64 == u64::from(length) {
+        Ok(plain)
+    } else {
+        Err(Invalid::new(
+            "it decompresses to another length than the index says",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_claimed_length_comes_out() {
+        let frame = zstd::bulk::compress(&[7; 1000], 1).unwrap();
+        assert_eq!(decompress(&frame, 1000).unwrap(), [7; 1000]);
+        for length in [0, 999, 1001, u32::MAX] {
+            assert!(decompress(&frame, length).is_err(), "{length}");
+        }
+        assert!(decompress(b"garbage", 7).is_err());
+    }
+}
