@@ -16,7 +16,7 @@ use rustic_core::{
     WriteBackend, repofile::MasterKey,
 };
 
-use super::Repository;
+use super::{FormatVersion, Repository};
 use crate::{
     crypto::{Id, Key},
     error::{Error, Result},
@@ -116,7 +116,7 @@ impl WriteBackend for Nothing {
 }
 
 /// A configuration of format version 2 with a new id and a new random irreducible polynomial.
-pub(super) fn new_config() -> Result<Config> {
+pub(super) fn new_config(version: FormatVersion) -> Result<Config> {
     guarded("making a configuration", || {
         let backends = RepositoryBackends::new(Arc::new(Nothing), None);
         let repo = Rustic::new_with_progress(&options(), &backends, Silent)?.init(
@@ -126,7 +126,10 @@ pub(super) fn new_config() -> Result<Config> {
         )?;
         let config = repo.config();
         Ok(Config {
-            version: config.version,
+            version: match version {
+                FormatVersion::V1 => 1,
+                FormatVersion::V2 => 2,
+            },
             id: config.id.to_hex().as_str().to_owned(),
             chunker_polynomial: config.chunker_polynomial.clone(),
             others: serde_json::Map::new(),

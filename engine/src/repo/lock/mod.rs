@@ -13,6 +13,7 @@
 //! [`HolderLiveness`]: super::HolderLiveness
 
 mod judge;
+mod retry;
 mod unlock;
 
 use std::{
@@ -195,8 +196,8 @@ impl Shared {
 }
 
 impl Repository {
-    /// Takes a lock, or says `Locked`.
-    pub(crate) async fn lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
+    /// Takes a lock, or says `Locked` at once.
+    async fn try_lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         let timing = self.options().lock_timing;
         if self.options().no_lock {
             return self.unlocked(kind);
