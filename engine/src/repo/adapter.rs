@@ -44,9 +44,31 @@ fn guarded<T>(operation: &'static str, work: impl FnOnce() -> RusticResult<T>) -
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("panic");
+            // Some name all that they know.
+            let message: String = message.chars().take(200).collect();
             Err(Error::Bug(format!("{operation} panicked: {message}")))
         }
     }
+}
+
+/// How often something that only reads is begun anew.
+const ATTEMPTS: u32 = 10;
+
+/// Runs what only reads. The library gives its own threads a tenth of a second to let go of the index, and panics when
+/// a busy machine did not let them run in that time: then it is done again.
+fn guarded_reading<T>(
+    operation: &'static str,
+    mut work: impl FnMut() -> RusticResult<T>,
+) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match guarded(operation, &mut work) {
+            Err(Error::Bug(message)) if message.contains("index still in use") => {
+                tracing::warn!(operation, "begun anew: the machine is too busy");
+            }
+            done => return done,
+        }
+    }
+    guarded(operation, work)
 }
 
 fn master_key(key: &Key) -> Result<MasterKey> {
@@ -187,7 +209,7 @@ pub(crate) fn check(
     read_data: bool,
 ) -> Result<Findings> {
     let rustic = open(repo, store, session)?;
-    let results = guarded("checking", || {
+    let results = guarded_reading("checking", || {
         let mut options = CheckOptions::default();
         options.read_data = read_data;
         rustic.check(options)
@@ -282,5 +304,34 @@ struct Silent;
 impl ProgressBars for Silent {
     fn progress(&self, _kind: ProgressType, _prefix: &str) -> Progress {
         Progress::hidden()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_no_failure() {
+        let mut attempts = 0;
+        let done = guarded_reading("counting", || {
+            attempts += 1;
+            assert!(
+                attempts > 3,
+                "index still in use: Index({})",
+                "x".repeat(9999)
+            );
+            Ok(attempts)
+        });
+        assert_eq!(done.unwrap(), 4);
+        let never: Result<()> = guarded_reading("counting", || panic!("index still in use"));
+        assert!(matches!(never, Err(Error::Bug(_))));
+        let mut others = 0;
+        let other: Result<()> = guarded_reading("counting", || {
+            others += 1;
+            panic!("{}", "something else ".repeat(999))
+        });
+        assert!(other.unwrap_err().to_string().len() < 400);
+        assert_eq!(others, 1);
     }
 }
