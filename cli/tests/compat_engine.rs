@@ -208,7 +208,7 @@ fn listings_of_a_part_and_what_is_not_there() {
         &["ls", "latest", "/nowhere"][..],
         &["ls", "zzzz"],
         &["dump", "latest", "/nowhere"],
-        &["dump", "latest", &part],
+        &["dump", "latest", &format!("{source}/link")],
         &["restore", "ffff", "--target", "target"],
     ] {
         let ran = place.ark(args).ends(1);

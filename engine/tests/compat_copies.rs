@@ -187,6 +187,53 @@ fn restic_writes_out_ours() {
     }
 }
 
+/// Our own archive of a directory, unpacked by tar, is what our restore makes of it, but for hard links.
+#[test]
+fn a_directory_as_an_archive() {
+    let written = Written::new(FormatVersion::V2);
+    let bench = &written.bench;
+    let source = bench.source();
+    fs::remove_file(source.join("dir/small too")).unwrap();
+    let long = (0..5).fold(source.join("far"), |path, n| {
+        path.join(format!("{n}{}", "y".repeat(60)))
+    });
+    fs::create_dir_all(&long).unwrap();
+    fs::write(long.join("end"), "found").unwrap();
+    std::os::unix::fs::symlink("z".repeat(300), source.join("long link")).unwrap();
+    trees::set_mtime(&source.join("comes"), -7, 250_000_000);
+    let repo = bench.open();
+    let id = bench.archive(&repo).snapshot_id;
+    let snapshot = repo.find_snapshot(&id).unwrap();
+    let dump = |path: &str| {
+        let mut archive = Vec::new();
+        let (progress, cancel) = (ark_engine::Progress::new(), ark_engine::Cancel::new());
+        ark_engine::browse::dump(
+            &repo,
+            &snapshot,
+            path.as_ref(),
+            &mut archive,
+            &progress,
+            &cancel,
+        )
+        .unwrap();
+        let file = bench.dir.path().join("archive");
+        fs::write(&file, archive).unwrap();
+        let target = tempfile::tempdir_in(bench.dir.path()).unwrap();
+        let unpacked = Command::new("tar")
+            .args(["-x", "--numeric-owner", "--same-permissions", "--xattrs"])
+            .args(["--xattrs-include=*", "-C"])
+            .arg(target.path())
+            .arg("-f")
+            .arg(&file)
+            .status();
+        assert!(unpacked.unwrap().success());
+        target
+    };
+    same_but_for_restic(&source, dump("/").path());
+    let part = dump("/deep");
+    same_but_for_restic(&source.join("deep"), &part.path().join("deep"));
+}
+
 /// Names of all that is no directory.
 fn names(root: &Path) -> BTreeSet<Vec<u8>> {
     let strip = |path: std::path::PathBuf| {
@@ -205,9 +252,8 @@ fn restic_restores_ours_and_verifies_it() {
         let restored = written.restored_by(&old, &written.second);
         same_but_for_restic(&bench.source(), restored.path());
         // Including a target of a link that is no text, which newer ones know.
-        use std::{ffi::OsStr, os::unix::fs::symlink};
-        let raw = OsStr::from_bytes(b"raw \xff target");
-        symlink(raw, bench.source().join("raw link")).unwrap();
+        let raw = std::ffi::OsStr::from_bytes(b"raw \xff target");
+        std::os::unix::fs::symlink(raw, bench.source().join("raw link")).unwrap();
         trees::set_mtime(&bench.source(), 1_234_567_890, 42);
         let third = bench.archive(&bench.open()).snapshot_id;
         let restored = written.restored_by(&written.restic(), &third);
