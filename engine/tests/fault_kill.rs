@@ -289,7 +289,6 @@ fn killed_anywhere(work: Work, bench: Bench, seeded: u64) {
         common::archive(&repo, &common::request(&all.bench.source())).unwrap();
     });
     let killed = killed.into_inner();
-    println!("{changes} changes, killed {killed} times");
     assert!(killed >= changes + seeded / 4, "only {killed} were killed");
 }
 
