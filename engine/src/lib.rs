@@ -57,8 +57,8 @@ pub use host::host_name;
 pub use maintain::{CheckReport, check};
 pub use progress::{Progress, ProgressCounts};
 pub use repo::{
-    Holder, HolderLiveness, InitOptions, KeyInfo, LockTiming, Locked, NewKey, OpenOptions,
-    Repository, Snapshot, SnapshotFilter,
+    FormatVersion, Holder, HolderLiveness, InitOptions, KeyInfo, LockTiming, Locked, NewKey,
+    OpenOptions, Repository, Snapshot, SnapshotFilter,
 };
 pub use restore::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest, restore};
 pub use rows::{FileError, FileOperation};

@@ -11,6 +11,9 @@ use std::{
 
 use crate::error::{Error, Result};
 
+/// Characters of a panic's message.
+const SHOWN: usize = 200;
+
 /// Runs `work`; a panic is the error `Bug`, which names `what` was being done.
 pub(crate) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(error(what, panic.as_ref())))
@@ -23,6 +26,8 @@ pub(crate) fn error(what: &str, panic: &(dyn Any + Send)) -> Error {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("without a message");
+    // Some show all the data that they hold.
+    let said: String = said.chars().take(SHOWN).collect();
     Error::Bug(format!("{what} panicked: {said}"))
 }
 

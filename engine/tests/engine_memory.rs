@@ -23,7 +23,7 @@ use aes::{
 };
 use ark_engine::{ArchiveRequest, Error};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{archive, points, request, restic::Restic, trees::noise};
+use common::{archive, points, request, restic::Restic, restore, trees::noise};
 use sha2::Digest as _;
 
 const MIB: u64 = 1 << 20;
@@ -170,6 +170,15 @@ fn a_directory_of_very_many_entries() {
         entries
     );
     place.restic().run(&["check"]);
+    let repo = place.0.path().join("repo");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let repo = points::open(points::open_store(&repo), runtime.handle()).unwrap();
+    let snapshot = repo.snapshots().unwrap().remove(0);
+    let target = tempfile::tempdir_in(place.0.path()).unwrap();
+    let restored = restore(&repo, &snapshot.id, target.path()).unwrap();
+    assert_eq!(restored.errors, []);
+    let many = fs::read_dir(target.path().join("many")).unwrap();
+    assert_eq!(many.count(), entries);
     // Again, with a parent that is large as well.
     place.archive("many-again", 256 * MIB).unwrap();
     let needed = place.archive("many-little", 140 * MIB).unwrap_err();

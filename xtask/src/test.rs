@@ -154,6 +154,9 @@ fn run_tier(
         command.arg("--test-threads=1");
     }
     command.env("PATH", path().map_err(nothing)?);
+    if let Some(restic) = tools::find(Tool::NewestRestic).map_err(nothing)? {
+        command.env("ARK_TEST_RESTIC", restic);
+    }
     let (count, success) = counted(&mut command).map_err(nothing)?;
     progress.done();
     if success {
@@ -172,7 +175,7 @@ fn prepare(tier: Tier) -> Result<()> {
         // The chart is rendered and linted.
         Tier::Unit => tools::ensure(&[Tool::Helm]),
         Tier::Engine => tools::ensure(&[Tool::Minio, Tool::Restic, Tool::Strace]),
-        Tier::Compat => tools::ensure(&[Tool::Minio, Tool::Restic]),
+        Tier::Compat => tools::ensure(&[Tool::Minio, Tool::Restic, Tool::NewestRestic]),
         Tier::Api | Tier::Fault => {
             tools::ensure(&Tool::CONTROL_PLANE)?;
             tools::ensure(&[Tool::Helm, Tool::Minio, Tool::Restic])?;

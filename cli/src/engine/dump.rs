@@ -8,14 +8,14 @@ use clap::Args;
 use super::{EngineExit, Run, open::ReadArgs, select::FilterArgs};
 use crate::error::Result;
 
-/// Write a file of a snapshot to standard output.
+/// Write a file of a snapshot to standard output, or a directory as a tar archive.
 ///
-/// Every piece is verified before it is written.
+/// Every piece is verified before it is written. Hard links become files of their own, and sockets are left out.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Dump {
     /// Id or beginning of an id, or latest
     snapshot: String,
-    /// Absolute path of a file in the snapshot
+    /// Absolute path of a file or directory in the snapshot
     #[arg(value_name = "PATH")]
     file: PathBuf,
     #[command(flatten)]

@@ -1,10 +1,10 @@
 //! `ark engine init`.
 
-use ark_engine::{InitOptions, Location, Repository};
+use ark_engine::{FormatVersion, InitOptions, Location, Repository};
 use clap::Args;
 use serde_json::json;
 
-use super::{EngineExit, Run, open::open_options};
+use super::{EngineExit, Run, values};
 use crate::error::{Error, Result};
 
 /// Make a repository.
@@ -13,6 +13,9 @@ pub(super) struct Init {
     /// The password has 128 random bits or more: its key file gets by with less memory
     #[arg(long)]
     random_password: bool,
+    /// Version of the repository format: 1, which has no compression, or 2; stable and latest mean 2
+    #[arg(long, value_name = "VERSION", default_value = "stable", value_parser = values::format_version)]
+    repository_version: FormatVersion,
 }
 
 pub(super) fn run(run: &Run, args: &Init) -> Result<EngineExit> {
@@ -26,8 +29,9 @@ pub(super) fn run(run: &Run, args: &Init) -> Result<EngineExit> {
         })?;
     }
     let options = InitOptions {
+        version: args.repository_version,
         random_password: args.random_password,
-        open: open_options(),
+        open: run.repo.open_options(),
     };
     let store = run.repo.store(&location)?;
     let repo = Repository::init(store, &password, options, run.handle.clone())?;

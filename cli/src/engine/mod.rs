@@ -85,7 +85,7 @@ enum Verb {
     Ls(ls::Ls),
     /// Restore a snapshot into a directory
     Restore(restore::Restore),
-    /// Write a file of a snapshot to standard output
+    /// Write a file of a snapshot to standard output, or a directory as a tar archive
     Dump(dump::Dump),
     /// Check that a repository is whole
     Check(check::Check),

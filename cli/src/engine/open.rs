@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ark_engine::{
@@ -10,7 +11,7 @@ use ark_engine::{
 };
 use clap::Args;
 
-use super::{Run, password};
+use super::{Run, password, values};
 use crate::error::{Error, Result};
 
 /// Options of every command on a repository.
@@ -42,6 +43,9 @@ pub(crate) struct RepoArgs {
     /// Accept any TLS certificate
     #[arg(long, global = true)]
     insecure_tls: bool,
+    /// Try again for so long when somebody's lock is in the way, as in 30s, 5m or 1h30m
+    #[arg(long, global = true, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = values::duration)]
+    retry_lock: Duration,
     /// Print JSON, with the names restic uses
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -162,14 +166,14 @@ impl RepoArgs {
 
     /// Opens the repository.
     pub(crate) fn open(&self, run: &Run) -> Result<Repository> {
-        self.open_with(run, open_options())
+        self.open_with(run, self.open_options())
     }
 
     /// Opens it for reading.
     pub(crate) fn open_to_read(&self, run: &Run, read: ReadArgs) -> Result<Repository> {
         let options = OpenOptions {
             no_lock: read.no_lock,
-            ..open_options()
+            ..self.open_options()
         };
         self.open_with(run, options)
     }
@@ -185,16 +189,19 @@ impl RepoArgs {
             run.handle.clone(),
         )?)
     }
-}
 
-/// How this process presents itself in locks: under a host name that is nobody's, because restic would judge a
-/// lock of a real one by a process id.
-pub(super) fn open_options() -> OpenOptions {
-    let mut options = OpenOptions::default();
-    if let Some(user) = variable("USER").or_else(|| variable("LOGNAME")) {
-        options.holder.user_name = user;
+    /// How this process presents itself in locks: under a host name that is nobody's, because restic would judge a
+    /// lock of a real one by a process id. And how long it waits for those of others.
+    pub(super) fn open_options(&self) -> OpenOptions {
+        let mut options = OpenOptions {
+            retry_lock: self.retry_lock,
+            ..OpenOptions::default()
+        };
+        if let Some(user) = variable("USER").or_else(|| variable("LOGNAME")) {
+            options.holder.user_name = user;
+        }
+        options
     }
-    options
 }
 
 fn shared_credentials() -> Result<ark_engine::AwsCredentials> {

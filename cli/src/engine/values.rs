@@ -1,6 +1,11 @@
-//! Values of options in restic's spelling: sizes, limits, numbers to keep, lists of tags.
+//! Values of options in restic's spelling: sizes, limits, numbers to keep, lists of tags, durations, versions.
 
-use ark_engine::maintain::{Keep, Unused};
+use std::time::Duration;
+
+use ark_engine::{
+    FormatVersion,
+    maintain::{Keep, Unused},
+};
 
 /// Bytes: a number, with a suffix of `K`, `M`, `G` or `T` for powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -53,6 +58,48 @@ pub(super) fn tag_lists(texts: &[String]) -> Vec<Vec<String>> {
     texts.iter().map(list).collect()
 }
 
+/// A time as in `5m` or `1h30m`: numbers with h, m, s or ms.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || "use a time as in 30s, 5m or 1h30m".to_owned();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number: u64 = rest[..rest.len() - digits.len()]
+            .parse()
+            .map_err(|_| bad())?;
+        let after = digits.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        let millis = match &digits[..digits.len() - after.len()] {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1000,
+            "ms" => 1,
+            _ => return Err(bad()),
+        };
+        let part = number.checked_mul(millis);
+        total = part
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(bad)?;
+        rest = after;
+    }
+    if text.is_empty() {
+        return Err(bad());
+    }
+    Ok(Duration::from_millis(total))
+}
+
+/// A version of the repository format.
+pub(super) fn format_version(text: &str) -> Result<FormatVersion, String> {
+    match text {
+        "1" => Ok(FormatVersion::V1),
+        "2" | "stable" | "latest" => Ok(FormatVersion::V2),
+        _ => Err("there are 1 and 2, and stable and latest, which mean 2".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +118,20 @@ mod tests {
         for bad in ["100%", "-1%", "%", "x%"] {
             assert!(unused(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn durations_and_versions() {
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "5", "m", "5x", "1h30", "-1s", "99999999999999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(format_version("1"), Ok(FormatVersion::V1));
+        assert_eq!(format_version("latest"), Ok(FormatVersion::V2));
+        assert!(format_version("3").is_err());
     }
 
     #[test]

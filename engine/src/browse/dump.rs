@@ -1,8 +1,11 @@
-//! Reading one file of a snapshot.
+//! Reading one file of a snapshot, or a directory as an archive.
 
 use std::{io::Write, path::Path};
 
-use super::path::{Found, find};
+use super::{
+    path::{Found, find},
+    tar::Tar,
+};
 use crate::{
     Cancel, Progress,
     crypto::Id,
@@ -12,11 +15,11 @@ use crate::{
     repo::{Locked, Repository, Snapshot, blobs::BlobReader},
 };
 
-/// Writes the content of a file, and returns its length. Every blob is compared with its id before it is written, so
+/// Writes the content of a file, or of a directory as a tar archive, and returns its length. Every blob is compared with its id before it is written, so
 /// what was written is right up to where an error ends it. Blocks: call it on a thread of its own.
 ///
 /// # Errors
-/// `PathNotFound`; `InvalidConfig` if it is no file; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store
+/// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store
 /// says.
 pub fn dump(
     repo: &Repository,
@@ -46,12 +49,23 @@ fn content(
     let no_file = |what: &str| Error::InvalidConfig {
         what: "path in a snapshot",
         message: format!(
-            "{} is a {what}, and only files have content",
+            "{} is a {what}, and only files and directories have content",
             path.display()
         ),
     };
     let node = match find(repo, &mut blobs, snapshot, path)? {
-        Found::Dir(_) => return Err(no_file("directory")),
+        Found::Dir(tree) => {
+            let length = Tar {
+                repo,
+                blobs: &mut blobs,
+                out,
+                progress,
+                cancel,
+            }
+            .write(path, &tree)?;
+            out.flush().map_err(|source| Error::Output { source })?;
+            return Ok(length);
+        }
         Found::Entry(node) if node.kind != "file" => {
             return Err(no_file(super::EntryKind::of(&node.kind).as_str()));
         }

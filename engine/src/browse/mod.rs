@@ -1,12 +1,13 @@
-//! Looking into a snapshot without restoring it: listing, and reading one file.
+//! Looking into a snapshot without restoring it: listing, and reading a file or a directory.
 //!
-//! Does: find a path, list what is below it in order of name, and write a file's content somewhere, every blob
-//! compared with its id. Does not: write into a file system. Names come from the repository: those that no file can
+//! Does: find a path, list what is below it in order of name, and write a file's content, or a directory
+//! as an archive, somewhere, every blob compared with its id. Does not: write into a file system. Names come from the repository: those that no file can
 //! have are shown escaped and marked, and cannot be asked for.
 
 mod dump;
 mod list;
 mod path;
+mod tar;
 
 pub use dump::dump;
 pub use list::{Listed, list};

@@ -13,7 +13,7 @@ use rustic_core::{
     WriteBackend, repofile::MasterKey,
 };
 
-use super::Repository;
+use super::{FormatVersion, Repository};
 use crate::{
     crypto::{Id, Key},
     error::{Error, Result},
@@ -37,6 +37,26 @@ fn guarded<T>(operation: &'static str, work: impl FnOnce() -> RusticResult<T>) -
     caught(operation, || {
         work().map_err(|error| engine(operation, &error))
     })
+}
+
+/// How often something that only reads is begun anew.
+const ATTEMPTS: u32 = 10;
+
+/// Runs what only reads. The library gives its own threads a tenth of a second to let go of the index, and panics when
+/// a busy machine did not let them run in that time: then it is done again.
+fn guarded_reading<T>(
+    operation: &'static str,
+    mut work: impl FnMut() -> RusticResult<T>,
+) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match guarded(operation, &mut work) {
+            Err(Error::Bug(message)) if message.contains("index still in use") => {
+                tracing::warn!(operation, "begun anew: the machine is too busy");
+            }
+            done => return done,
+        }
+    }
+    guarded(operation, work)
 }
 
 fn master_key(key: &Key) -> Result<MasterKey> {
@@ -106,7 +126,7 @@ impl WriteBackend for Nothing {
 }
 
 /// A configuration of format version 2 with a new id and a new random irreducible polynomial.
-pub(super) fn new_config() -> Result<Config> {
+pub(super) fn new_config(version: FormatVersion) -> Result<Config> {
     guarded("making a configuration", || {
         let backends = RepositoryBackends::new(Arc::new(Nothing), None);
         let repo = Rustic::new_with_progress(&options(), &backends, Silent)?.init(
@@ -116,7 +136,10 @@ pub(super) fn new_config() -> Result<Config> {
         )?;
         let config = repo.config();
         Ok(Config {
-            version: config.version,
+            version: match version {
+                FormatVersion::V1 => 1,
+                FormatVersion::V2 => 2,
+            },
             id: config.id.to_hex().as_str().to_owned(),
             chunker_polynomial: config.chunker_polynomial.clone(),
             others: serde_json::Map::new(),
@@ -175,7 +198,7 @@ pub(crate) fn check(
     read_data: bool,
 ) -> Result<Findings> {
     let rustic = open(repo, store, session)?;
-    let results = guarded("checking", || {
+    let results = guarded_reading("checking", || {
         let mut options = CheckOptions::default();
         options.read_data = read_data;
         rustic.check(options)
@@ -270,5 +293,34 @@ struct Silent;
 impl ProgressBars for Silent {
     fn progress(&self, _kind: ProgressType, _prefix: &str) -> Progress {
         Progress::hidden()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_no_failure() {
+        let mut attempts = 0;
+        let done = guarded_reading("counting", || {
+            attempts += 1;
+            assert!(
+                attempts > 3,
+                "index still in use: Index({})",
+                "x".repeat(9999)
+            );
+            Ok(attempts)
+        });
+        assert_eq!(done.unwrap(), 4);
+        let never: Result<()> = guarded_reading("counting", || panic!("index still in use"));
+        assert!(matches!(never, Err(Error::Bug(_))));
+        let mut others = 0;
+        let other: Result<()> = guarded_reading("counting", || {
+            others += 1;
+            panic!("{}", "something else ".repeat(999))
+        });
+        assert!(other.unwrap_err().to_string().len() < 400);
+        assert_eq!(others, 1);
     }
 }

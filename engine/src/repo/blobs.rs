@@ -68,6 +68,15 @@ impl<'a> BlobReader<'a> {
             .open(self.repo, id)
     }
 
+    /// How long the plain bytes of a blob are, by the index.
+    pub(crate) fn plain_length(&self, kind: BlobKind, id: &Id) -> Result<u32> {
+        let place = self.index.find(kind, id).ok_or_else(|| {
+            let why = Invalid::new("it is in no index");
+            self.repo.damaged(format!("blob {id}"), &why)
+        })?;
+        Ok(place.plain_length())
+    }
+
     /// The entries of a directory, each valid or not.
     pub(crate) fn read_tree(&mut self, id: &Id) -> Result<Entries> {
         let json = self.read(BlobKind::Tree, id)?;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Repository {
-    /// Makes a repository of format version 2 and opens it. Blocks; see the module.
+    /// Makes a repository and opens it. Blocks; see the module.
     ///
     /// # Errors
     /// `AlreadyExists` if there is a configuration, or a key that does not open with this password.
@@ -56,7 +56,7 @@ async fn create(store: &Store, password: &Secret, options: &InitOptions) -> Resu
     } else {
         (unfinished(store, password).await?, None)
     };
-    let config = adapter::new_config()?;
+    let config = adapter::new_config(options.version)?;
     let sealed = config
         .encode()
         // restic reads the configuration uncompressed in every version.

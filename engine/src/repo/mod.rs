@@ -21,6 +21,7 @@ mod snapshots;
 use std::{
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::runtime::Handle;
@@ -78,6 +79,9 @@ pub struct OpenOptions {
     /// Take no lock: for reading with rights that do not allow writing. Whatever would write fails. What somebody
     /// removes meanwhile may be missed.
     pub no_lock: bool,
+    /// For how long an operation that meets a lock in its way tries again before it says `Locked`. The default is
+    /// not at all.
+    pub retry_lock: Duration,
 }
 
 impl fmt::Debug for OpenOptions {
@@ -87,13 +91,26 @@ impl fmt::Debug for OpenOptions {
             .field("liveness", &self.liveness.is_some())
             .field("lock_timing", &self.lock_timing)
             .field("no_lock", &self.no_lock)
+            .field("retry_lock", &self.retry_lock)
             .finish()
     }
+}
+
+/// A version of the repository format.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FormatVersion {
+    /// Without compression; every restic reads it.
+    V1,
+    /// With compression; restic reads it since 0.14.
+    #[default]
+    V2,
 }
 
 /// How to make a repository.
 #[derive(Debug, Clone, Default)]
 pub struct InitOptions {
+    /// The version of its format.
+    pub version: FormatVersion,
     /// The password has 128 random bits or more, so a cheap key derivation is as safe as a dear one.
     pub random_password: bool,
     /// How the new repository is opened.

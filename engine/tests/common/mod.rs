@@ -13,6 +13,7 @@ pub mod points;
 pub mod proxy;
 pub mod restic;
 pub mod trees;
+pub mod written;
 
 use std::{
     path::{Path, PathBuf},
@@ -20,8 +21,8 @@ use std::{
 };
 
 use ark_engine::{
-    ArchiveReport, ArchiveRequest, Cancel, InitOptions, OpenOptions, Progress, Repository,
-    RestoreReport, RestoreRequest, Result, Secret, Source, Store, StoreConfig,
+    ArchiveReport, ArchiveRequest, Cancel, FormatVersion, InitOptions, OpenOptions, Progress,
+    Repository, RestoreReport, RestoreRequest, Result, Secret, Source, Store, StoreConfig,
 };
 use tokio::runtime::Runtime;
 
@@ -79,7 +80,12 @@ impl Bench {
     }
 
     pub fn init(&self) -> Repository {
+        self.init_version(FormatVersion::default())
+    }
+
+    pub fn init_version(&self, version: FormatVersion) -> Repository {
         let options = InitOptions {
+            version,
             random_password: true,
             ..InitOptions::default()
         };

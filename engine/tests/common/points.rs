@@ -47,6 +47,11 @@ impl Points {
             )
             .unwrap();
         }
+        Self::of(bench)
+    }
+
+    /// Of a repository made elsewhere.
+    pub fn of(bench: Bench) -> Self {
         Self {
             bench,
             next: AtomicU64::new(0),

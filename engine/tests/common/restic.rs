@@ -1,14 +1,32 @@
-//! Stock restic, as installed.
+//! Stock restic: as installed (0.14 or newer), and the newest, which `cargo xtask` builds.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use super::PASSWORD;
 
+#[derive(Clone)]
 pub struct Restic {
+    program: PathBuf,
     repo: PathBuf,
+}
+
+/// The newest restic.
+fn newest() -> PathBuf {
+    if let Some(path) = std::env::var_os("ARK_TEST_RESTIC") {
+        return path.into();
+    }
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let cache = Path::new(&home).join(".cache/ark/restic");
+    let versions = fs::read_dir(&cache).into_iter().flatten();
+    let programs = versions.map(|version| version.unwrap().path().join("restic"));
+    programs
+        .filter(|program| program.is_file())
+        .max()
+        .expect("no new restic: set ARK_TEST_RESTIC, or have cargo xtask test build it")
 }
 
 impl Restic {
@@ -19,12 +37,21 @@ impl Restic {
             "restic is needed: install the package"
         );
         Self {
+            program: "restic".into(),
+            repo: repo.to_owned(),
+        }
+    }
+
+    /// The newest one, which has commands and exit codes that the installed one may lack.
+    pub fn newest(repo: &Path) -> Self {
+        Self {
+            program: newest(),
             repo: repo.to_owned(),
         }
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new("restic");
+        let mut command = Command::new(&self.program);
         command
             .arg("--repo")
             .arg(&self.repo)

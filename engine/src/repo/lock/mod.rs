@@ -14,6 +14,7 @@
 //! [`HolderLiveness`]: super::HolderLiveness
 
 mod judge;
+mod retry;
 mod unlock;
 
 use std::{
@@ -254,9 +255,9 @@ impl Shared {
 }
 
 impl Repository {
-    /// Takes a lock, or says `Locked`.
-    pub(crate) async fn lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
-        let guard = self.lock_early(kind, cancel).await?;
+    /// Takes a lock, or says `Locked` at once.
+    async fn try_lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
+        let guard = self.try_lock_early(kind, cancel).await?;
         match guard.held().await {
             Ok(()) => Ok(guard),
             Err(error) => {
@@ -266,10 +267,8 @@ impl Repository {
         }
     }
 
-    /// Takes a lock that allows reading at once, while it is not known yet whether somebody else was faster. Writing
-    /// has to wait for the guard's [`checker`](Guard::checker), and what was read be looked at again by then, for
-    /// it may be from before the other's changes.
-    pub(crate) async fn lock_early(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
+    /// The same, before the second look.
+    async fn try_lock_early(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         let timing = self.options().lock_timing;
         if self.options().no_lock {
             return self.unlocked(kind);

@@ -1,0 +1,322 @@
+//! Killed (SIGKILL) at every write and removal of a prune, a forget and a change of keys, and at seeded moments around
+//! them: what is left is whole, can be opened and restored, and the work can be done again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use ark_engine::{
+    Cancel, LockTiming, NewKey, OpenOptions, Progress, Repository, Result, Secret, Snapshot, check,
+    maintain::{Forget, PruneRequest, Unused, forget, prune},
+    storage::fault::{Fault, Faults, Operation},
+};
+use common::{
+    Bench, PASSWORD,
+    compare::assert_same,
+    files,
+    points::{Points, open_store},
+    restic::Restic,
+    restore, trees,
+};
+use tokio::runtime::Handle;
+
+/// A password that is added, removed, or takes the place of the first.
+const OTHER: &str = "another password";
+
+/// What is killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Prune,
+    Forget,
+    AddKey,
+    RemoveKey,
+    ChangePassword,
+}
+
+impl Work {
+    const ALL: [Self; 5] = [
+        Self::Prune,
+        Self::Forget,
+        Self::AddKey,
+        Self::RemoveKey,
+        Self::ChangePassword,
+    ];
+
+    fn run(self, repo: &Repository) -> Result<()> {
+        let cancel = Cancel::new();
+        match self {
+            Self::Prune => {
+                let request = PruneRequest {
+                    max_unused: Unused::Bytes(0),
+                    ..PruneRequest::default()
+                };
+                prune(repo, &request, &Progress::new(), &cancel).map(drop)
+            }
+            Self::Forget => {
+                let old = repo.snapshots()?.into_iter().filter(goes);
+                let old = old.map(|snapshot| snapshot.id).collect();
+                forget(repo, &Forget::Ids(old), false, &cancel).map(drop)
+            }
+            Self::AddKey => repo.add_key(&other(), &cancel).map(drop),
+            Self::RemoveKey => {
+                let keys = repo.keys()?;
+                let second = keys.iter().find(|key| !key.current);
+                // Gone already, when it is done again.
+                second.map_or(Ok(()), |key| repo.remove_key(&key.id, &cancel).map(drop))
+            }
+            Self::ChangePassword => repo.change_password(&other(), &cancel).map(drop),
+        }
+    }
+}
+
+fn other() -> NewKey {
+    NewKey {
+        random_password: true,
+        ..NewKey::new(Secret::new(OTHER))
+    }
+}
+
+/// Every other snapshot is to be forgotten.
+fn goes(snapshot: &Snapshot) -> bool {
+    snapshot.tags.contains(&"goes".to_owned())
+}
+
+fn open(
+    root: &Path,
+    faults: Option<&Faults>,
+    password: &str,
+    handle: &Handle,
+) -> Result<Repository> {
+    let store = open_store(root);
+    let store = match faults {
+        Some(faults) => store.with_faults(faults),
+        None => store,
+    };
+    let options = OpenOptions {
+        lock_timing: LockTiming {
+            settle: Duration::from_millis(5),
+            ..LockTiming::default()
+        },
+        ..OpenOptions::default()
+    };
+    Repository::open(store, &[Secret::new(password)], options, handle.clone())
+}
+
+/// Does its work and kills itself at a write or removal, named by its number, or so many microseconds later.
+#[test]
+#[ignore = "run by the other tests"]
+fn child_works_and_kills_itself() {
+    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let (at, later) = (number("ARK_TEST_WRITE"), number("ARK_TEST_LATER"));
+    let work = Work::ALL[usize::try_from(number("ARK_TEST_WORK")).unwrap()];
+    let dir = PathBuf::from(std::env::var_os("ARK_TEST_DIR").unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let changes = std::sync::Arc::new(AtomicU64::new(0));
+    let counted = changes.clone();
+    let faults = Faults::new(move |call| {
+        let is_change = matches!(call.operation, Operation::Write | Operation::Delete);
+        if is_change && counted.fetch_add(1, Ordering::SeqCst) + 1 == at {
+            let kill = move || {
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(later) {
+                    std::hint::spin_loop();
+                }
+                let me = rustix::process::getpid();
+                rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
+            };
+            if later == 0 {
+                kill();
+            }
+            std::thread::spawn(kill);
+        }
+        Fault::None
+    });
+    let root = dir.join("repo");
+    let repo = open(&root, Some(&faults), PASSWORD, runtime.handle()).unwrap();
+    work.run(&repo).unwrap();
+    fs::write(
+        dir.join("count"),
+        changes.load(Ordering::SeqCst).to_string(),
+    )
+    .unwrap();
+}
+
+fn child(work: Work, dir: &Path, at: u64, later: u64) -> ExitStatus {
+    let number = Work::ALL.iter().position(|other| *other == work).unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_works_and_kills_itself", "--ignored"])
+        .env("ARK_TEST_WORK", number.to_string())
+        .env("ARK_TEST_WRITE", at.to_string())
+        .env("ARK_TEST_LATER", later.to_string())
+        .env("ARK_TEST_DIR", dir)
+        .stdout(Stdio::null())
+        .status()
+        .unwrap()
+}
+
+/// Eight snapshots that share data; four are to go. The last one is what the source is.
+fn prepared() -> Bench {
+    let bench = Bench::in_memory();
+    let repo = bench.init();
+    for round in 0..8 {
+        trees::plain(&bench.source(), 6 + round, 30_000 + round);
+        let mut request = bench.request();
+        if round % 2 == 0 {
+            request.tags.push("goes".to_owned());
+        }
+        common::archive(&repo, &request).unwrap();
+    }
+    bench
+}
+
+fn size(root: &Path) -> u64 {
+    let packs = files(&root.join("data"));
+    packs
+        .iter()
+        .map(|pack| fs::metadata(pack).unwrap().len())
+        .sum()
+}
+
+/// The repository a point left, opened as it can be.
+fn left_open(work: Work, root: &Path, handle: &Handle) -> Repository {
+    let old = open(root, None, PASSWORD, handle);
+    match (work, old) {
+        // Only a change of the password may take the first one away, and then the other works.
+        (Work::ChangePassword, Err(_)) => open(root, None, OTHER, handle).unwrap(),
+        (_, old) => old.unwrap(),
+    }
+}
+
+/// Nothing is damaged, nothing that stays is lost, and every snapshot can be restored.
+fn is_whole(bench: &Bench, repo: &Repository, dir: &Path) {
+    let found = check(repo, true, &Cancel::new()).unwrap();
+    assert!(found.is_ok(), "{found:?}");
+    let snapshots = repo.snapshots().unwrap();
+    let stay = snapshots.iter().filter(|snapshot| !goes(snapshot));
+    assert_eq!(stay.count(), 4);
+    for snapshot in &snapshots {
+        let target = tempfile::tempdir_in(dir).unwrap();
+        let report = restore(repo, &snapshot.id, target.path()).unwrap();
+        assert_eq!(report.errors, []);
+        if snapshot.id == snapshots.last().unwrap().id {
+            assert_same(&bench.source(), target.path());
+        }
+    }
+}
+
+fn killed_anywhere(work: Work, bench: Bench, seeded: u64) {
+    let all = Points::of(bench);
+    // Undisturbed: how many changes there are, and what is left afterwards.
+    let whole = all.bench.dir.path().join("undisturbed");
+    common::points::copy(&all.bench.repo_dir(), &whole.join("repo"));
+    assert!(child(work, &whole, 0, 0).success());
+    let changes: u64 = fs::read_to_string(whole.join("count"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(changes >= 3, "{changes}");
+    let smallest = size(&whole.join("repo"));
+    let killed = AtomicU64::new(0);
+    all.each(changes + seeded, |all, point, dir| {
+        let (at, later) = if point < changes {
+            (point + 1, 0)
+        } else {
+            let dice = trees::noise(point * 5 + 3, 4);
+            let most = [100, 1000, 8000][usize::from(dice[0]) % 3];
+            let later = (u64::from(dice[1]) << 8 | u64::from(dice[2])) % most;
+            (u64::from(dice[3]) % changes + 1, later + 1)
+        };
+        let status = child(work, dir, at, later);
+        if status.signal() == Some(9) {
+            killed.fetch_add(1, Ordering::Relaxed);
+        } else {
+            assert!(status.success() && later > 0, "{at}+{later}: {status}");
+        }
+        let root = dir.join("repo");
+        let handle = all.bench.runtime.handle();
+        let repo = left_open(work, &root, handle);
+        // Whose lock it was is over, which nobody can know here for half an hour.
+        repo.unlock(true, &Cancel::new()).unwrap();
+        if point % 10 == 0 {
+            let restic = Restic::local(&root);
+            let password = if open(&root, None, PASSWORD, handle).is_ok() {
+                PASSWORD
+            } else {
+                OTHER
+            };
+            let mut check = restic.command();
+            let check = check.args(["check", "--read-data"]);
+            let out = check.env("RESTIC_PASSWORD", password).output().unwrap();
+            assert!(out.status.success(), "{}", common::restic::text(&out));
+        }
+        is_whole(&all.bench, &repo, dir);
+        work.run(&repo)
+            .unwrap_or_else(|why| panic!("{at}+{later}: {why}"));
+        let snapshots = repo.snapshots().unwrap();
+        if point % 4 == 0 {
+            is_whole(&all.bench, &repo, dir);
+        }
+        match work {
+            // What the killed run left behind is gone as well.
+            Work::Prune => {
+                let left = size(&root);
+                assert!(left <= smallest + smallest / 50, "{left} {smallest}");
+            }
+            Work::Forget => assert_eq!(snapshots.len(), 4),
+            Work::AddKey | Work::ChangePassword => {
+                open(&root, None, OTHER, handle).unwrap();
+            }
+            Work::RemoveKey => {
+                open(&root, None, OTHER, handle).unwrap_err();
+                open(&root, None, PASSWORD, handle).unwrap();
+            }
+        }
+        // And backups go on.
+        common::archive(&repo, &common::request(&all.bench.source())).unwrap();
+    });
+    let killed = killed.into_inner();
+    assert!(killed >= changes + seeded / 4, "only {killed} were killed");
+}
+
+#[test]
+fn a_prune_killed_anywhere() {
+    let bench = prepared();
+    Work::Forget.run(&bench.open()).unwrap();
+    killed_anywhere(Work::Prune, bench, 80);
+}
+
+#[test]
+fn a_forget_killed_anywhere() {
+    killed_anywhere(Work::Forget, prepared(), 30);
+}
+
+#[test]
+fn a_new_key_killed_anywhere() {
+    killed_anywhere(Work::AddKey, prepared(), 25);
+}
+
+#[test]
+fn a_removed_key_killed_anywhere() {
+    let bench = prepared();
+    bench.open().add_key(&other(), &Cancel::new()).unwrap();
+    killed_anywhere(Work::RemoveKey, bench, 25);
+}
+
+#[test]
+fn a_replaced_password_killed_anywhere() {
+    killed_anywhere(Work::ChangePassword, prepared(), 25);
+}
