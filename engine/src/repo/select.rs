@@ -1,7 +1,10 @@
 //! Choosing snapshots as restic does: by host, tags and paths, and by `latest` or the beginning of an id.
 
 use super::{Repository, Snapshot};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    format::root::RootMeta,
+};
 
 /// The word for the newest snapshot.
 const LATEST: &str = "latest";
@@ -33,10 +36,11 @@ impl SnapshotFilter {
 }
 
 impl Snapshot {
-    /// Whether it has all these tags; an empty tag fits a snapshot that has none.
+    /// Whether it has all these tags; an empty tag fits a snapshot that has none, but for those that hold the root
+    /// directory's metadata.
     pub(crate) fn has_all_tags(&self, tags: &[String]) -> bool {
-        let has =
-            |tag: &String| (tag.is_empty() && self.tags.is_empty()) || self.tags.contains(tag);
+        let has_none = || self.tags.iter().all(|tag| RootMeta::is_tag(tag));
+        let has = |tag: &String| (tag.is_empty() && has_none()) || self.tags.contains(tag);
         tags.iter().all(has)
     }
 }
@@ -110,5 +114,11 @@ mod tests {
             ..snapshot()
         };
         assert!(untagged.has_all_tags(&texts(&[""])));
+        // Those of the root directory are nobody's tags.
+        let directory = Snapshot {
+            tags: texts(&["ark.root=0755:0:0:1", "ark.root-xattr=user.a:AP8"]),
+            ..snapshot()
+        };
+        assert!(directory.has_all_tags(&texts(&[""])));
     }
 }
