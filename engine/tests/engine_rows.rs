@@ -279,3 +279,46 @@ fn other_file_systems_are_entered_only_if_asked_and_never_restored_into() {
     assert_eq!(restored.errors[0].path, "inner");
     assert!(written.is_empty(), "{written:?}");
 }
+
+/// The longest file that the file system of the tests allows.
+fn endless(path: &std::path::Path) {
+    let file = fs::File::create(path).unwrap();
+    let sizes = [7 << 60, 1 << 50, 15 << 40];
+    let made = sizes.into_iter().any(|size| file.set_len(size).is_ok());
+    assert!(made, "no file of 15 TiB can be made here");
+}
+
+#[test]
+fn an_endless_hole_is_a_row_and_the_rest_is_kept() {
+    let bench = Bench::in_memory();
+    let source = bench.source();
+    for name in ["e1", "e2", "e3"] {
+        endless(&source.join(name));
+    }
+    fs::File::create(source.join("sparse"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let repo = bench.init();
+    let report = bench.archive(&repo);
+    let rows: Vec<_> = report
+        .errors
+        .iter()
+        .map(|row| (row.path.as_str(), row.operation))
+        .collect();
+    assert_eq!(
+        rows,
+        ["e1", "e2", "e3"].map(|name| (name, FileOperation::Read))
+    );
+    assert!(
+        report.errors[0].message.contains("memory"),
+        "{:?}",
+        report.errors[0]
+    );
+    let restored = bench.restore(&repo, &report.snapshot_id);
+    assert_eq!(restored.errors, []);
+    assert_eq!(fs::read(bench.target().join("file")).unwrap(), b"content");
+    let sparse = fs::metadata(bench.target().join("sparse")).unwrap();
+    assert_eq!(sparse.len(), 1 << 40);
+}
