@@ -94,6 +94,25 @@ pub(super) fn list(dir: BorrowedFd<'_>) -> (Vec<(OsString, bool)>, Option<Errno>
         }
         Err(error) => failed = Some(error),
     }
+    (sorted(names), failed)
+}
+
+/// Sorted by name. One that is removed and made again while the directory is read may be listed twice.
+fn sorted(mut names: Vec<(OsString, bool)>) -> Vec<(OsString, bool)> {
     names.sort_unstable();
-    (names, failed)
+    names.dedup_by(|second, first| second.0 == first.0);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_listed_twice_counts_once() {
+        let names = ["b", "a", "b", "c"].map(|name| (OsString::from(name), false));
+        let listed = sorted(names.to_vec());
+        let listed: Vec<_> = listed.iter().map(|(name, _)| name.as_os_str()).collect();
+        assert_eq!(listed, ["a", "b", "c"]);
+    }
 }
