@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Cancel,
     error::{Error, Result},
+    files::depth::too_deep,
     format::{
         Invalid, name,
         tree::{Entries, Node},
@@ -22,9 +23,6 @@ use crate::{
         blobs::{BlobReader, is_content},
     },
 };
-
-/// Deeper trees are not listed.
-const MAX_DEPTH: usize = 4096;
 
 /// An entry of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,12 +98,14 @@ impl Walk<'_> {
             };
             let (mut listed, inside) = self.one(path, node)?;
             let deeper = listed.path.clone();
-            let too_deep = inside.is_some() && stack.len() >= MAX_DEPTH;
-            if too_deep {
-                listed.problem = Some(format!("it is deeper than {MAX_DEPTH} directories"));
+            let mut inside = inside;
+            if inside.is_some()
+                && let Some(why) = too_deep(stack.len() + 1, &deeper)
+            {
+                (listed.problem, inside) = (Some(why), None);
             }
             (self.each)(listed)?;
-            if let Some(inside) = inside.filter(|_| !too_deep) {
+            if let Some(inside) = inside {
                 stack.push((deeper, inside));
             }
         }

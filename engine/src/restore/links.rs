@@ -21,12 +21,11 @@ use super::{
     file::File,
     run::{Run, count},
     select::{Select, Selected},
-    walk::MAX_DEPTH,
 };
 use crate::{
     crypto::Id,
     error::Result,
-    files::meta::Meta,
+    files::{depth::too_deep, meta::Meta},
     format::{
         name,
         tree::{Entries, Node},
@@ -351,7 +350,7 @@ fn names(run: &Run<'_>, reader: &mut BlobReader<'_>, tree: &Id) -> Result<HashMa
             }
         } else if let Some(id) = node.subtree.as_deref().and_then(Id::parse)
             && node.kind == "dir"
-            && stack.len() < MAX_DEPTH
+            && too_deep(stack.len() + 1, &path).is_none()
         {
             match reader.read_tree(&id) {
                 Ok(entries) => stack.push((entries, path, below)),

@@ -31,6 +31,7 @@ use crate::{
     error::{Error, Result},
     files::{
         beneath::DIR,
+        depth::too_deep,
         meta::{Kind, Meta},
         xattr::Of,
     },
@@ -41,9 +42,6 @@ use crate::{
     repo::blobs::{BlobReader, is_content},
     rows::FileOperation,
 };
-
-/// Deeper trees are not restored.
-pub(super) const MAX_DEPTH: usize = 4096;
 
 /// The thread that goes through the trees.
 pub(super) struct Walker<'r, 'a> {
@@ -134,8 +132,7 @@ pub(super) fn walk(
             continue;
         };
         if let Some(mut inside) = walker.enter(top, node)? {
-            if stack.len() + 1 > MAX_DEPTH {
-                let message = format!("deeper than {MAX_DEPTH} directories");
+            if let Some(message) = too_deep(stack.len() + 1, &inside.dir.path) {
                 run.rows
                     .add(&inside.dir.path, FileOperation::Unsupported, message);
                 (inside.entries, inside.complete) = (Entries::default(), false);

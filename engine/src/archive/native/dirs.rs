@@ -80,6 +80,11 @@ impl Directory {
         })
     }
 
+    /// What it takes itself, until its tree is written.
+    pub(super) fn hold(&self, memory: Permit) {
+        self.change(|slots| slots.memory.join(memory));
+    }
+
     fn change<T>(&self, with: impl FnOnce(&mut Slots) -> T) -> T {
         with(&mut self.slots.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -155,6 +160,16 @@ impl Directory {
                 _memory: std::mem::replace(&mut slots.memory, Permit::empty(&self.budget)),
             }
         })
+    }
+}
+
+/// One after the other: a deep tree would take a deep stack.
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let mut above = self.parent.take();
+        while let Some(mut dir) = above.and_then(|(dir, _)| Arc::into_inner(dir)) {
+            above = dir.parent.take();
+        }
     }
 }
 
@@ -252,6 +267,16 @@ mod tests {
         assert!(budget.left() < 10_000);
         assert_eq!(text(&dir), b"{\"nodes\":[1,2,3,4]}\n");
         assert_eq!(budget.left(), 10_000);
+    }
+
+    #[test]
+    fn a_deep_tree_is_let_go_of_without_a_deep_stack() {
+        let budget = Budget::new(0);
+        let mut dir = Directory::new(&budget, None, None, PathBuf::new());
+        for _ in 0..100_000 {
+            dir = Directory::new(&budget, Some((dir, 0)), None, PathBuf::new());
+        }
+        drop(dir);
     }
 
     #[test]
