@@ -155,13 +155,15 @@ impl Walker<'_, '_> {
         let Some(fd) = fd else {
             return self.listed(dir);
         };
+        let budget = &self.run.budget;
         let mut names = Vec::new();
+        let mut memory = Permit::empty(budget);
         if plan.whole {
-            let error;
-            (names, error) = list(fd.as_fd());
-            if let Some(error) = error {
+            let listed = list(fd.as_fd(), budget, &dir.path)?;
+            if let Some(error) = listed.failed {
                 self.row(&dir.path, FileOperation::List, error);
             }
+            (names, memory) = (listed.names, listed.memory);
             self.leave_cache(&dir, &fd, &mut names);
         }
         if !plan.below.is_empty() {
@@ -171,7 +173,7 @@ impl Walker<'_, '_> {
             // Nobody else will look whether it can be read.
             parent.nodes(self.run)?;
         }
-        let memory = listing::memory(&self.run.budget, &dir.path, &names)?;
+        let memory = listing::memory(memory, budget, &dir.path, &names)?;
         if let Some(above) = self.stack.len().checked_sub(KEEP_OPEN) {
             self.stack[above].fd = None;
         }
