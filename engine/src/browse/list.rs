@@ -21,6 +21,7 @@ use crate::{
     repo::{
         Locked, Repository, Snapshot,
         blobs::{BlobReader, is_content},
+        descent::Descent,
     },
 };
 
@@ -56,6 +57,8 @@ pub fn list(
         let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
         let mut walk = Walk {
             repo,
+            index: &index,
+            descent: Descent::default(),
             blobs: BlobReader::new(repo, &store, &index),
             recursive,
             cancel,
@@ -79,6 +82,8 @@ pub fn list(
 
 struct Walk<'a> {
     repo: &'a Repository,
+    index: &'a Index,
+    descent: Descent,
     blobs: BlobReader<'a>,
     recursive: bool,
     cancel: &'a Cancel,
@@ -87,12 +92,14 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn below(&mut self, path: &Path, nodes: Entries) -> Result<()> {
+        self.descent.enter(&nodes);
         let mut stack = vec![(path.to_owned(), nodes)];
         while let Some((path, nodes)) = stack.last_mut() {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             let Some(node) = nodes.next() else {
+                self.descent.leave(nodes);
                 stack.pop();
                 continue;
             };
@@ -106,6 +113,7 @@ impl Walk<'_> {
             }
             (self.each)(listed)?;
             if let Some(inside) = inside {
+                self.descent.enter(&inside);
                 stack.push((deeper, inside));
             }
         }
@@ -147,7 +155,14 @@ impl Walk<'_> {
         if !is_dir || !self.recursive {
             return Ok((listed, None));
         }
-        match subtree(self.repo, &node).and_then(|tree| self.blobs.read_tree(&tree)) {
+        let tree = subtree(self.repo, &node);
+        if let Ok(tree) = &tree
+            && let Some(why) = self.descent.refuses(self.index, tree)
+        {
+            listed.problem = Some(why);
+            return Ok((listed, None));
+        }
+        match tree.and_then(|tree| self.blobs.read_tree(&tree)) {
             Ok(inside) => Ok((listed, Some(inside))),
             Err(error) if is_content(&error) => {
                 listed.problem = Some(error.to_string());

@@ -30,7 +30,10 @@ use crate::{
         name,
         tree::{Entries, Node},
     },
-    repo::blobs::{BlobReader, is_content},
+    repo::{
+        blobs::{BlobReader, is_content},
+        descent::Descent,
+    },
     rows::FileOperation,
 };
 
@@ -315,11 +318,14 @@ fn names(run: &Run<'_>, reader: &mut BlobReader<'_>, tree: &Id) -> Result<HashMa
     let mut names: HashMap<Key, Names> = HashMap::new();
     let mut found = 0;
     let select = Select::new(&run.request.select)?;
-    let mut stack: Vec<(Entries, PathBuf, Option<Select>)> = Vec::new();
-    stack.push((reader.read_tree(tree)?, PathBuf::new(), select));
+    let mut descent = Descent::default();
+    let root = reader.read_tree(tree)?;
+    descent.enter(&root);
+    let mut stack: Vec<(Entries, PathBuf, Option<Select>)> = vec![(root, PathBuf::new(), select)];
     while let Some((entries, path, select)) = stack.last_mut() {
         run.go()?;
         let Some(node) = entries.next() else {
+            descent.leave(entries);
             stack.pop();
             continue;
         };
@@ -351,9 +357,13 @@ fn names(run: &Run<'_>, reader: &mut BlobReader<'_>, tree: &Id) -> Result<HashMa
         } else if let Some(id) = node.subtree.as_deref().and_then(Id::parse)
             && node.kind == "dir"
             && too_deep(stack.len() + 1, &path).is_none()
+            && descent.refuses(run.index, &id).is_none()
         {
             match reader.read_tree(&id) {
-                Ok(entries) => stack.push((entries, path, below)),
+                Ok(entries) => {
+                    descent.enter(&entries);
+                    stack.push((entries, path, below));
+                }
                 Err(error) if is_content(&error) => {}
                 Err(error) => return Err(error),
             }
