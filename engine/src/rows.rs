@@ -136,12 +136,27 @@ impl Rows {
     }
 }
 
+/// Of longer paths, beginning and end are shown: many rows of them would take much memory.
+const MAX_SHOWN: usize = 4096;
+
 /// A path for people: UTF-8 kept, everything else and control characters escaped.
 pub(crate) fn show_path(path: &Path) -> String {
     if path.as_os_str().is_empty() {
         return ".".to_owned();
     }
-    show_bytes(path.as_os_str())
+    let text = path.as_os_str().as_bytes();
+    if text.len() <= MAX_SHOWN {
+        return show_bytes(path.as_os_str());
+    }
+    // Not in the middle of a character.
+    let inside = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xC0 == 0x80);
+    let (start, end) = (MAX_SHOWN / 2, text.len() - MAX_SHOWN / 2);
+    let start = (0..4).map(|back| start - back).find(|at| !inside(at));
+    let end = (0..4).map(|on| end + on).find(|at| !inside(at));
+    let part = |bytes: &[u8]| show_bytes(OsStr::from_bytes(bytes));
+    let start = part(&text[..start.unwrap_or(MAX_SHOWN / 2)]);
+    let end = part(&text[end.unwrap_or(text.len() - MAX_SHOWN / 2)..]);
+    format!("{start}[...]{end}")
 }
 
 pub(crate) fn show_bytes(text: &OsStr) -> String {
@@ -171,6 +186,17 @@ mod tests {
         let path = Path::new(OsStr::from_bytes(b"a\n\xffb/\xc3\xa9"));
         assert_eq!(show_path(path), "a\\n\\xffb/é");
         assert_eq!(show_path(Path::new("")), ".");
+    }
+
+    #[test]
+    fn a_long_path_is_shown_in_part() {
+        let path = format!("start/{}/\u{e9}nd", "\u{e9}\n/".repeat(100_000));
+        let shown = show_path(Path::new(&path));
+        assert!(shown.len() < 10_000, "{}", shown.len());
+        assert!(shown.starts_with("start/\u{e9}\\n/") && shown.ends_with("/\u{e9}nd"));
+        assert!(shown.contains("[...]"), "{shown}");
+        let usual = "n".repeat(4095);
+        assert_eq!(show_path(Path::new(&usual)), usual);
     }
 
     #[test]

@@ -279,3 +279,78 @@ fn other_file_systems_are_entered_only_if_asked_and_never_restored_into() {
     assert_eq!(restored.errors[0].path, "inner");
     assert!(written.is_empty(), "{written:?}");
 }
+
+/// The longest file that the file system of the tests allows.
+fn endless(path: &std::path::Path) {
+    let file = fs::File::create(path).unwrap();
+    let sizes = [7 << 60, 1 << 50, 15 << 40];
+    let made = sizes.into_iter().any(|size| file.set_len(size).is_ok());
+    assert!(made, "no file of 15 TiB can be made here");
+}
+
+#[test]
+fn an_endless_hole_is_a_row_and_the_rest_is_kept() {
+    let bench = Bench::in_memory();
+    let source = bench.source();
+    for name in ["e1", "e2", "e3"] {
+        endless(&source.join(name));
+    }
+    fs::File::create(source.join("sparse"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let repo = bench.init();
+    let report = bench.archive(&repo);
+    let rows: Vec<_> = report
+        .errors
+        .iter()
+        .map(|row| (row.path.as_str(), row.operation))
+        .collect();
+    assert_eq!(
+        rows,
+        ["e1", "e2", "e3"].map(|name| (name, FileOperation::Read))
+    );
+    assert!(
+        report.errors[0].message.contains("memory"),
+        "{:?}",
+        report.errors[0]
+    );
+    let restored = bench.restore(&repo, &report.snapshot_id);
+    assert_eq!(restored.errors, []);
+    assert_eq!(fs::read(bench.target().join("file")).unwrap(), b"content");
+    let sparse = fs::metadata(bench.target().join("sparse")).unwrap();
+    assert_eq!(sparse.len(), 1 << 40);
+}
+
+#[test]
+fn directories_deeper_than_can_be_restored_are_a_row() {
+    let bench = Bench::in_memory();
+    // Two chains: of many short names, and of a few long ones.
+    for (top, name, depth) in [
+        ("short", "d".to_owned(), 4200),
+        ("long", "n".repeat(255), 200),
+    ] {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        let mode = rustix::fs::Mode::RWXU;
+        fs::create_dir(bench.source().join(top)).unwrap();
+        let mut at: std::os::fd::OwnedFd = fs::File::open(bench.source().join(top)).unwrap().into();
+        for _ in 0..depth {
+            rustix::fs::mkdirat(&at, &name, mode).unwrap();
+            at = rustix::fs::openat(&at, &name, flags, rustix::fs::Mode::empty()).unwrap();
+        }
+    }
+    let repo = bench.init();
+    let report = bench.archive(&repo);
+    let operations: Vec<_> = report.errors.iter().map(|row| row.operation).collect();
+    assert_eq!(operations, [FileOperation::Unsupported; 2]);
+    // All that is in the snapshot can be restored.
+    let restored = bench.restore(&repo, &report.snapshot_id);
+    assert_eq!(restored.errors, []);
+    // The standard library's own removal would need as many descriptors.
+    let removed = Command::new("rm")
+        .arg("-rf")
+        .args([bench.source(), bench.target()])
+        .status();
+    assert!(removed.unwrap().success());
+}

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Cancel,
     error::{Error, Result},
+    files::depth::too_deep,
     format::{
         Invalid, name,
         tree::{Entries, Node},
@@ -20,11 +21,9 @@ use crate::{
     repo::{
         Locked, Repository, Snapshot,
         blobs::{BlobReader, is_content},
+        descent::Descent,
     },
 };
-
-/// Deeper trees are not listed.
-const MAX_DEPTH: usize = 4096;
 
 /// An entry of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +57,8 @@ pub fn list(
         let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
         let mut walk = Walk {
             repo,
+            index: &index,
+            descent: Descent::default(),
             blobs: BlobReader::new(repo, &store, &index),
             recursive,
             cancel,
@@ -81,6 +82,8 @@ pub fn list(
 
 struct Walk<'a> {
     repo: &'a Repository,
+    index: &'a Index,
+    descent: Descent,
     blobs: BlobReader<'a>,
     recursive: bool,
     cancel: &'a Cancel,
@@ -89,23 +92,28 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn below(&mut self, path: &Path, nodes: Entries) -> Result<()> {
+        self.descent.enter(&nodes);
         let mut stack = vec![(path.to_owned(), nodes)];
         while let Some((path, nodes)) = stack.last_mut() {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             let Some(node) = nodes.next() else {
+                self.descent.leave(nodes);
                 stack.pop();
                 continue;
             };
             let (mut listed, inside) = self.one(path, node)?;
             let deeper = listed.path.clone();
-            let too_deep = inside.is_some() && stack.len() >= MAX_DEPTH;
-            if too_deep {
-                listed.problem = Some(format!("it is deeper than {MAX_DEPTH} directories"));
+            let mut inside = inside;
+            if inside.is_some()
+                && let Some(why) = too_deep(stack.len() + 1, &deeper)
+            {
+                (listed.problem, inside) = (Some(why), None);
             }
             (self.each)(listed)?;
-            if let Some(inside) = inside.filter(|_| !too_deep) {
+            if let Some(inside) = inside {
+                self.descent.enter(&inside);
                 stack.push((deeper, inside));
             }
         }
@@ -147,7 +155,14 @@ impl Walk<'_> {
         if !is_dir || !self.recursive {
             return Ok((listed, None));
         }
-        match subtree(self.repo, &node).and_then(|tree| self.blobs.read_tree(&tree)) {
+        let tree = subtree(self.repo, &node);
+        if let Ok(tree) = &tree
+            && let Some(why) = self.descent.refuses(self.index, tree)
+        {
+            listed.problem = Some(why);
+            return Ok((listed, None));
+        }
+        match tree.and_then(|tree| self.blobs.read_tree(&tree)) {
             Ok(inside) => Ok((listed, Some(inside))),
             Err(error) if is_content(&error) => {
                 listed.problem = Some(error.to_string());

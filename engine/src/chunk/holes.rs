@@ -14,6 +14,9 @@ use rustix::{
 /// Bytes of zeros in one blob.
 pub(crate) const BLOB: u64 = 8 << 20;
 
+/// More holes than this are read like data.
+const MAX_HOLES: usize = 1 << 16;
+
 /// A part of a file. Parts follow each other without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -45,7 +48,7 @@ pub(crate) fn parts(fd: impl AsFd, size: u64, blocks: u64, align: u64) -> io::Re
     }
     let mut holes = Vec::new();
     let mut at = 0;
-    while at < size {
+    while at < size && holes.len() < MAX_HOLES {
         let hole = match seek(&fd, SeekFrom::Hole(at)) {
             Ok(hole) => hole,
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NXIO) => break,
@@ -59,9 +62,11 @@ pub(crate) fn parts(fd: impl AsFd, size: u64, blocks: u64, align: u64) -> io::Re
             Err(Errno::NXIO) => size,
             Err(error) => return Err(error.into()),
         };
-        holes.push((hole, at));
         if at <= hole {
             break;
+        }
+        if at - hole >= BLOB {
+            holes.push((hole, at));
         }
     }
     Ok(lay_out(&holes, size, align))

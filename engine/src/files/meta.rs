@@ -41,7 +41,8 @@ pub(crate) struct Meta {
     pub(crate) device: u64,
     /// The device it is, for devices.
     pub(crate) special: u64,
-    /// The mount it lies on; tells bind mounts apart, which `device` does not.
+    /// The mount it lies on; tells bind mounts apart, which `device` does not. The device, where the system does
+    /// not know mounts by number.
     pub(crate) mount: u64,
 }
 
@@ -79,6 +80,7 @@ impl Meta {
             0o140_000 => Kind::Socket,
             _ => return None,
         };
+        let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         Some(Self {
             kind,
             mode: mode & 0o7777,
@@ -89,9 +91,14 @@ impl Meta {
             inode: stat.stx_ino,
             mtime: time(stat.stx_mtime),
             ctime: time(stat.stx_ctime),
-            device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            device,
             special: rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
-            mount: stat.stx_mnt_id,
+            mount: if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+                // Linux before 5.8: of bind mounts of one file system nothing can be told then.
+                device
+            } else {
+                stat.stx_mnt_id
+            },
         })
     }
 
@@ -156,6 +163,19 @@ mod tests {
             go_mode(Kind::Char, 0o1755),
             GO_DEVICE | GO_CHAR | GO_STICKY | 0o755
         );
+    }
+
+    #[test]
+    fn without_mount_ids_devices_tell_mounts_apart() {
+        let flags = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let mut stat = rustix::fs::statx(rustix::fs::CWD, "/", AtFlags::empty(), flags).unwrap();
+        let meta = Meta::from_statx(&stat).unwrap();
+        assert_eq!(meta.mount, stat.stx_mnt_id);
+        // As a kernel answers that does not know of them.
+        stat.stx_mask &= !StatxFlags::MNT_ID.bits();
+        stat.stx_mnt_id = 0;
+        let meta = Meta::from_statx(&stat).unwrap();
+        assert!(meta.device != 0 && meta.mount == meta.device);
     }
 
     #[test]

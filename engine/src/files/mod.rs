@@ -2,5 +2,6 @@
 //! no symbolic link followed, metadata to the nanosecond.
 
 pub(crate) mod beneath;
+pub(crate) mod depth;
 pub(crate) mod meta;
 pub(crate) mod xattr;

@@ -130,6 +130,11 @@ impl Entries {
         })
     }
 
+    /// Bytes it takes.
+    pub(crate) fn memory(&self) -> u64 {
+        (self.json.len() + self.nodes.len() * size_of::<(u32, u32)>()) as u64
+    }
+
     /// How many were asked for.
     pub(crate) fn position(&self) -> usize {
         self.next

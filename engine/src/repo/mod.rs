@@ -10,6 +10,7 @@
 
 pub(crate) mod adapter;
 pub(crate) mod blobs;
+pub(crate) mod descent;
 mod init;
 mod keys;
 pub(crate) mod lock;

@@ -101,5 +101,11 @@ mod tests {
             ..snapshot()
         };
         assert!(untagged.has_tags(&texts(&[""])));
+        // Those of the root directory are nobody's tags.
+        let directory = Snapshot {
+            tags: texts(&["ark.root=0755:0:0:1", "ark.root-xattr=user.a:AP8"]),
+            ..snapshot()
+        };
+        assert!(directory.has_tags(&texts(&[""])));
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     format::{
         Invalid,
+        root::RootMeta,
         snapshot::{SnapshotFile, Summary},
         time, unpacked,
     },
@@ -82,10 +83,11 @@ impl Snapshot {
         })
     }
 
-    /// Whether it has all these tags; an empty tag fits a snapshot that has none.
+    /// Whether it has all these tags; an empty tag fits a snapshot that has none, but for those that hold the root
+    /// directory's metadata.
     pub fn has_tags(&self, tags: &[String]) -> bool {
-        let has =
-            |tag: &String| (tag.is_empty() && self.tags.is_empty()) || self.tags.contains(tag);
+        let has_none = || self.tags.iter().all(|tag| RootMeta::is_tag(tag));
+        let has = |tag: &String| (tag.is_empty() && has_none()) || self.tags.contains(tag);
         tags.iter().all(has)
     }
 }

@@ -64,6 +64,16 @@ impl Dir {
     }
 }
 
+/// One after the other: a deep tree would take a deep stack.
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let mut above = self.above.take();
+        while let Some(mut dir) = above.and_then(Arc::into_inner) {
+            above = dir.above.take();
+        }
+    }
+}
+
 /// Directories kept open, oldest first.
 #[derive(Default)]
 pub(super) struct OpenDirs(Mutex<VecDeque<Weak<Dir>>>);

@@ -61,6 +61,8 @@ struct State {
     fd: Option<Arc<OwnedFd>>,
     /// It was made, or opened for writing.
     open: bool,
+    /// Inode and device, if it was made for the sake of its other names.
+    made: Option<(u64, u64)>,
     failed: Option<(FileOperation, String)>,
 }
 
@@ -138,20 +140,36 @@ impl Run<'_> {
         if let Some(fd) = &state.fd {
             return Ok(Arc::clone(fd));
         }
+        let fd = Arc::new(self.make_or_open(file, &mut state)?);
+        state.fd = Some(Arc::clone(&fd));
+        Ok(fd)
+    }
+
+    /// Makes a new file, so that it can have other names, and closes it: its content may come much later.
+    pub(super) fn make_file(&self, file: &Arc<File>) -> Result<(), Failure> {
+        let mut state = file.state();
+        if !state.open {
+            let fd = self.make_or_open(file, &mut state)?;
+            let meta = Meta::of(&fd).map_err(|error| Failure::new(FileOperation::Stat, error))?;
+            state.made = Some((meta.inode, meta.device));
+        }
+        Ok(())
+    }
+
+    fn make_or_open(&self, file: &Arc<File>, state: &mut State) -> Result<OwnedFd, Failure> {
         let dir = self
             .open_dir(&file.dir)
             .map_err(|error| Failure::new(FileOperation::Open, error))?;
-        let fd = match &file.old {
-            Some(old) => self.step(FileOperation::Write, open_old(&dir, file, old)),
-            None => self.step(FileOperation::Create, make(&dir, file)?),
-        };
-        let fd = Arc::new(fd?);
-        state.fd = Some(Arc::clone(&fd));
+        let fd = match (&file.old, state.made) {
+            (Some(old), _) => self.step(FileOperation::Write, open_old(&dir, file, old)),
+            (None, Some(place)) => self.step(FileOperation::Write, open_made(&dir, file, place)),
+            (None, None) => {
+                let fd = self.step(FileOperation::Create, make(&dir, file)?)?;
+                self.unfinished().push(Arc::clone(file));
+                Ok(fd)
+            }
+        }?;
         state.open = true;
-        drop(state);
-        if file.old.is_none() {
-            self.unfinished().push(Arc::clone(file));
-        }
         Ok(fd)
     }
 
@@ -355,6 +373,15 @@ fn open_old(dir: &OwnedFd, file: &File, old: &Meta) -> rustix::io::Result<OwnedF
         }
         opened => opened,
     }
+}
+
+/// Opens what was made, which must still be there.
+fn open_made(dir: &OwnedFd, file: &File, place: (u64, u64)) -> rustix::io::Result<OwnedFd> {
+    let flags = WRITE | OFlags::NONBLOCK;
+    let fd = rustix::fs::openat(dir, &file.name, flags, Mode::empty())?;
+    let meta = Meta::of(&fd)?;
+    let same = (meta.inode, meta.device) == place;
+    if same { Ok(fd) } else { Err(Errno::STALE) }
 }
 
 /// Opens an entry that must still be the file it was.

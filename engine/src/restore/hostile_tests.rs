@@ -363,6 +363,49 @@ fn a_very_wide_and_a_very_deep_forgery() {
 }
 
 #[test]
+fn directories_too_large_to_be_held_together_are_rows() {
+    let mut forge = Forge::new();
+    // Nobody should find out what is in it.
+    let inner = Id::of(b"inner").to_string();
+    let claimed = u64::from(crate::index::MAX_BLOB);
+    forge.blob_named("tree", &inner, b"no directory", Some(claimed));
+    let dir = |name: &str, tree: &str| json!({"name": name, "type": "dir", "mode": 0o700, "mtime": "2024-01-01T00:00:00Z", "subtree": tree});
+    // Little that becomes much.
+    let mut padded =
+        serde_json::to_vec(&json!({"nodes": [dir("in", &inner), file("last", &[])]})).unwrap();
+    padded.resize(padded.len() + (140 << 20), b' ');
+    let outer = Id::of(&padded).to_string();
+    let packed = zstd::bulk::compress(&padded, 1).unwrap();
+    forge.blob_named("tree", &outer, &packed, Some(padded.len() as u64));
+    drop((padded, packed));
+    let tree = forge.tree(&json!([dir("out", &outer), file("z", &[])]));
+    let report = forge.restore(&tree).unwrap();
+    assert_eq!(operations(&report), [FileOperation::Tree]);
+    let row = &report.errors[0];
+    assert_eq!(row.path, "out/in");
+    assert!(row.message.contains("bytes of memory"), "{row}");
+    assert!(forge.target().join("out/last").exists() && forge.target().join("z").exists());
+    // The same in a list.
+    let snapshot = forge.repo.snapshots().unwrap().remove(0);
+    let mut problems = Vec::new();
+    let mut each = |listed: crate::browse::Listed| {
+        problems.extend(listed.problem.map(|why| (listed.path, why)));
+        Ok(())
+    };
+    crate::browse::list(
+        &forge.repo,
+        &snapshot,
+        Path::new("/"),
+        true,
+        &Cancel::new(),
+        &mut each,
+    )
+    .unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].1.contains("bytes of memory"), "{problems:?}");
+}
+
+#[test]
 fn damaged_documents_are_typed_errors() {
     let mut forge = Forge::new();
     let tree = forge.tree(&json!([]));

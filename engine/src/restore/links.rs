@@ -21,17 +21,19 @@ use super::{
     file::File,
     run::{Run, count},
     select::{Select, Selected},
-    walk::MAX_DEPTH,
 };
 use crate::{
     crypto::Id,
     error::Result,
-    files::meta::Meta,
+    files::{depth::too_deep, meta::Meta},
     format::{
         name,
         tree::{Entries, Node},
     },
-    repo::blobs::{BlobReader, is_content},
+    repo::{
+        blobs::{BlobReader, is_content},
+        descent::Descent,
+    },
     rows::FileOperation,
 };
 
@@ -63,7 +65,15 @@ enum Stage {
     /// Its content is still to come, or to be compared.
     Making(Weak<File>, Vec<Other>),
     Done,
-    Failed,
+    Failed(Lost),
+}
+
+/// Why its content could not be completed.
+struct Lost {
+    /// What there was of it was written to.
+    written: bool,
+    operation: FileOperation,
+    message: String,
 }
 
 struct Other {
@@ -131,23 +141,32 @@ impl Run<'_> {
         operation: FileOperation,
         message: &str,
     ) {
-        let stage = std::mem::replace(&mut *group.stage(), Stage::Failed);
+        let lost = || Lost {
+            written,
+            operation,
+            message: message.to_owned(),
+        };
+        let stage = std::mem::replace(&mut *group.stage(), Stage::Failed(lost()));
         let Stage::Making(_, names) = stage else {
             return;
         };
         for name in names {
-            let path = name.dir.path.join(&name.name);
-            self.rows.add(&path, operation, message);
-            if name.kept && !written || self.request.dry_run {
-                continue;
-            }
-            let removed = self
-                .open_dir(&name.dir)
-                .and_then(|dir| rustix::fs::unlinkat(&*dir, &name.name, AtFlags::empty()));
-            if let Err(error) = removed {
-                let message = format!("this name of it could not be removed: {error}");
-                self.rows.add(&path, FileOperation::Link, message);
-            }
+            self.drop_name(&name, &lost());
+        }
+    }
+
+    fn drop_name(&self, name: &Other, lost: &Lost) {
+        let path = name.dir.path.join(&name.name);
+        self.rows.add(&path, lost.operation, &lost.message);
+        if name.kept && !lost.written || self.request.dry_run {
+            return;
+        }
+        let removed = self
+            .open_dir(&name.dir)
+            .and_then(|dir| rustix::fs::unlinkat(&*dir, &name.name, AtFlags::empty()));
+        if let Err(error) = removed {
+            let message = format!("this name of it could not be removed: {error}");
+            self.rows.add(&path, FileOperation::Link, message);
         }
     }
 
@@ -167,6 +186,17 @@ impl Run<'_> {
         let mut stage = group.stage();
         let kept = there.is_some_and(|meta| group.kept == Some((meta.inode, meta.device)));
         let path = dir.path.join(name);
+        let other = Other {
+            dir: Arc::clone(dir),
+            name: name.to_owned(),
+            kept,
+        };
+        if let Stage::Failed(lost) = &*stage {
+            if kept {
+                self.drop_name(&other, lost);
+            }
+            return Ok(kept);
+        }
         if !kept && self.request.dry_run {
             let action = match there {
                 Some(_) => RestoreAction::Replace,
@@ -177,12 +207,8 @@ impl Run<'_> {
             return Ok(false);
         }
         match &mut *stage {
-            Stage::Making(_, names) => names.push(Other {
-                dir: Arc::clone(dir),
-                name: name.to_owned(),
-                kept,
-            }),
-            Stage::Done | Stage::Failed => self.count_name(group, kept),
+            Stage::Making(_, names) => names.push(other),
+            Stage::Done | Stage::Failed(_) => self.count_name(group, kept),
         }
         Ok(true)
     }
@@ -196,18 +222,24 @@ impl Run<'_> {
         path: &Path,
         replaces: bool,
     ) -> Result<bool, Failure> {
-        match stage {
-            Stage::Failed => return Ok(false),
-            Stage::Making(file, _) if group.kept.is_none() => {
-                let Some(file) = file.upgrade() else {
-                    return Ok(false);
-                };
-                // What fails here fails that file when its turn comes.
-                if file.has_failed() || self.open_file(&file).is_err() {
+        let alone = |error: &dyn std::fmt::Display| {
+            let message = format!("restored as a file of its own: {error}");
+            self.rows.add(path, FileOperation::Link, message);
+        };
+        if let Stage::Making(file, _) = stage
+            && group.kept.is_none()
+        {
+            let Some(file) = file.upgrade().filter(|file| !file.has_failed()) else {
+                return Ok(false);
+            };
+            match self.make_file(&file) {
+                Ok(()) => {}
+                Err(Failure::Row(_, message)) => {
+                    alone(&message);
                     return Ok(false);
                 }
+                Err(fatal) => return Err(fatal),
             }
-            _ => {}
         }
         let open = |error| Failure::new(FileOperation::Open, error);
         let to = self.open_dir(dir).map_err(open)?;
@@ -224,9 +256,7 @@ impl Run<'_> {
             linked => linked,
         };
         if let Err(error) = linked {
-            let error = std::io::Error::from(error);
-            let message = format!("restored as a file of its own: {error}");
-            self.rows.add(path, FileOperation::Link, message);
+            alone(&std::io::Error::from(error));
             return Ok(false);
         }
         Ok(true)
@@ -242,11 +272,14 @@ fn identity(node: &Node) -> Id {
     Id::of(text.as_bytes())
 }
 
+/// All names of a file, and what they have in common; `None` if they have several contents.
+type Names = Option<(Id, Vec<PathBuf>)>;
+
 /// Files with several names in the snapshot, and which of the target's may be kept.
 #[derive(Default)]
 pub(super) struct Links {
     pub(super) groups: HashMap<Key, Arc<Group>>,
-    names: Option<HashMap<Key, Vec<PathBuf>>>,
+    names: Option<HashMap<Key, Names>>,
     kept: HashMap<Key, Option<(u64, u64)>>,
 }
 
@@ -273,28 +306,26 @@ impl Links {
             let meta = dir.and_then(|dir| Meta::at(&dir, path.file_name().unwrap_or_default()));
             meta.is_ok_and(|meta| Some((meta.inode, meta.device)) == place)
         };
-        let planned = names
-            .get(&key)
-            .is_some_and(|names| names.len() as u64 == there.links && names.iter().all(same));
+        let planned = matches!(names.get(&key), Some(Some((_, names)))
+            if names.len() as u64 == there.links && names.iter().all(same));
         self.kept.insert(key, place.filter(|_| planned));
         Ok(planned)
     }
 }
 
 /// All names of files with several, as far as they are selected. Reads every tree once more.
-fn names(
-    run: &Run<'_>,
-    reader: &mut BlobReader<'_>,
-    tree: &Id,
-) -> Result<HashMap<Key, Vec<PathBuf>>> {
-    let mut names: HashMap<Key, Vec<PathBuf>> = HashMap::new();
+fn names(run: &Run<'_>, reader: &mut BlobReader<'_>, tree: &Id) -> Result<HashMap<Key, Names>> {
+    let mut names: HashMap<Key, Names> = HashMap::new();
     let mut found = 0;
     let select = Select::new(&run.request.select)?;
-    let mut stack: Vec<(Entries, PathBuf, Option<Select>)> = Vec::new();
-    stack.push((reader.read_tree(tree)?, PathBuf::new(), select));
+    let mut descent = Descent::default();
+    let root = reader.read_tree(tree)?;
+    descent.enter(&root);
+    let mut stack: Vec<(Entries, PathBuf, Option<Select>)> = vec![(root, PathBuf::new(), select)];
     while let Some((entries, path, select)) = stack.last_mut() {
         run.go()?;
         let Some(node) = entries.next() else {
+            descent.leave(entries);
             stack.pop();
             continue;
         };
@@ -316,13 +347,23 @@ fn names(
             if found > MAX_NAMES {
                 return Ok(HashMap::new());
             }
-            names.entry(key).or_default().push(path);
+            let identity = identity(&node);
+            let new = || Some((identity, Vec::new()));
+            match names.entry(key).or_insert_with(new) {
+                Some((same, names)) if *same == identity => names.push(path),
+                // It changed between the reading of its names.
+                several => *several = None,
+            }
         } else if let Some(id) = node.subtree.as_deref().and_then(Id::parse)
             && node.kind == "dir"
-            && stack.len() < MAX_DEPTH
+            && too_deep(stack.len() + 1, &path).is_none()
+            && descent.refuses(run.index, &id).is_none()
         {
             match reader.read_tree(&id) {
-                Ok(entries) => stack.push((entries, path, below)),
+                Ok(entries) => {
+                    descent.enter(&entries);
+                    stack.push((entries, path, below));
+                }
                 Err(error) if is_content(&error) => {}
                 Err(error) => return Err(error),
             }

@@ -33,6 +33,8 @@ mod forge;
 #[cfg(test)]
 mod hostile_tests;
 mod links;
+#[cfg(test)]
+mod names_tests;
 mod plan;
 mod queue;
 mod request;

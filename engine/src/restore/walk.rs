@@ -31,6 +31,7 @@ use crate::{
     error::{Error, Result},
     files::{
         beneath::DIR,
+        depth::too_deep,
         meta::{Kind, Meta},
         xattr::Of,
     },
@@ -38,12 +39,12 @@ use crate::{
         Invalid, name,
         tree::{Entries, Node},
     },
-    repo::blobs::{BlobReader, is_content},
+    repo::{
+        blobs::{BlobReader, is_content},
+        descent::Descent,
+    },
     rows::FileOperation,
 };
-
-/// Deeper trees are not restored.
-pub(super) const MAX_DEPTH: usize = 4096;
 
 /// The thread that goes through the trees.
 pub(super) struct Walker<'r, 'a> {
@@ -52,6 +53,7 @@ pub(super) struct Walker<'r, 'a> {
     pub(super) reader: BlobReader<'r>,
     pub(super) links: Links,
     pub(super) window: Window,
+    descent: Descent,
 }
 
 /// A directory on the way down.
@@ -111,6 +113,7 @@ pub(super) fn walk(
         reader: BlobReader::new(run.repo, run.store, run.index),
         links: Links::default(),
         window: Window::default(),
+        descent: Descent::default(),
     };
     // Without its root there is nothing to restore: not a row.
     let entries = walker.reader.read_tree(&tree)?;
@@ -118,6 +121,7 @@ pub(super) fn walk(
     let root = run.dir(PathBuf::new(), None, fd, false, None);
     let root = root.map_err(target)?;
     walker.root_attributes(&root, attributes);
+    walker.descent.enter(&entries);
     let mut stack = vec![Frame {
         dir: root,
         entries,
@@ -129,17 +133,18 @@ pub(super) fn walk(
         run.go()?;
         let Some(node) = top.entries.next() else {
             if let Some(frame) = stack.pop() {
+                walker.descent.leave(&frame.entries);
                 walker.leave(&frame)?;
             }
             continue;
         };
         if let Some(mut inside) = walker.enter(top, node)? {
-            if stack.len() + 1 > MAX_DEPTH {
-                let message = format!("deeper than {MAX_DEPTH} directories");
+            if let Some(message) = too_deep(stack.len() + 1, &inside.dir.path) {
                 run.rows
                     .add(&inside.dir.path, FileOperation::Unsupported, message);
                 (inside.entries, inside.complete) = (Entries::default(), false);
             }
+            walker.descent.enter(&inside.entries);
             stack.push(inside);
         }
     }
@@ -231,7 +236,11 @@ impl Walker<'_, '_> {
     ) -> Result<Option<Frame>, Failure> {
         let dir = self.make_dir(above, name, path, node, select.is_some())?;
         let tree = node.subtree.as_deref().and_then(Id::parse);
-        let entries = match tree.map(|tree| self.reader.read_tree(&tree)) {
+        let refused = tree.and_then(|tree| self.descent.refuses(self.run.index, &tree));
+        let read = tree
+            .filter(|_| refused.is_none())
+            .map(|tree| self.reader.read_tree(&tree));
+        let entries = match read {
             Some(Ok(entries)) => Some(entries),
             Some(Err(error)) if !is_content(&error) => return Err(Failure::Fatal(error)),
             Some(Err(error)) => {
@@ -239,7 +248,7 @@ impl Walker<'_, '_> {
                 None
             }
             None => {
-                let message = "its entry names no content";
+                let message = refused.unwrap_or_else(|| "its entry names no content".to_owned());
                 self.run.rows.add(path, FileOperation::Tree, message);
                 None
             }

@@ -14,10 +14,13 @@ use super::budget::{Budget, Permit};
 use crate::{
     error::{Error, Result},
     format::node::{Node, TREE_END, TREE_START},
+    index::MAX_BLOB,
 };
 
 /// A directory of so many bytes is not held as plain text any longer.
 const DENSE: u64 = 1 << 20;
+/// Bytes of a tree's entries that the format can hold.
+const MOST: u64 = MAX_BLOB as u64 - (TREE_START.len() + TREE_END.len()) as u64;
 /// Smaller parts are not worth it.
 const SMALLEST: usize = 512;
 
@@ -38,8 +41,10 @@ struct Slots {
     parts: Vec<Vec<Part>>,
     /// Parts that are awaited, and one for the listing.
     awaited: usize,
-    /// Bytes of the tree so far.
+    /// Bytes of the entries so far, with a comma each.
     bytes: u64,
+    /// There were entries that did not fit.
+    overfull: bool,
     memory: Permit,
 }
 
@@ -55,6 +60,8 @@ pub(super) struct Entries {
     parts: Vec<Part>,
     /// Bytes of the tree, with beginning and end.
     pub(super) bytes: u64,
+    /// There were more, for which the format has no room.
+    pub(super) overfull: bool,
     _memory: Permit,
 }
 
@@ -74,10 +81,16 @@ impl Directory {
                 parts: Vec::new(),
                 awaited: 1,
                 bytes: 0,
+                overfull: false,
                 memory: Permit::empty(budget),
             }),
             budget: Arc::clone(budget),
         })
+    }
+
+    /// What it takes itself, until its tree is written.
+    pub(super) fn hold(&self, memory: Permit) {
+        self.change(|slots| slots.memory.join(memory));
     }
 
     fn change<T>(&self, with: impl FnOnce(&mut Slots) -> T) -> T {
@@ -96,18 +109,14 @@ impl Directory {
     /// Fills a slot with parts, of which those that are `None` are still awaited. True if that was all.
     pub(super) fn split(&self, slot: usize, parts: Vec<Option<Vec<u8>>>) -> Result<bool> {
         let dense = self.change(|slots| slots.bytes >= DENSE);
-        let mut plain = 0;
-        let mut kept = Vec::with_capacity(parts.len());
-        for part in parts {
-            plain += part.as_ref().map_or(0, Vec::len) as u64;
-            kept.push(part.map_or(Part::Awaited, |json| Part::of(json, dense)));
-        }
+        let part = |json: Option<Vec<u8>>| json.map_or(Part::Awaited, |json| Part::of(json, dense));
+        let kept: Vec<_> = parts.into_iter().map(part).collect();
         let permit = self.memory(kept.iter().map(Part::memory).sum())?;
         Ok(self.change(|slots| {
             slots.awaited += kept.iter().filter(|part| part.is_awaited()).count();
+            let kept = kept.into_iter().map(|part| slots.admit(part)).collect();
             slots.parts[slot] = kept;
             slots.awaited -= 1;
-            slots.bytes += plain;
             slots.memory.join(permit);
             slots.awaited == 0
         }))
@@ -116,13 +125,11 @@ impl Directory {
     /// Fills one part. True if it was the last.
     pub(super) fn fill(&self, slot: usize, part: usize, json: Vec<u8>) -> Result<bool> {
         let dense = self.change(|slots| slots.bytes >= DENSE);
-        let plain = json.len() as u64;
         let kept = Part::of(json, dense);
         let permit = self.memory(kept.memory())?;
         Ok(self.change(|slots| {
-            slots.parts[slot][part] = kept;
+            slots.parts[slot][part] = slots.admit(kept);
             slots.awaited -= 1;
-            slots.bytes += plain;
             slots.memory.join(permit);
             slots.awaited == 0
         }))
@@ -148,13 +155,41 @@ impl Directory {
         self.change(|slots| {
             let parts = std::mem::take(&mut slots.parts).into_iter().flatten();
             let parts: Vec<_> = parts.filter(|part| part.len() > 0).collect();
-            let commas = parts.len().saturating_sub(1) as u64;
+            let around = (TREE_START.len() + TREE_END.len()) as u64;
             Entries {
-                bytes: slots.bytes + commas + (TREE_START.len() + TREE_END.len()) as u64,
+                bytes: slots.bytes.saturating_sub(1) + around,
+                overfull: slots.overfull,
                 parts,
                 _memory: std::mem::replace(&mut slots.memory, Permit::empty(&self.budget)),
             }
         })
+    }
+}
+
+impl Slots {
+    /// A part, or nothing in its place if the tree would be larger than the format allows.
+    fn admit(&mut self, part: Part) -> Part {
+        let bytes = part.len() as u64;
+        if bytes == 0 {
+            return part;
+        }
+        // With a comma behind each but the last.
+        if self.bytes + bytes > MOST {
+            self.overfull = true;
+            return Part::Plain(Vec::new());
+        }
+        self.bytes += bytes + 1;
+        part
+    }
+}
+
+/// One after the other: a deep tree would take a deep stack.
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let mut above = self.parent.take();
+        while let Some(mut dir) = above.and_then(|(dir, _)| Arc::into_inner(dir)) {
+            above = dir.parent.take();
+        }
     }
 }
 
@@ -252,6 +287,39 @@ mod tests {
         assert!(budget.left() < 10_000);
         assert_eq!(text(&dir), b"{\"nodes\":[1,2,3,4]}\n");
         assert_eq!(budget.left(), 10_000);
+    }
+
+    #[test]
+    fn no_more_entries_than_the_format_holds() {
+        let budget = Budget::new(1 << 30);
+        let dir = Directory::new(&budget, None, None, PathBuf::new());
+        let json = vec![b'x'; 60 << 20];
+        for part in 0..10 {
+            let slot = dir.slot();
+            if part % 2 == 0 {
+                dir.fill(slot, 0, json.clone()).unwrap();
+            } else {
+                dir.split(slot, vec![Some(json.clone())]).unwrap();
+            }
+        }
+        // A small one fits.
+        let slot = dir.slot();
+        dir.fill(slot, 0, b"last".to_vec()).unwrap();
+        assert!(dir.listed());
+        let entries = dir.take();
+        let expected = TREE_START.len() + 8 * (json.len() + 1) + 4 + TREE_END.len();
+        assert_eq!(entries.bytes, expected as u64);
+        assert!(entries.overfull && entries.bytes <= u64::from(MAX_BLOB));
+    }
+
+    #[test]
+    fn a_deep_tree_is_let_go_of_without_a_deep_stack() {
+        let budget = Budget::new(0);
+        let mut dir = Directory::new(&budget, None, None, PathBuf::new());
+        for _ in 0..100_000 {
+            dir = Directory::new(&budget, Some((dir, 0)), None, PathBuf::new());
+        }
+        drop(dir);
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub(super) enum Entry<'n> {
     /// It is in all as the parent's.
     Same(&'n Node),
     Node(Box<Node>),
-    /// A large file, with its content in the parent.
-    Large(Option<Vec<Id>>),
+    /// A large file: whether the parent has it, and how it was cut there.
+    Large(bool, Option<ParentCuts>),
     Nothing,
 }
 
@@ -153,7 +153,8 @@ impl Worker<'_, '_> {
     ) -> Result<Entry<'n>> {
         let run = self.run;
         if meta.kind == Kind::File && meta.size > AT_ONCE {
-            return Ok(Entry::Large(known.and_then(|known| known.content.clone())));
+            let content = known.and_then(|known| known.content.as_deref());
+            return Ok(Entry::Large(content.is_some(), self.parent_cuts(content)));
         }
         let path = dir.path.join(name);
         if meta.kind == Kind::File {
@@ -211,7 +212,7 @@ impl Worker<'_, '_> {
     }
 
     /// How the parent's blobs of a file were cut, if this program wrote them.
-    pub(super) fn parent_cuts(&self, known: Option<&[Id]>) -> Option<ParentCuts> {
+    fn parent_cuts(&self, known: Option<&[Id]>) -> Option<ParentCuts> {
         self.run.input.parent.filter(|(_, ours)| *ours)?;
         let place = |id| self.run.index.find(BlobKind::Data, id);
         let places: Option<Vec<_>> = known?.iter().map(place).collect();

@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     format::index::BlobKind,
     index::MAX_BLOB,
+    rows::FileOperation,
 };
 
 /// Directories of so many bytes are hashed and compressed piece by piece.
@@ -34,6 +35,12 @@ pub(super) fn complete(
 ) -> Result<()> {
     loop {
         let entries = dir.take();
+        if entries.overfull {
+            let message =
+                format!("some entries are left out: a directory can have {MAX_BLOB} bytes of them");
+            let rows = run.input.rows;
+            rows.add(&dir.path, FileOperation::Unsupported, message);
+        }
         let id = if run.level.is_some() && entries.bytes >= LARGE {
             store_large(run, &entries)?
         } else {

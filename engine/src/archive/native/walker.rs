@@ -40,6 +40,7 @@ use crate::{
     error::{Error, Result},
     files::{
         beneath::{Root, open_at},
+        depth::too_deep,
         meta::{Kind, Meta},
     },
     rows::FileOperation,
@@ -154,13 +155,15 @@ impl Walker<'_, '_> {
         let Some(fd) = fd else {
             return self.listed(dir);
         };
+        let budget = &self.run.budget;
         let mut names = Vec::new();
+        let mut memory = Permit::empty(budget);
         if plan.whole {
-            let error;
-            (names, error) = list(fd.as_fd());
-            if let Some(error) = error {
+            let listed = list(fd.as_fd(), budget, &dir.path)?;
+            if let Some(error) = listed.failed {
                 self.row(&dir.path, FileOperation::List, error);
             }
+            (names, memory) = (listed.names, listed.memory);
             self.leave_cache(&dir, &fd, &mut names);
         }
         if !plan.below.is_empty() {
@@ -170,7 +173,7 @@ impl Walker<'_, '_> {
             // Nobody else will look whether it can be read.
             parent.nodes(self.run)?;
         }
-        let memory = listing::memory(&self.run.budget, &dir.path, &names)?;
+        let memory = listing::memory(memory, budget, &dir.path, &names)?;
         if let Some(above) = self.stack.len().checked_sub(KEEP_OPEN) {
             self.stack[above].fd = None;
         }
@@ -288,6 +291,16 @@ impl Walker<'_, '_> {
         self.run.queue.push(self.run, batch)
     }
 
+    /// Whether a directory lies so deep that it could not be restored; then there is a row.
+    fn is_too_deep(&self, path: &Path) -> bool {
+        let why = too_deep(self.stack.len() + 1, path);
+        if let Some(why) = &why {
+            let rows = self.run.input.rows;
+            rows.add(path, FileOperation::Unsupported, why);
+        }
+        why.is_some()
+    }
+
     /// A directory in one that is taken whole, or one that was asked for itself.
     fn directory(&mut self, above: &Arc<OwnedFd>, name: &OsStr, asked: bool) -> Result<()> {
         let Some(top) = self.stack.last() else {
@@ -297,6 +310,9 @@ impl Walker<'_, '_> {
         let path = top.dir.path.join(name);
         if self.filter.excludes(&path, true) {
             count(&run.counts.excluded, 1);
+            return Ok(());
+        }
+        if self.is_too_deep(&path) {
             return Ok(());
         }
         let described = match open_at(above.as_fd(), name, OFlags::DIRECTORY) {
@@ -347,6 +363,9 @@ impl Walker<'_, '_> {
             return Ok(());
         };
         let path = top.dir.path.join(name);
+        if self.is_too_deep(&path) {
+            return Ok(());
+        }
         let is_link = Meta::at(above, name).is_ok_and(|meta| meta.kind != Kind::Dir);
         plan.whole |= top.plan.whole && !is_link;
         let access = if plan.whole {
@@ -386,10 +405,18 @@ impl Walker<'_, '_> {
             Some(parent) => parent.subtree(self.run, name.as_bytes())?,
             None => None,
         };
+        let path = above.path.join(name);
+        let bytes = attributes
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        let bytes = bytes.sum::<usize>() + path.as_os_str().len() + size_of::<Directory>();
+        let what = "a directory on the way down";
+        let memory = self.run.budget.take(bytes as u64, what)?;
         let node = node::node(name, &meta, attributes, 0);
         count(&self.run.counts.dirs, 1);
-        let (path, slot) = (above.path.join(name), above.slot());
+        let slot = above.slot();
         let dir = Directory::new(&self.run.budget, Some((above, slot)), Some(node), path);
+        dir.hold(memory);
         let parent = subtree.filter(|_| fd.is_some()).map(Known::new);
         self.enter(Entered {
             dir,

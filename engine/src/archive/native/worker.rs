@@ -111,7 +111,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                     node.encode(&mut json);
                     parts.push(Some(json));
                 }
-                Entry::Large(known) => {
+                Entry::Large(known, parent) => {
                     larges.push(Large {
                         dir: Arc::clone(&batch.dir),
                         slot: batch.slot,
@@ -119,6 +119,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                         fd: Arc::clone(&batch.fd),
                         name: name.clone(),
                         known,
+                        parent,
                     });
                     parts.push(None);
                 }

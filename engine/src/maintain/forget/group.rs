@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use crate::{
     error::{Error, Result},
+    format::root::RootMeta,
     repo::Snapshot,
 };
 
@@ -14,7 +15,7 @@ pub struct GroupBy {
     pub host: bool,
     /// All paths.
     pub paths: bool,
-    /// All tags.
+    /// All tags, but those that hold the root directory's metadata.
     pub tags: bool,
 }
 
@@ -74,6 +75,9 @@ impl GroupKey {
             texts.sort();
             texts
         };
+        let mut tags = sorted(by.tags, &snapshot.tags);
+        // They differ from snapshot to snapshot.
+        tags.retain(|tag| !RootMeta::is_tag(tag));
         Self {
             host: if by.host {
                 snapshot.hostname.clone()
@@ -81,7 +85,7 @@ impl GroupKey {
                 String::new()
             },
             paths: sorted(by.paths, &snapshot.paths),
-            tags: sorted(by.tags, &snapshot.tags),
+            tags,
         }
     }
 }

@@ -192,3 +192,12 @@ fn what_is_left_is_told() {
     assert_eq!(decision.keep[1].left.daily.number(), 3);
     assert_eq!(decision.keep[0].left.yearly.number(), -1);
 }
+
+#[test]
+fn tags_of_the_root_directory_do_not_divide() {
+    let roots = ["ark.root=0755:0:0:1", "ark.root=0755:0:0:2"];
+    let list = roots.map(|root| snapshot("2026-01-01T00:00:00Z", &["x", root]));
+    let groups = super::super::group::group(list.to_vec(), "tags".parse().unwrap());
+    let tags: Vec<_> = groups.into_keys().map(|key| key.tags).collect();
+    assert_eq!(tags, [["x"]]);
+}
