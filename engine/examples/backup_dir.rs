@@ -3,6 +3,8 @@
 //! ```text
 //! cargo run --release --example backup_dir -- REPOSITORY-DIR PASSWORD SOURCE-DIR [RESTORE-DIR]
 //! ```
+//!
+//! All directories must be there: one that is not may be a disk that is not mounted.
 #![expect(clippy::print_stdout, reason = "an example shows something")]
 
 use std::{env, path::PathBuf, process::ExitCode};

@@ -18,6 +18,10 @@ fn a_directory_is_backed_up_and_restored() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     fs::create_dir_all(path("source/below")).unwrap();
+    // A directory that is not there may be a disk that is not mounted: the store has to exist.
+    fs::create_dir(path("repo")).unwrap();
+    fs::create_dir(path("one")).unwrap();
+    fs::create_dir(path("two")).unwrap();
     fs::write(path("source/below/file"), "first").unwrap();
     let run = |target: &str| {
         backup_dir::run(
