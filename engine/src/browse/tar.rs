@@ -294,7 +294,7 @@ mod tests {
             let said: usize = str::from_utf8(&out[..space]).unwrap().parse().unwrap();
             assert_eq!(said, out.len());
         }
-        assert_eq!(of(1), b"10 path=x\n");
+        assert_eq!(of(1), b"9 path=x\n");
         assert_eq!((padding(0), padding(1), padding(512)), (0, 511, 0));
     }
 }

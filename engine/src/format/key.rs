@@ -17,9 +17,6 @@ pub(crate) const MAX_BLOCKS: u64 = 1 << 20;
 /// Most passes a derivation may make.
 const MAX_P: u32 = 32;
 
-/// Passes made at the same time, each with its own memory.
-const PARALLEL: usize = 2;
-
 /// log2(N) for random passwords: 16 MiB and some tens of milliseconds. A random password of 128 bits
 /// and more needs no stretching.
 pub(crate) const LIGHT: u8 = 14;
@@ -152,15 +149,7 @@ fn decode_stored(json: &[u8]) -> Result<Key, Invalid> {
 
 fn derive(password: &str, salt: &[u8], params: &scrypt::Params) -> Result<Key, Invalid> {
     let mut bytes = [0; 64];
-    let mut work = || scrypt::scrypt(password.as_bytes(), salt, params, &mut bytes);
-    if params.p() == 1 {
-        work().map_err(Invalid::new)?;
-    } else {
-        // On threads of its own: the library would take as many as there are processors.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(PARALLEL);
-        let pool = pool.build().map_err(Invalid::new)?;
-        pool.install(work).map_err(Invalid::new)?;
-    }
+    scrypt::scrypt(password.as_bytes(), salt, params, &mut bytes).map_err(Invalid::new)?;
     Ok(Key::from_bytes(&bytes))
 }
 
