@@ -5,6 +5,8 @@
 
 /// The smallest size chosen.
 pub(crate) const MIN_CHUNK: u64 = 64 << 10;
+/// The smallest size chosen for what is not changed in its middle.
+pub(crate) const LOG_CHUNK: u64 = 1 << 20;
 /// The largest size chosen.
 pub(crate) const MAX_CHUNK: u64 = 8 << 20;
 /// Most chunks the files of one directory should have together: each costs 67 bytes in the directory's

@@ -1,6 +1,6 @@
 //! Database files known by the format of their pages.
 //!
-//! Such files are written in place, page by page. Does: look at the first bytes of a file. Does not:
+//! Such files are written in place, page by page; a segment of a log is, from its start, whenever it is used again. Does: look at the first bytes of a file. Does not:
 //! trust a name or an extension. A file that only looks like one is cut differently, nothing worse.
 
 /// What kind of database wrote a file.
@@ -8,6 +8,8 @@
 pub enum PageFormat {
     /// A PostgreSQL relation.
     PostgreSql,
+    /// A segment of PostgreSQL's write-ahead log.
+    PostgreSqlWal,
     /// An InnoDB tablespace.
     InnoDb,
     /// An SQLite database.
@@ -29,6 +31,8 @@ pub(crate) fn recognise(head: &[u8]) -> Option<PageFormat> {
         Some(PageFormat::InnoDb)
     } else if postgresql(head) {
         Some(PageFormat::PostgreSql)
+    } else if postgresql_wal(head) {
+        Some(PageFormat::PostgreSqlWal)
     } else {
         None
     }
@@ -40,6 +44,10 @@ fn u16_le(data: &[u8], at: usize) -> Option<u16> {
 
 fn u16_be(data: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*data.get(at..)?.first_chunk()?))
+}
+
+fn u64_le(data: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*data.get(at..)?.first_chunk()?))
 }
 
 fn u32_le(data: &[u8], at: usize) -> Option<u32> {
@@ -116,6 +124,25 @@ fn postgresql_page(page: &[u8]) -> bool {
         && special <= page.len()
 }
 
+/// The long header of a segment's first page, as PostgreSQL's `access/xlog_internal.h` has it since version 9.3.
+fn postgresql_wal(head: &[u8]) -> bool {
+    const MAGIC: std::ops::RangeInclusive<u16> = 0xD070..=0xD1FF;
+    const LONG_HEADER: u16 = 2;
+    const KNOWN_FLAGS: u16 = 15;
+    let power = |at, range: std::ops::RangeInclusive<u32>| {
+        u32_le(head, at).is_some_and(|size| size.is_power_of_two() && range.contains(&size))
+    };
+    u16_le(head, 0).is_some_and(|magic| MAGIC.contains(&magic))
+        && u16_le(head, 2)
+            .is_some_and(|flags| flags & LONG_HEADER != 0 && flags & !KNOWN_FLAGS == 0)
+        && u32_le(head, 4).is_some_and(|timeline| timeline != 0)
+        && power(32, 1 << 20..=1 << 30)
+        && power(36, 1 << 10..=64 << 10)
+        && u64_le(head, 8)
+            .zip(u32_le(head, 32))
+            .is_some_and(|(place, segment)| place % u64::from(segment) == 0)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -169,6 +196,40 @@ pub(crate) mod tests {
         bbolt[20] = 2;
         bbolt[24..28].copy_from_slice(&4096_u32.to_le_bytes());
         assert_eq!(recognise(&bbolt), Some(PageFormat::Bbolt));
+    }
+
+    /// The first page of a segment of the log.
+    pub(crate) fn postgresql_wal_sample() -> Vec<u8> {
+        let mut log = vec![0; 8192];
+        log[..4].copy_from_slice(&[0x10, 0xd1, 7, 0]);
+        log[4] = 1;
+        log[8..16].copy_from_slice(&0x7600_0000_u64.to_le_bytes());
+        log[16..20].copy_from_slice(&0x0c17_u32.to_le_bytes());
+        log[24..32].fill(0x6b);
+        log[32..36].copy_from_slice(&0x0100_0000_u32.to_le_bytes());
+        log[36..40].copy_from_slice(&8192_u32.to_le_bytes());
+        log
+    }
+
+    #[test]
+    fn segments_of_a_log_are_recognised() {
+        let log = postgresql_wal_sample();
+        assert_eq!(recognise(&log), Some(PageFormat::PostgreSqlWal));
+        // Another magic, a page further on, no timeline, a place within a segment, impossible sizes.
+        for (at, byte) in [
+            (1, 0xd2),
+            (2, 5),
+            (2, 0x17),
+            (4, 0),
+            (9, 1),
+            (33, 1),
+            (37, 0),
+        ] {
+            let mut other = log.clone();
+            other[at] = byte;
+            assert_eq!(recognise(&other), None, "{at}");
+        }
+        assert_eq!(recognise(&log[..39]), None);
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Reason {
             Self::Asked => "asked",
             Self::Parent => "parent",
             Self::Pages(PageFormat::PostgreSql) => "postgresql-pages",
+            Self::Pages(PageFormat::PostgreSqlWal) => "postgresql-wal",
             Self::Pages(PageFormat::InnoDb) => "innodb-pages",
             Self::Pages(PageFormat::Sqlite) => "sqlite-pages",
             Self::Pages(PageFormat::Bbolt) => "bbolt-pages",
@@ -117,6 +118,11 @@ pub(crate) fn decide(asked: Chunking, facts: Facts<'_>) -> (Cuts, Reason) {
         (Chunking::Auto, Some(ParentCuts::Fixed(_))) => (Cuts::Fixed(size()), Reason::Parent),
         (Chunking::Auto, Some(ParentCuts::Rabin)) => (Cuts::Rabin, Reason::Parent),
         (Chunking::Auto, None) => match pages::recognise(facts.head) {
+            // Written once, from the start on: nothing is gained by small chunks.
+            Some(format @ PageFormat::PostgreSqlWal) => (
+                Cuts::Fixed(size().max(fixed::LOG_CHUNK)),
+                Reason::Pages(format),
+            ),
             Some(format) => (Cuts::Fixed(size()), Reason::Pages(format)),
             None => (Cuts::Rabin, Reason::Default),
         },
@@ -126,7 +132,7 @@ pub(crate) fn decide(asked: Chunking, facts: Facts<'_>) -> (Cuts, Reason) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::pages::tests::postgresql_sample;
+    use crate::chunk::pages::tests::{postgresql_sample, postgresql_wal_sample};
 
     fn facts(head: &[u8]) -> Facts<'_> {
         Facts {
@@ -144,6 +150,15 @@ mod tests {
         assert_eq!(
             found,
             (Cuts::Fixed(65536), Reason::Pages(PageFormat::PostgreSql))
+        );
+        let log = postgresql_wal_sample();
+        let found = decide(Chunking::Auto, facts(&log));
+        assert_eq!(
+            found,
+            (
+                Cuts::Fixed(1 << 20),
+                Reason::Pages(PageFormat::PostgreSqlWal)
+            )
         );
         let zeroed = [0; 8192];
         let later = Facts {

@@ -195,6 +195,7 @@ fn cut(files: &CutFiles) -> String {
         Reason::Asked => "asked for",
         Reason::Parent => "as in the snapshot before",
         Reason::Pages(PageFormat::PostgreSql) => "pages of PostgreSQL",
+        Reason::Pages(PageFormat::PostgreSqlWal) => "write-ahead log of PostgreSQL",
         Reason::Pages(PageFormat::InnoDb) => "pages of InnoDB",
         Reason::Pages(PageFormat::Sqlite) => "pages of SQLite",
         Reason::Pages(PageFormat::Bbolt) => "pages of bbolt",
