@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -54,6 +54,8 @@ pub(super) struct File {
     /// Bytes that were not right.
     wrong: AtomicU64,
     state: Mutex<State>,
+    /// Held by who writes content.
+    turn: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -97,6 +99,7 @@ impl File {
             left: AtomicUsize::new(1),
             wrong: AtomicU64::new(0),
             state: Mutex::default(),
+            turn: Mutex::default(),
         })
     }
 
@@ -106,6 +109,20 @@ impl File {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn to write content, unless another thread has it.
+    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// The turn to write content, when nobody else has it.
+    pub(super) fn wait_for_turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -40,6 +40,7 @@ mod queue;
 mod request;
 mod run;
 mod select;
+mod waiting;
 mod walk;
 mod window;
 mod worker;

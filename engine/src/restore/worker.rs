@@ -1,9 +1,13 @@
 //! A worker: opens, decompresses, verifies and writes.
 //!
 //! Every blob's SHA-256 is compared with its id before a byte of it is written. A blob that is wrong fails
-//! the files that want it. When a range cannot be read whole, its blobs are asked for one by one.
+//! the files that want it. When a range cannot be read whole, its blobs are asked for one by one. A blob whose file
+//! another worker is writing into may [wait](super::waiting), until the end of its range at most.
 
-use std::{io, sync::PoisonError};
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+};
 
 use bytes::{Bytes, BytesMut};
 use zstd::bulk::Decompressor;
@@ -12,9 +16,11 @@ use super::{
     Failure,
     compare::Comparer,
     content::is_zero,
+    file::File,
     plan::{Range, Want},
     queue::Job,
     run::{Run, count},
+    waiting::{MOST, Waiting},
 };
 use crate::{
     crypto::Id,
@@ -29,6 +35,7 @@ use crate::{
 pub(super) struct Worker<'r, 'a> {
     run: &'r Run<'a>,
     plain: Vec<u8>,
+    waiting: Waiting,
     decompressor: Decompressor<'static>,
     comparer: Comparer,
 }
@@ -39,6 +46,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         Ok(Self {
             run,
             plain: Vec::new(),
+            waiting: Waiting::default(),
             decompressor: Decompressor::new().map_err(failed)?,
             comparer: Comparer::new(),
         })
@@ -60,6 +68,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                 Job::Range(range, data) => {
                     let length = range.length;
                     self.range(&range, data);
+                    write_waiting(self.run, &mut self.waiting);
                     self.run.queue.written(length);
                 }
             }
@@ -136,16 +145,26 @@ impl<'r, 'a> Worker<'r, 'a> {
             }
             Err(why) => return self.damaged(wants, &why),
         };
-        // Of many places it is enough to look once.
-        let zero = wants.len() > 1 && run.request.sparse && is_zero(plain);
-        for want in wants {
-            if !want.file.has_failed() {
-                match run.write_blob(&want.file, plain, want.at, zero) {
-                    Ok(()) => run.progress.bytes_done(plain.len() as u64),
-                    Err(failure) => run.fail_file(&want.file, failure),
+        let most = MOST.min(run.limits.plain as usize / 4);
+        if !self.waiting.has_room(plain.len(), most) {
+            write_waiting(run, &mut self.waiting);
+        }
+        match wants {
+            [Want { file, at, .. }] if plain.len() <= most => {
+                match file.turn() {
+                    Some(_turn) => write(run, file, plain, *at, false),
+                    None => return self.waiting.keep(file, *at, plain),
+                }
+                run.done(file);
+            }
+            _ => {
+                // Of many places it is enough to look once.
+                let zero = wants.len() > 1 && run.request.sparse && is_zero(plain);
+                for want in wants {
+                    write(run, &want.file, plain, want.at, zero);
+                    run.done(&want.file);
                 }
             }
-            run.done(&want.file);
         }
         if large {
             self.plain = Vec::new();
@@ -155,6 +174,33 @@ impl<'r, 'a> Worker<'r, 'a> {
     fn damaged(&self, wants: &[Want], why: &Invalid) {
         let what = format!("blob {}", wants[0].id);
         self.fail(wants, &self.run.repo.damaged(what, why));
+    }
+}
+
+/// Writes what waits for others.
+fn write_waiting(run: &Run<'_>, waiting: &mut Waiting) {
+    let (bytes, blobs) = waiting.take();
+    for blob in blobs {
+        if run.go().is_err() {
+            break;
+        }
+        {
+            let _turn = blob.file.wait_for_turn();
+            write(run, &blob.file, &bytes[blob.bytes], blob.at, false);
+        }
+        run.done(&blob.file);
+    }
+    waiting.reuse(bytes);
+}
+
+/// Writes one blob into one file. `zero`: it is known to be zeros only.
+fn write(run: &Run<'_>, file: &Arc<File>, plain: &[u8], at: u64, zero: bool) {
+    if file.has_failed() {
+        return;
+    }
+    match run.write_blob(file, plain, at, zero) {
+        Ok(()) => run.progress.bytes_done(plain.len() as u64),
+        Err(failure) => run.fail_file(file, failure),
     }
 }
 
