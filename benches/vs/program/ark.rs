@@ -48,4 +48,8 @@ impl Program for Ark {
             .args(["latest", "--target"])
             .arg(target)
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

@@ -114,4 +114,6 @@ pub(crate) trait Program {
     fn backup(&self, place: &Place, backup: &Backup<'_>) -> Call;
     /// Restores the latest snapshot below a folder.
     fn restore(&self, place: &Place, target: &Path) -> Call;
+    /// Checks a repository, and reads and verifies all its data.
+    fn check_data(&self, place: &Place) -> Call;
 }

@@ -45,4 +45,8 @@ impl Program for Restic {
             .args(["latest", "--target"])
             .arg(target)
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

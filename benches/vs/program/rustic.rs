@@ -58,4 +58,8 @@ impl Program for Rustic {
     fn restore(&self, place: &Place, target: &Path) -> Call {
         self.call(place, "restore").arg("latest").arg(target)
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

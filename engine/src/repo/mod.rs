@@ -12,12 +12,13 @@ pub(crate) mod adapter;
 pub(crate) mod blobs;
 pub(crate) mod descent;
 mod init;
-mod keys;
+pub(crate) mod keys;
 pub(crate) mod lock;
 mod open;
 mod passwords;
 mod select;
 mod snapshots;
+pub(crate) mod walk;
 
 use std::{
     fmt,
