@@ -2,6 +2,7 @@
 
 mod check;
 mod forget;
+mod packing;
 mod prune;
 
 pub use check::{CheckReport, check};

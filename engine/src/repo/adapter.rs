@@ -1,5 +1,4 @@
-//! Everything this crate has `rustic_core` do, besides storage: making configurations, checking, and
-//! planning and writing a prune. One of the two files that name its types; its errors and panics end
+//! Everything this crate has `rustic_core` do, besides storage: making configurations and checking. One of the two files that name its types; its errors and panics end
 //! here.
 
 use std::sync::{Arc, Mutex};
@@ -8,14 +7,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rustic_core::{
     BytesList, CheckOptions, ConfigOptions, Credentials, ErrorKind, FileType, Id as RusticId,
-    KeyOptions, LimitOption, Progress, ProgressBars, ProgressType, PruneOptions, ReadBackend,
+    KeyOptions, Progress, ProgressBars, ProgressType, ReadBackend,
     Repository as Rustic, RepositoryBackends, RepositoryOptions, RusticError, RusticResult,
     WriteBackend, repofile::MasterKey,
 };
 
 use super::{FormatVersion, Repository};
 use crate::{
-    crypto::{Id, Key},
+    crypto::Key,
     error::{Error, Result},
     format::config::Config,
     panics::caught,
@@ -213,77 +212,6 @@ pub(crate) fn check(
         list.push(finding.to_string());
     }
     Ok(findings)
-}
-
-/// What a prune has to be told.
-pub(crate) struct PruneSettings {
-    /// The most unused bytes to leave in packs that are used as well: `5%`, a number of bytes, or `unlimited`.
-    pub(crate) max_unused: String,
-    /// The most bytes to write anew.
-    pub(crate) max_repack: Option<u64>,
-    /// Write packs anew that are too small.
-    pub(crate) repack_small: bool,
-    /// Write packs anew that hold uncompressed blobs.
-    pub(crate) repack_uncompressed: bool,
-    /// Snapshots that do not count; only for a dry run.
-    pub(crate) ignore: Vec<Id>,
-}
-
-/// What a prune does, in numbers.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PruneCounts {
-    pub(crate) repack: (u64, u64),
-    pub(crate) repack_drops: (u64, u64),
-    pub(crate) delete: (u64, u64),
-    pub(crate) remaining: (u64, u64),
-    pub(crate) unused_after: u64,
-    pub(crate) unreferenced: (u64, u64),
-}
-
-/// Plans a prune and, unless it is `dry`, writes the new packs and index files. What it wants removed is noted in
-/// the session, and not removed.
-pub(crate) fn prune(
-    repo: &Repository,
-    store: Store,
-    session: &Arc<Session>,
-    settings: &PruneSettings,
-    dry: bool,
-) -> Result<PruneCounts> {
-    let rustic = open(repo, store, session)?;
-    guarded("pruning", || {
-        let mut options = PruneOptions::default();
-        options.max_unused = settings.max_unused.parse()?;
-        options.max_repack = match settings.max_repack {
-            Some(bytes) => bytes.to_string().parse()?,
-            None => LimitOption::Unlimited,
-        };
-        // Nobody else is there: what is not needed goes at once. Marks would mean nothing to others.
-        options.instant_delete = true;
-        options.no_resize = !settings.repack_small;
-        options.repack_uncompressed = settings.repack_uncompressed;
-        if dry {
-            let ids = settings.ignore.iter().map(|id| RusticId::new(id.0).into());
-            options.ignore_snaps = ids.collect();
-        }
-        let plan = rustic.prune_plan(&options)?;
-        let (blobs, size) = (plan.stats.blobs_sum(), plan.stats.size_sum());
-        let marked = plan.stats.packs_to_delete.total();
-        let counts = PruneCounts {
-            repack: (blobs.repack, size.repack),
-            repack_drops: (blobs.repackrm, size.repackrm),
-            delete: (blobs.remove, size.remove),
-            remaining: (blobs.total_after_prune(), size.total_after_prune()),
-            unused_after: size.unused_after_prune(),
-            unreferenced: (
-                plan.stats.packs_unref + marked,
-                plan.stats.size_unref + plan.stats.size_to_delete.total(),
-            ),
-        };
-        if !dry {
-            rustic.prune(&options, plan)?;
-        }
-        Ok(counts)
-    })
 }
 
 /// No progress bars: progress is counted where the work is.

@@ -35,7 +35,7 @@ use backend::Backend;
 pub use aws::{AwsCredentials, parse_aws_credentials};
 pub use location::{Location, S3Access};
 pub use retry::Policy;
-pub(crate) use rustic::{Removals, RusticStore, Session};
+pub(crate) use rustic::{RusticStore, Session};
 pub use secret::Secret;
 pub use types::{Entry, ObjectMeta, StoreConfig};
 

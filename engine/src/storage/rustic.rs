@@ -1,14 +1,13 @@
 //! A [`Store`] as the backend of `rustic_core`. One of the two files that name its types.
 //!
 //! Does: translate names and errors, drive async requests from rustic's threads, keep the first real
-//! error (rustic logs and swallows some), remember what was written. Never removes anything itself: removals are
-//! noted for whoever started the operation, or refused. Refuses every write once the
+//! error (rustic logs and swallows some). Never removes anything. Refuses every write once the
 //! operation is cancelled, its lock is lost, or an earlier write failed. Never stores configurations,
 //! keys or snapshots: a configuration or snapshot handed in is dropped, because this crate writes its
 //! own; keys are refused.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -39,16 +38,6 @@ pub(crate) struct Session {
 #[derive(Default)]
 struct State {
     failed: Option<Error>,
-    packs: BTreeMap<Id, u64>,
-    /// What was to be removed, where removals are put off.
-    put_off: Option<Removals>,
-}
-
-/// What a program asked to remove.
-#[derive(Debug, Default)]
-pub(crate) struct Removals {
-    pub(crate) indexes: BTreeSet<Id>,
-    pub(crate) packs: BTreeSet<Id>,
 }
 
 impl Session {
@@ -61,27 +50,6 @@ impl Session {
             progress,
             state: Mutex::default(),
         }
-    }
-
-    /// One that removes nothing, but notes what was to be removed: whoever started it looks at what was written
-    /// first, and then removes it.
-    pub(crate) fn putting_off(
-        allowed: impl Fn() -> Result<()> + Send + Sync + 'static,
-        progress: Progress,
-    ) -> Self {
-        let session = Self::new(allowed, progress);
-        session.state().put_off = Some(Removals::default());
-        session
-    }
-
-    /// What was to be removed, and the packs written with their sizes.
-    pub(crate) fn take(&self) -> (Removals, BTreeMap<Id, u64>) {
-        let mut state = self.state();
-        let removals = state.put_off.replace(Removals::default());
-        (
-            removals.unwrap_or_default(),
-            std::mem::take(&mut state.packs),
-        )
     }
 
     /// The first error of the store or of a refused write, if there was one.
@@ -269,12 +237,6 @@ impl WriteBackend for RusticStore {
         }
         self.run(self.store.write(&path(kind, id), data))?;
         self.session.progress.uploaded(size);
-        let mut state = self.session.state();
-        if kind == FileType::Pack
-            && let Some(id) = Id::parse(id.to_hex().as_str())
-        {
-            state.packs.insert(id, size);
-        }
         Ok(())
     }
 
@@ -282,21 +244,8 @@ impl WriteBackend for RusticStore {
         self.session
             .check()
             .map_err(|error| self.session.fail(error))?;
-        let refused = || {
-            let message = format!("the library tried to remove {}", path(kind, id));
-            self.session.fail(Error::Bug(message))
-        };
-        let id = Id::parse(id.to_hex().as_str()).ok_or_else(refused)?;
-        let mut state = self.session.state();
-        match (&mut state.put_off, kind) {
-            (Some(removals), FileType::Index) => removals.indexes.insert(id),
-            (Some(removals), FileType::Pack) => removals.packs.insert(id),
-            _ => {
-                drop(state);
-                return Err(refused());
-            }
-        };
-        Ok(())
+        let message = format!("the library tried to remove {}", path(kind, id));
+        Err(self.session.fail(Error::Bug(message)))
     }
 }
 
