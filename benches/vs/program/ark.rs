@@ -48,4 +48,13 @@ impl Program for Ark {
             .args(["latest", "--target"])
             .arg(target)
     }
+
+    fn forget(&self, place: &Place, keep: u32) -> Call {
+        self.call(place, "forget")
+            .args(["--keep-last", &keep.to_string()])
+    }
+
+    fn prune(&self, place: &Place) -> Call {
+        self.call(place, "prune").args(["--max-unused", "5%"])
+    }
 }

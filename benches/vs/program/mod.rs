@@ -114,4 +114,8 @@ pub(crate) trait Program {
     fn backup(&self, place: &Place, backup: &Backup<'_>) -> Call;
     /// Restores the latest snapshot below a folder.
     fn restore(&self, place: &Place, target: &Path) -> Call;
+    /// Forgets all snapshots but the latest so many.
+    fn forget(&self, place: &Place, keep: u32) -> Call;
+    /// Frees the space of what is not needed, but for 5 %, however much is to be written anew for that.
+    fn prune(&self, place: &Place) -> Call;
 }

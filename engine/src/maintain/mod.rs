@@ -2,12 +2,17 @@
 
 mod check;
 mod forget;
+mod lists;
+mod migrate;
 mod packing;
 mod prune;
+mod repair;
 
 pub use check::{CheckReport, check};
 pub use forget::{
     CalendarSpan, Counts, Decision, Forget, ForgetGroup, ForgetReport, GroupBy, GroupKey, Keep,
     KeepPolicy, Kept, apply_policy, forget,
 };
+pub use migrate::migrate;
 pub use prune::{PruneReport, PruneRequest, Unused, prune};
+pub use repair::{RepairIndexReport, repair_index};

@@ -7,9 +7,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rustic_core::{
     BytesList, CheckOptions, ConfigOptions, Credentials, ErrorKind, FileType, Id as RusticId,
-    KeyOptions, Progress, ProgressBars, ProgressType, ReadBackend,
-    Repository as Rustic, RepositoryBackends, RepositoryOptions, RusticError, RusticResult,
-    WriteBackend, repofile::MasterKey,
+    KeyOptions, Progress, ProgressBars, ProgressType, ReadBackend, Repository as Rustic,
+    RepositoryBackends, RepositoryOptions, RusticError, RusticResult, WriteBackend,
+    repofile::MasterKey,
 };
 
 use super::{FormatVersion, Repository};

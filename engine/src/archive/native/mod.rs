@@ -195,7 +195,6 @@ impl Run<'_> {
             });
         at as u64 + 1
     }
-
 }
 
 impl Outlet for Run<'_> {

@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use super::{
     PruneReport, clock,
     later::Later,
-    lists::Lists,
     plan::{self, Fate, Limits},
     proof::{self, Going},
     survey::{self, Listed, Survey},
@@ -27,7 +26,7 @@ use crate::{
     error::Result,
     format::pack,
     index::Record,
-    maintain::packing::Allowed,
+    maintain::{lists::Lists, packing::Allowed},
     repo::{Repository, lock::Guard},
     storage::Store,
 };
@@ -105,7 +104,12 @@ impl Commit<'_> {
 
         let going: HashSet<Id> = going.iter().map(|n| survey.index.pack(*n).0).collect();
         let there = |id: &&Id| survey.listed.contains_key(*id);
-        let packs: BTreeSet<Id> = going.iter().filter(there).chain(stray.keys()).copied().collect();
+        let packs: BTreeSet<Id> = going
+            .iter()
+            .filter(there)
+            .chain(stray.keys())
+            .copied()
+            .collect();
         for id in &packs {
             let modified = survey.listed.get(id).and_then(|listed| listed.modified);
             clock::is_older(self.repo, &pack::path(id), modified, since)?;
@@ -191,8 +195,7 @@ impl Commit<'_> {
         };
         let mut lost = None;
         survey.blobs(|used, copies| {
-            let stays =
-                |record: &Record| !going.contains(&record.place.pack) && is_whole(record);
+            let stays = |record: &Record| !going.contains(&record.place.pack) && is_whole(record);
             if !used || copies.iter().any(stays) || is_later(&copies[0]) {
                 return;
             }

@@ -14,7 +14,6 @@
 mod clock;
 mod commit;
 mod later;
-mod lists;
 mod plan;
 mod proof;
 mod reach;

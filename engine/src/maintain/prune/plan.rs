@@ -80,7 +80,11 @@ impl Limits {
     }
 
     fn small_size(&self) -> u64 {
-        if self.small { SMALLER_THAN_USUAL } else { SMALL }
+        if self.small {
+            SMALLER_THAN_USUAL
+        } else {
+            SMALL
+        }
     }
 
     /// The most bytes that may stay unused beside so many used ones.
@@ -151,7 +155,9 @@ fn candidates(packs: &[PackUse], limits: &Limits) -> Vec<(usize, Reason)> {
     };
     let enough = if limits.small { 2 } else { MANY };
     let many = |trees: bool| {
-        let such = packs.iter().filter(|pack| small(pack) && pack.trees == trees);
+        let such = packs
+            .iter()
+            .filter(|pack| small(pack) && pack.trees == trees);
         such.count() >= enough
     };
     let (many_data, many_trees) = (many(false), many(true));

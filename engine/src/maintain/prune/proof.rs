@@ -33,10 +33,7 @@ pub(super) fn nothing_is_missed(
     going: &Going,
 ) -> Result<()> {
     let listed = repo.block_on(survey::packs(store))?;
-    let (old, new) = (
-        Bits::new(first.index.len()),
-        Bits::new(later.index.len()),
-    );
+    let (old, new) = (Bits::new(first.index.len()), Bits::new(later.index.len()));
     for (file, size) in repo.block_on(index::files(store))? {
         if going.indexes.contains(&file) {
             continue;

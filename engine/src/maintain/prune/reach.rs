@@ -1,4 +1,4 @@
-//! All blobs that snapshots need, found by reading every directory once.
+//! What snapshots need that were made while others worked, with directories in two indexes: one after another, for they are few.
 
 use crate::{
     Cancel,

@@ -93,10 +93,10 @@ impl Copying<'_> {
             ready: VecDeque::new(),
         });
         let done = Mutex::new(BTreeSet::new());
-        let sealer = Sealer::new(self.repo.key());
+        let opener = Sealer::new(self.repo.key());
         packing.run(workers, |filler| {
             while let Some(job) = self.next(&jobs) {
-                self.copy_pack(&job, filler, &sealer, &budget)?;
+                self.copy_pack(&job, filler, &opener, &budget)?;
                 let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                 done.insert(job.number);
             }
@@ -157,7 +157,7 @@ impl Copying<'_> {
         &self,
         job: &Job,
         filler: &mut Filler<'_, '_>,
-        sealer: &Sealer,
+        opener: &Sealer,
         budget: &Arc<Budget>,
     ) -> Result<()> {
         let path = pack::path(&self.survey.index.pack(job.number).0);
@@ -186,10 +186,9 @@ impl Copying<'_> {
             for record in run {
                 let at = (record.place.offset - start) as usize;
                 let sealed = bytes.get(at..at + record.place.length as usize);
-                let sealed = sealed.ok_or_else(|| {
-                    self.repo.damaged(&*path, &Invalid::new("it is too short"))
-                })?;
-                self.copy_blob(record, sealed, &mut scratch, filler, sealer, budget)?;
+                let sealed = sealed
+                    .ok_or_else(|| self.repo.damaged(&*path, &Invalid::new("it is too short")))?;
+                self.copy_blob(record, sealed, &mut scratch, filler, opener, budget)?;
             }
             drop(large);
             rest = later;
@@ -203,7 +202,7 @@ impl Copying<'_> {
         sealed: &[u8],
         scratch: &mut Vec<u8>,
         filler: &mut Filler<'_, '_>,
-        sealer: &Sealer,
+        opener: &Sealer,
         budget: &Arc<Budget>,
     ) -> Result<()> {
         let place = record.place;
@@ -218,7 +217,7 @@ impl Copying<'_> {
             let what = format!("a blob at {} of pack {pack}", place.offset);
             self.repo.damaged(what, &Invalid::new(why))
         };
-        let opened = sealer.open(scratch);
+        let opened = opener.open(scratch);
         let opened = opened.map_err(|_| damaged("it is not authentic"))?;
         let decompressed;
         let plain: &[u8] = if place.plain == 0 {

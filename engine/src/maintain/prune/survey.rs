@@ -10,17 +10,17 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{
-    plan::{Limits, PackUse, Tally},
-    reach::{self, Needs},
-};
+use super::plan::{Limits, PackUse, Tally};
 use crate::{
     Cancel,
     crypto::{Id, OVERHEAD},
     error::{Error, Result},
-    format::{Invalid, index::BlobKind, pack, tree::Entries},
+    format::{Invalid, index::BlobKind, pack},
     index::{Bits, Copies, Index, Loading, Packs, Record},
-    repo::{Repository, blobs::BlobReader},
+    repo::{
+        Repository,
+        walk::{Node, Tree, Visitor, Walk},
+    },
     storage::Store,
 };
 
@@ -105,18 +105,23 @@ impl Survey {
         };
         let index = repo.block_on(Index::load_as(repo, store, loading))?;
         let used = Bits::new(index.len());
-        let mut first = First {
+        let first = First {
             repo,
             index: &index,
             used: &used,
-            reader: BlobReader::new(repo, store, &index),
         };
-        reach::all(
+        let taken = index.memory() + Bits::memory(index.len());
+        let walk = Walk {
             repo,
-            snapshots.values().copied().collect(),
+            store,
+            index: &index,
+            // A directory that was visited is one that is needed.
+            seen: &used,
+            memory: memory.saturating_sub(taken),
             cancel,
-            &mut first,
-        )?;
+        };
+        let roots: Vec<Id> = snapshots.values().copied().collect();
+        walk.run(&roots, &first)?;
         let listed = repo.block_on(packs(store))?;
         let mut survey = Self {
             snapshots,
@@ -264,27 +269,32 @@ struct First<'a> {
     repo: &'a Repository,
     index: &'a Index,
     used: &'a Bits,
-    reader: BlobReader<'a>,
 }
 
-impl First<'_> {
-    fn need(&self, kind: BlobKind, id: &Id) -> Result<bool> {
-        let position = self.index.position(kind, id);
-        let position = position.ok_or_else(|| in_no_index(self.repo, id))?;
-        Ok(self.used.insert(position))
-    }
-}
+impl Visitor for First<'_> {
+    type Dir = ();
 
-impl Needs for First<'_> {
-    fn tree(&mut self, id: &Id) -> Result<bool> {
-        self.need(BlobKind::Tree, id)
+    fn enter(&self, _: &Tree) -> Result<()> {
+        Ok(())
     }
 
-    fn data(&mut self, id: &Id) -> Result<()> {
-        self.need(BlobKind::Data, id).map(drop)
+    fn node(&self, tree: &Tree, (): &mut (), node: Result<&Node<'_>, Invalid>) -> Result<()> {
+        let damaged = |why: Invalid| self.repo.damaged(format!("tree {}", tree.id), &why);
+        for id in node.map_err(damaged)?.blobs() {
+            let id = id.map_err(damaged)?;
+            let position = self.index.position(BlobKind::Data, &id);
+            self.used
+                .insert(position.ok_or_else(|| in_no_index(self.repo, &id))?);
+        }
+        Ok(())
     }
 
-    fn read(&mut self, id: &Id) -> Result<Entries> {
-        self.reader.read_tree(id)
+    fn leave(&self, _: &Tree, (): ()) -> Result<()> {
+        Ok(())
+    }
+
+    fn unreadable(&self, _: &Tree, error: Error) -> Result<()> {
+        // What it needs is not known.
+        Err(error)
     }
 }

@@ -36,18 +36,21 @@ struct Seen {
 }
 
 /// Writes index files, if that is allowed.
-pub(super) struct Lists<'a> {
-    pub(super) repo: &'a Repository,
-    pub(super) store: &'a Store,
+pub(in crate::maintain) struct Lists<'a> {
+    pub(in crate::maintain) repo: &'a Repository,
+    pub(in crate::maintain) store: &'a Store,
     /// Whether writing is still allowed.
-    pub(super) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
+    pub(in crate::maintain) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
     /// The packs that go.
-    pub(super) going: &'a HashSet<Id>,
+    pub(in crate::maintain) going: &'a HashSet<Id>,
 }
 
 impl Lists<'_> {
     /// Writes what takes the place of some of these index files, and returns those, which may go then.
-    pub(super) async fn replace(&self, files: &BTreeMap<Id, u64>) -> Result<BTreeSet<Id>> {
+    pub(in crate::maintain) async fn replace(
+        &self,
+        files: &BTreeMap<Id, u64>,
+    ) -> Result<BTreeSet<Id>> {
         let mut seen = Vec::new();
         let mut named: HashSet<Id> = HashSet::new();
         for (&id, &size) in files {
