@@ -7,12 +7,9 @@
 //! Order: packs; index files of them. The first failure ends it for all threads; what was uploaded by then stays, in an
 //! index or not. Memory: a [`Budget`] of the caller's; whoever needs a buffer waits until one has been uploaded.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
@@ -53,14 +50,6 @@ pub(super) struct Packing<'a> {
     progress: &'a Progress,
     cancel: &'a Cancel,
     _held: Permit,
-}
-
-/// What was made.
-pub(super) struct Made {
-    /// Packs with their sizes.
-    pub(super) packs: BTreeMap<Id, u64>,
-    /// Bytes of packs and index files.
-    pub(super) written: u64,
 }
 
 /// One thread's end of it.
@@ -117,7 +106,7 @@ impl<'a> Packing<'a> {
         self,
         workers: usize,
         work: impl Fn(&mut Filler<'_, 'a>) -> Result<()> + Sync,
-    ) -> Result<Made> {
+    ) -> Result<()> {
         std::thread::scope(|scope| {
             for _ in 0..upload::PARALLEL {
                 scope.spawn(|| self.part("an upload", || self.uploads.work(&self)));
@@ -147,9 +136,7 @@ impl<'a> Packing<'a> {
         if let Some(error) = lock(&self.failure).take() {
             return Err(error);
         }
-        self.uploads.finish(&self)?;
-        let (packs, _, written) = self.uploads.written();
-        Ok(Made { packs, written })
+        self.uploads.finish(&self)
     }
 
     fn fill(&self, work: impl Fn(&mut Filler<'_, 'a>) -> Result<()>) -> Result<()> {
@@ -208,12 +195,11 @@ impl<'a> Packing<'a> {
         if let Some(full) = slot.take_if(|pack| !pack.fits(plain_length)) {
             self.uploads.push(full.finish(&self.sealer));
         }
-        let mut pack = match slot.take() {
-            Some(pack) => pack,
-            None => {
-                let buffer = self.buffers.take(room(plain_length), || self.go())?;
-                OpenPack::new(kind, buffer)
-            }
+        let mut pack = if let Some(pack) = slot.take() {
+            pack
+        } else {
+            let buffer = self.buffers.take(room(plain_length), || self.go())?;
+            OpenPack::new(kind, buffer)
         };
         add(&mut pack);
         *slot = Some(pack);

@@ -145,7 +145,7 @@ pub fn prune(
     repo.runtime().block_on(lock.release(cancel));
     let planned = planned?;
     if request.dry_run {
-        return Ok(run.would_do(&planned));
+        return Ok(would_do(&planned));
     }
     let lock = repo.block_on(repo.lock(Locked::Exclusive, cancel))?;
     let done = run.commit(planned, &lock);
@@ -190,6 +190,15 @@ fn forgotten(request: &PruneRequest) -> Result<BTreeSet<String>> {
         }
     }
     Ok(request.assume_forgotten.iter().cloned().collect())
+}
+
+/// What a run would report.
+fn would_do(planned: &Planned) -> PruneReport {
+    let mut report = plan::report(&planned.survey.packs, &planned.fates);
+    let strays = commit::strays(&planned.survey, None);
+    report.unreferenced_packs += strays.len() as u64;
+    report.unreferenced_bytes += strays.values().map(|pack| pack.size).sum::<u64>();
+    report
 }
 
 /// One prune.
@@ -244,14 +253,6 @@ impl Run<'_> {
         allowed()?;
         planned.copied = copied?;
         Ok(planned)
-    }
-
-    fn would_do(&self, planned: &Planned) -> PruneReport {
-        let mut report = plan::report(&planned.survey.packs, &planned.fates);
-        let strays = commit::strays(&planned.survey, None);
-        report.unreferenced_packs += strays.len() as u64;
-        report.unreferenced_bytes += strays.values().map(|pack| pack.size).sum::<u64>();
-        report
     }
 
     fn commit(&self, planned: Planned, lock: &Guard) -> Result<PruneReport> {

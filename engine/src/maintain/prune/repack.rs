@@ -217,13 +217,13 @@ impl Copying<'_> {
             let what = format!("a blob at {} of pack {pack}", place.offset);
             self.repo.damaged(what, &Invalid::new(why))
         };
-        let opened = opener.open(scratch);
-        let opened = opened.map_err(|_| damaged("it is not authentic"))?;
+        let text = opener.open(scratch);
+        let text = text.map_err(|_| damaged("it is not authentic"))?;
         let decompressed;
         let plain: &[u8] = if place.plain == 0 {
-            opened
+            text
         } else {
-            decompressed = compressed::decompress(opened, place.plain)
+            decompressed = compressed::decompress(text, place.plain)
                 .map_err(|why| damaged(&why.to_string()))?;
             &decompressed
         };

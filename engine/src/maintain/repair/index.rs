@@ -232,16 +232,13 @@ impl Repair<'_> {
             .split_last_chunk::<{ pack::TRAILER }>()
             .ok_or_else(short)?;
         let length = pack::header_length(*trailer, size).map_err(|why| damaged(&why))?;
-        let list = match rest.len().checked_sub(length as usize) {
-            Some(at) => self.repo.key().open(&rest[at..]),
-            None => {
-                let start = size - u64::from(length) - pack::TRAILER as u64;
-                let sealed = self
-                    .store
-                    .read_range(&path, start, u64::from(length))
-                    .await?;
-                self.repo.key().open(&sealed)
-            }
+        let list = if let Some(at) = rest.len().checked_sub(length as usize) {
+            self.repo.key().open(&rest[at..])
+        } else {
+            let start = size - u64::from(length) - pack::TRAILER as u64;
+            let length = u64::from(length);
+            let sealed = self.store.read_range(&path, start, length).await?;
+            self.repo.key().open(&sealed)
         };
         let list =
             list.map_err(|_| damaged(&Invalid::new("its list of blobs is not authentic")))?;
