@@ -45,7 +45,7 @@ const BACKUP_MEMORY: Also = Also::Memory(128 << 20);
 const RESTORE_MEMORY: Also = Also::Memory(96 << 20);
 
 /// All cases, in the order in which they run: those on the same data stand together.
-pub(crate) const ALL: [Case; 15] = [
+pub(crate) const ALL: [Case; 16] = [
     case(
         "initial-dense",
         "first backup of one database file, dense pages",
@@ -75,6 +75,12 @@ pub(crate) const ALL: [Case; 15] = [
         "restore of the database file",
         (0.65, 0.65),
         &[RESTORE_MEMORY],
+    ),
+    case(
+        "check-data",
+        "check of that repository, all data read and verified",
+        (0.60, 0.60),
+        &[],
     ),
     case(
         "initial-padded",

@@ -57,4 +57,8 @@ impl Program for Ark {
     fn prune(&self, place: &Place) -> Call {
         self.call(place, "prune").args(["--max-unused", "5%"])
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

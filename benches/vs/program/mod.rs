@@ -118,4 +118,6 @@ pub(crate) trait Program {
     fn forget(&self, place: &Place, keep: u32) -> Call;
     /// Frees the space of what is not needed, but for 5 %, however much is to be written anew for that.
     fn prune(&self, place: &Place) -> Call;
+    /// Checks a repository, and reads and verifies all its data.
+    fn check_data(&self, place: &Place) -> Call;
 }

@@ -54,4 +54,8 @@ impl Program for Restic {
     fn prune(&self, place: &Place) -> Call {
         self.call(place, "prune").args(["--max-unused", "5%"])
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

@@ -74,4 +74,8 @@ impl Program for Rustic {
             "--instant-delete",
         ])
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

@@ -50,18 +50,18 @@ pub(crate) fn encode_header(blobs: &[Blob]) -> Vec<u8> {
     out
 }
 
-/// The most bytes that the list of so many blobs takes in a pack, sealed, with its length.
-pub(crate) fn header_room(blobs: usize) -> usize {
-    blobs * COMPRESSED_ENTRY + OVERHEAD + TRAILER
-}
-
-/// Bytes that a blob takes in the plain list.
-pub(crate) fn entry_length(compressed: bool) -> u64 {
-    (if compressed {
+/// Bytes of an entry of the plain list.
+pub(crate) fn entry_length(compressed: bool) -> usize {
+    if compressed {
         COMPRESSED_ENTRY
     } else {
         PLAIN_ENTRY
-    }) as u64
+    }
+}
+
+/// The most bytes that the list of so many blobs takes in a pack, sealed, with its length.
+pub(crate) fn header_room(blobs: usize) -> usize {
+    blobs * COMPRESSED_ENTRY + OVERHEAD + TRAILER
 }
 
 /// The length of the sealed list, from a pack's last four bytes.

@@ -279,7 +279,7 @@ fn size(pack: &format::Pack) -> Option<u64> {
     for blob in &pack.blobs {
         Id::parse(&blob.id)?;
         places.push((u64::from(blob.offset), u64::from(blob.length)));
-        list += pack::entry_length(blob.uncompressed_length.is_some());
+        list += pack::entry_length(blob.uncompressed_length.is_some()) as u64;
     }
     places.sort_unstable();
     let mut end = 0;
