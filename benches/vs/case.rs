@@ -45,7 +45,7 @@ const BACKUP_MEMORY: Also = Also::Memory(128 << 20);
 const RESTORE_MEMORY: Also = Also::Memory(96 << 20);
 
 /// All cases, in the order in which they run: those on the same data stand together.
-pub(crate) const ALL: [Case; 15] = [
+pub(crate) const ALL: [Case; 16] = [
     case(
         "initial-dense",
         "first backup of one database file, dense pages",
@@ -112,6 +112,12 @@ pub(crate) const ALL: [Case; 15] = [
         "restore of the small files",
         (0.65, 0.65),
         &[RESTORE_MEMORY],
+    ),
+    case(
+        "prune",
+        "prune after half of the snapshots were forgotten, at most 5 % unused, any amount written anew",
+        (0.40, 0.80),
+        &[],
     ),
     case(
         "empty-files",

@@ -68,6 +68,7 @@ impl Sizes {
             "postgres-first" | "postgres-later" => tenths(self.scale * 16_000_000 + GIB, 33),
             "small-first" => tenths(small, 20),
             "small-unchanged" | "restore-small" => tenths(small, 45),
+            "prune" => tenths(small, 80),
             // Nodes of a file system in memory, and what a program notes of each.
             "empty-files" => self.empty * 1_800,
             "compressed" => tenths(self.compressed, 21),

@@ -4,9 +4,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     bound::{Bound, Load, Speeds},
@@ -177,6 +178,47 @@ impl Run {
         Ok(())
     }
 
+    /// A case of prunes: each of a copy of its program's repository. The space freed counts as nothing added.
+    pub(crate) fn prunes(&mut self, case: Case, bases: &Bases) -> Result<()> {
+        print::step(&format!("{}: {}", case.name, case.title));
+        let samples = self.rounds.run(|who, round| {
+            let dir = self.work.path("pruned");
+            self.work.remove("pruned")?;
+            // Objects are never changed, so the copy can share them.
+            let copied = Command::new("cp")
+                .arg("-al")
+                .args([bases.of(who)?.0, &dir])
+                .status()
+                .context("cannot start cp")?;
+            ensure!(copied.success(), "the repository could not be copied");
+            let before = Listing::of(&dir)?.bytes();
+            let place = Place::Local(dir.clone());
+            let usage = measure::run(&self.work, &self.program(who).prune(&place))?;
+            let after = Listing::of(&dir)?.bytes();
+            if round == 0 {
+                ensure!(after < before, "{} freed nothing", who.name());
+                print::note(&format!(
+                    "{}: {} MiB of {} MiB are left",
+                    who.name(),
+                    after >> 20,
+                    before >> 20
+                ));
+                if who == Who::Ark {
+                    measure::run(&self.work, &self.restic.check(&place))
+                        .context("restic finds what Ark pruned damaged")?;
+                }
+            }
+            self.work.remove("pruned")?;
+            Ok(Sample {
+                usage,
+                added: 0,
+                requests: None,
+            })
+        })?;
+        self.done(case, samples, None);
+        Ok(())
+    }
+
     /// A case of checks that read all data. Each finds that its repository is whole, or the case fails.
     pub(crate) fn checks(&mut self, case: Case, source: &Path, bases: &Bases) -> Result<()> {
         print::step(&format!("{}: {}", case.name, case.title));
@@ -248,6 +290,11 @@ impl Bases {
     fn of(&self, who: Who) -> Result<(&Path, &Listing)> {
         let (dir, listing) = self.0.get(&who).context("there is no such repository")?;
         Ok((dir, listing))
+    }
+
+    /// Where the repository of one of the programs is.
+    pub(crate) fn place(&self, who: Who) -> Result<Place> {
+        Ok(Place::Local(self.of(who)?.0.to_owned()))
     }
 
     /// Takes another repository for one of the programs.

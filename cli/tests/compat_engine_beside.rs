@@ -251,16 +251,55 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-/// Both, the first of them stopped when its lock is there, until the second has ended.
-fn meeting(place: &Place, first: &mut Command, second: &mut Command) -> (Ran, Ran) {
+/// Both, the first of them stopped when its lock is there, until the second has ended with one of these codes.
+fn meeting(place: &Place, first: &mut Command, second: &mut Command, codes: &[i32]) -> (Ran, Ran) {
     let first = piped(first);
     wait_until("the first locks", || !place.locks().is_empty());
     signal(&first, "STOP");
     assert_eq!(place.locks().len(), 1, "it ended before it was stopped");
     let second = ended(piped(second));
-    assert_eq!(second.code, Some(11), "{} {}", second.out, second.err);
+    let code = second.code.unwrap();
+    assert!(
+        codes.contains(&code),
+        "{code} {} {}",
+        second.out,
+        second.err
+    );
     signal(&first, "CONT");
     (ended(first), second)
+}
+
+/// While our prune looks and copies, restic's backup is made; restic's prune is refused.
+#[test]
+fn backups_go_on_beside_our_prune() {
+    let place = place();
+    let source = place.text("source");
+    fill(&place, 1);
+    let first = place.backup();
+    fill(&place, 2);
+    place.backup();
+    place.ark(&["forget", &first]).ends(0);
+    let mut pruning =
+        place.ark_command(&["prune", "-q", "--max-unused", "0", "--retry-lock", "1m"]);
+    let ours = piped(&mut pruning);
+    wait_until("ours locks", || !place.locks().is_empty());
+    signal(&ours, "STOP");
+    assert_eq!(place.locks().len(), 1);
+    let locks = restic(&place, &["list", "locks", "--no-lock", "-q"]).ends(0);
+    let lock = restic(
+        &place,
+        &["cat", "lock", locks.out.trim(), "--no-lock", "-q"],
+    )
+    .ends(0);
+    assert!(!lock.out.contains("\"exclusive\": true"), "{}", lock.out);
+    // What it needs is what was to go.
+    fill(&place, 1);
+    restic(&place, &["backup", "-q", "--force", &source]).ends(0);
+    place.ark(&["backup", "-q", "--force", &source]).ends(0);
+    restic(&place, &["prune"]).ends(11);
+    signal(&ours, "CONT");
+    ended(ours).ends(0);
+    all_is_whole(&place, 3);
 }
 
 /// A prune of one and a backup of the other, the second begun when the first has its lock, or at some moment: each ends
@@ -292,7 +331,13 @@ fn prune_beside_backup(ours_prunes: bool) {
             (&mut pruning, &mut backing_up)
         };
         let (first, second) = if seed < 4 {
-            meeting(&place, first, second)
+            // Only at its end, which is short, does our prune exclude others.
+            let codes: &[i32] = if ours_prunes && seed % 2 == 1 {
+                &[0, 11]
+            } else {
+                &[11]
+            };
+            meeting(&place, first, second, codes)
         } else {
             let first = piped(first);
             at_some_moment(seed);

@@ -49,6 +49,15 @@ impl Program for Ark {
             .arg(target)
     }
 
+    fn forget(&self, place: &Place, keep: u32) -> Call {
+        self.call(place, "forget")
+            .args(["--keep-last", &keep.to_string()])
+    }
+
+    fn prune(&self, place: &Place) -> Call {
+        self.call(place, "prune").args(["--max-unused", "5%"])
+    }
+
     fn check_data(&self, place: &Place) -> Call {
         self.call(place, "check").arg("--read-data")
     }

@@ -114,6 +114,10 @@ pub(crate) trait Program {
     fn backup(&self, place: &Place, backup: &Backup<'_>) -> Call;
     /// Restores the latest snapshot below a folder.
     fn restore(&self, place: &Place, target: &Path) -> Call;
+    /// Forgets all snapshots but the latest so many.
+    fn forget(&self, place: &Place, keep: u32) -> Call;
+    /// Frees the space of what is not needed, but for 5 %, however much is to be written anew for that.
+    fn prune(&self, place: &Place) -> Call;
     /// Checks a repository, and reads and verifies all its data.
     fn check_data(&self, place: &Place) -> Call;
 }

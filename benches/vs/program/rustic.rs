@@ -59,6 +59,22 @@ impl Program for Rustic {
         self.call(place, "restore").arg("latest").arg(target)
     }
 
+    fn forget(&self, place: &Place, keep: u32) -> Call {
+        self.call(place, "forget")
+            .args(["--keep-last", &keep.to_string()])
+    }
+
+    /// In one go: as it is by default, it would only mark what goes, for another prune a day later.
+    fn prune(&self, place: &Place) -> Call {
+        self.call(place, "prune").args([
+            "--max-unused",
+            "5%",
+            "--max-repack",
+            "unlimited",
+            "--instant-delete",
+        ])
+    }
+
     fn check_data(&self, place: &Place) -> Call {
         self.call(place, "check").arg("--read-data")
     }

@@ -3,6 +3,7 @@
 mod large;
 mod minio;
 mod postgres;
+mod prune;
 mod remote;
 mod small;
 
@@ -65,6 +66,7 @@ pub(crate) fn all(run: &mut Run, servers: &Servers) -> Result<()> {
     large::padded(run)?;
     postgres::cases(run, servers)?;
     small::many(run)?;
+    prune::case(run)?;
     small::empty(run)?;
     large::compressed(run)?;
     remote::minio(run, servers)

@@ -12,9 +12,11 @@ mod forget;
 mod init;
 mod key;
 mod ls;
+mod migrate;
 mod open;
 mod password;
 mod prune;
+mod repair;
 mod restore;
 mod select;
 mod snapshots;
@@ -93,6 +95,11 @@ enum Verb {
     Forget(Box<forget::Forget>),
     /// Free the space of what no snapshot needs
     Prune(prune::Prune),
+    /// Repair what damage has left
+    #[command(subcommand)]
+    Repair(repair::RepairVerb),
+    /// Make a repository of an older format version one of the newest
+    Migrate(migrate::Migrate),
     /// Work with the passwords of a repository
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -226,6 +233,8 @@ fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
         Verb::Check(args) => check::run(run, &args),
         Verb::Forget(args) => forget::run(run, *args),
         Verb::Prune(args) => prune::run(run, &args),
+        Verb::Repair(verb) => repair::run(run, &verb),
+        Verb::Migrate(args) => migrate::run(run, &args),
         Verb::Key(verb) => key::run(run, &verb),
         Verb::Unlock(args) => unlock::run(run, &args),
     }

@@ -1,5 +1,7 @@
 //! `ark engine prune`.
 
+use std::time::Duration;
+
 use ark_engine::{
     Progress, Repository,
     maintain::{self, PruneRequest, Unused},
@@ -12,8 +14,8 @@ use crate::print::engine::{self, progress::Reporter};
 
 /// Free the space of what no snapshot needs.
 ///
-/// Nobody else can work on the repository meanwhile. Before anything is removed, all snapshots are gone through to see
-/// that they can do without it.
+/// Backups may go on meanwhile; at the end it is alone for a moment, and with --retry-lock waits for that. Before anything
+/// is removed, all snapshots are gone through to see that they can do without it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Prune {
     /// Do nothing, and show what would be done
@@ -33,7 +35,10 @@ pub(super) struct HowArgs {
     /// The most data to write anew: bytes with K, M, G or T
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_repack_size: Option<u64>,
-    /// Write packs anew that are much smaller than usual
+    /// Write nothing more anew after this time, as in 30m or 1h; the next prune goes on from there
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    max_time: Option<Duration>,
+    /// Write packs anew that are much smaller than usual, even if there are few of them
     #[arg(long)]
     repack_small: bool,
     /// Write packs anew that hold data without compression
@@ -60,8 +65,10 @@ pub(super) fn prune(
         max_repack: how.max_repack_size,
         repack_small: how.repack_small,
         repack_uncompressed: how.repack_uncompressed,
+        max_time: how.max_time,
         dry_run,
         assume_forgotten: if dry_run { forgotten } else { Vec::new() },
+        ..PruneRequest::default()
     };
     let progress = Progress::new();
     let reporter = Reporter::written(run.printer, run.repo.quiet || run.repo.json, &progress);

@@ -9,7 +9,7 @@
 mod attributes;
 mod cuts;
 mod filter;
-mod native;
+pub(crate) mod native;
 mod run;
 mod source;
 mod stream;

@@ -1,6 +1,6 @@
 //! Index files: which blob lies where in which pack.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Invalid, hexid, null_as_default, pack, text};
 use crate::crypto::Id;
@@ -16,7 +16,7 @@ pub(crate) struct IndexFile {
 }
 
 /// One pack of an index file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Pack {
     pub(crate) id: String,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -24,18 +24,19 @@ pub(crate) struct Pack {
 }
 
 /// One blob of a pack.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Blob {
     pub(crate) id: String,
     #[serde(rename = "type")]
     pub(crate) kind: BlobKind,
     pub(crate) offset: u32,
     pub(crate) length: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) uncompressed_length: Option<u32>,
 }
 
 /// What a blob holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum BlobKind {
     /// Part of a file.
@@ -92,6 +93,14 @@ pub(crate) fn encode_pack(out: &mut Vec<u8>, id: &Id, blobs: &[pack::Blob]) {
     out.extend_from_slice(b"]}");
 }
 
+/// Appends one pack as another index file lists it.
+pub(crate) fn encode_listed(out: &mut Vec<u8>, pack: &Pack) -> Result<(), Invalid> {
+    if out.len() > START.len() {
+        out.push(b',');
+    }
+    serde_json::to_writer(out, pack).map_err(Invalid::new)
+}
+
 /// What the JSON of an index starts with.
 pub(crate) const START: &[u8] = b"{\"packs\":[";
 /// What it ends with.
@@ -125,6 +134,12 @@ mod tests {
         }
         json.extend_from_slice(END);
         let index = IndexFile::decode(&json).unwrap();
+        let mut again = START.to_vec();
+        for pack in &index.packs {
+            encode_listed(&mut again, pack).unwrap();
+        }
+        again.extend_from_slice(END);
+        assert_eq!(again, json, "copied as it is");
         assert_eq!(index.packs.len(), 2);
         let second = &index.packs[0].blobs[1];
         assert_eq!(

@@ -101,9 +101,22 @@ impl Index {
     pub(crate) async fn load_as(
         repo: &Repository,
         store: &Store,
-        mut loading: Loading<'_>,
+        loading: Loading<'_>,
     ) -> Result<Self> {
         let listed = files(store).await?;
+        Self::load_files(repo, store, listed, loading).await
+    }
+
+    /// Reads these index files, of these sizes.
+    ///
+    /// # Errors
+    /// `MemoryLimit`, with what it takes: all of them are read for that.
+    pub(crate) async fn load_files(
+        repo: &Repository,
+        store: &Store,
+        listed: BTreeMap<Id, u64>,
+        mut loading: Loading<'_>,
+    ) -> Result<Self> {
         let mut reading = futures::stream::iter(listed.clone())
             .map(|(id, size)| async move { (id, read(repo, store, id, size).await) })
             .buffer_unordered(PARALLEL);

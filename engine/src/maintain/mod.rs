@@ -2,7 +2,11 @@
 
 mod check;
 mod forget;
+mod lists;
+mod migrate;
+mod packing;
 mod prune;
+mod repair;
 
 pub use check::{
     AffectedPath, CheckReport, CheckRequest, DataShare, Finding, MEMORY as CHECK_MEMORY, Object,
@@ -12,4 +16,6 @@ pub use forget::{
     CalendarSpan, Counts, Decision, Forget, ForgetGroup, ForgetReport, GroupBy, GroupKey, Keep,
     KeepPolicy, Kept, apply_policy, forget,
 };
+pub use migrate::migrate;
 pub use prune::{PruneReport, PruneRequest, Unused, prune};
+pub use repair::{RepairIndexReport, repair_index};

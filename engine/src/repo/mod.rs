@@ -29,6 +29,7 @@ use std::{
 use tokio::runtime::Handle;
 
 pub use lock::{LockTiming, Locked};
+pub(crate) use open::CONFIG_LIMIT;
 pub use passwords::{KeyInfo, NewKey};
 pub use select::SnapshotFilter;
 pub use snapshots::Snapshot;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A configuration has a few hundred bytes.
-pub(super) const CONFIG_LIMIT: u64 = 1 << 20;
+pub(crate) const CONFIG_LIMIT: u64 = 1 << 20;
 
 impl Repository {
     /// Opens a repository with the first of the passwords that fits. Blocks; see the module.

@@ -14,7 +14,6 @@ pub mod fault;
 mod local;
 mod location;
 mod retry;
-mod rustic;
 mod s3;
 mod secret;
 mod tls;
@@ -35,7 +34,6 @@ use backend::Backend;
 pub use aws::{AwsCredentials, parse_aws_credentials};
 pub use location::{Location, S3Access};
 pub use retry::Policy;
-pub(crate) use rustic::{Removals, RusticStore, Session};
 pub use secret::Secret;
 pub use types::{Entry, ObjectMeta, StoreConfig};
 

@@ -12,29 +12,29 @@ use std::sync::{
 use crate::error::{Error, Result};
 
 /// The program, its runtime and connections, an index file being written, and what an allocator wastes.
-pub(super) const BASE: u64 = 48 << 20;
+pub(crate) const BASE: u64 = 48 << 20;
 
 /// Something that can give memory back at once.
-pub(super) trait Reserve: Send + Sync {
+pub(crate) trait Reserve: Send + Sync {
     /// True if it gave any back.
     fn shrink(&self) -> bool;
 }
 
 /// The memory of one run.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
     reserve: OnceLock<Weak<dyn Reserve>>,
 }
 
 /// A part of it; given back when dropped.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     budget: Arc<Budget>,
     bytes: u64,
 }
 
 impl Budget {
-    pub(super) fn new(limit: u64) -> Arc<Self> {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
             limit,
             used: AtomicU64::new(0),
@@ -43,17 +43,17 @@ impl Budget {
     }
 
     /// Who is asked to give memory back before there is none. The first one counts.
-    pub(super) fn set_reserve(&self, reserve: Weak<dyn Reserve>) {
+    pub(crate) fn set_reserve(&self, reserve: Weak<dyn Reserve>) {
         self.reserve.get_or_init(|| reserve);
     }
 
     /// Bytes not taken.
-    pub(super) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
     /// Takes so many bytes, if there are.
-    pub(super) fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+    pub(crate) fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
@@ -65,7 +65,7 @@ impl Budget {
     }
 
     /// Takes so many bytes, or says how many would do.
-    pub(super) fn take(self: &Arc<Self>, bytes: u64, what: &str) -> Result<Permit> {
+    pub(crate) fn take(self: &Arc<Self>, bytes: u64, what: &str) -> Result<Permit> {
         loop {
             if let Some(permit) = self.try_take(bytes) {
                 return Ok(permit);
@@ -78,7 +78,7 @@ impl Budget {
     }
 
     /// The error for something that needs so many bytes more than are taken.
-    pub(super) fn short(&self, bytes: u64, what: &str) -> Error {
+    pub(crate) fn short(&self, bytes: u64, what: &str) -> Error {
         Error::MemoryLimit {
             what: what.to_owned(),
             needed: self.used.load(Ordering::Relaxed).saturating_add(bytes),
@@ -88,26 +88,26 @@ impl Budget {
 }
 
 impl Permit {
-    pub(super) fn empty(budget: &Arc<Budget>) -> Self {
+    pub(crate) fn empty(budget: &Arc<Budget>) -> Self {
         Self {
             budget: Arc::clone(budget),
             bytes: 0,
         }
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Gives a part of it back, at most all.
-    pub(super) fn give_back(&mut self, bytes: u64) {
+    pub(crate) fn give_back(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Takes over another's part.
-    pub(super) fn join(&mut self, mut other: Self) {
+    pub(crate) fn join(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 }

@@ -18,21 +18,21 @@
 //! A file that cannot be read is a row. Everything else that fails ends the run, as do a panic and a cancel: all
 //! threads look at [`Run::go`] before they wait and while they do.
 
-mod budget;
+pub(crate) mod budget;
 mod dirs;
 mod entry;
 mod fresh;
 mod large;
 mod listing;
 mod node;
-mod packer;
+pub(crate) mod packer;
 mod parent;
 mod queue;
-mod squeeze;
-mod start;
+pub(crate) mod squeeze;
+pub(crate) mod start;
 pub(super) mod stream;
 mod trees;
-mod upload;
+pub(crate) mod upload;
 mod walker;
 mod worker;
 
@@ -53,7 +53,7 @@ use self::{
     fresh::Fresh,
     packer::{Buffers, OpenPack},
     queue::Queue,
-    upload::Uploads,
+    upload::{Outlet, Uploads},
     worker::Worker,
 };
 use super::{cuts::Tally, filter::Filter, source::Origin};
@@ -194,6 +194,20 @@ impl Run<'_> {
                 devices.len() - 1
             });
         at as u64 + 1
+    }
+}
+
+impl Outlet for Run<'_> {
+    fn repo(&self) -> &Repository {
+        self.repo
+    }
+
+    fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    fn go(&self) -> Result<()> {
+        Run::go(self)
     }
 
     fn write(&self, path: &str, data: Bytes) -> Result<()> {

@@ -26,11 +26,11 @@ use crate::{
 };
 
 /// How often those who wait look whether they should stop.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// The buffers of one run. The least number of them is paid for by whoever made this; more are taken from the
 /// budget when they are needed, and given back when the budget asks.
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     free: Mutex<Free>,
     returned: Condvar,
     /// Bytes of an ordinary buffer.
@@ -55,7 +55,7 @@ struct Free {
 impl Buffers {
     /// Between `least` and `most` buffers of `size` bytes, and larger ones. Of the least number one must never be held
     /// on to, or all would wait.
-    pub(super) fn new(size: usize, least: usize, most: usize, budget: &Arc<Budget>) -> Self {
+    pub(crate) fn new(size: usize, least: usize, most: usize, budget: &Arc<Budget>) -> Self {
         Self {
             free: Mutex::new(Free {
                 buffers: Vec::new(),
@@ -72,7 +72,7 @@ impl Buffers {
     }
 
     /// A buffer of at least `least` bytes; waits for one. `stop` says whether to give up.
-    pub(super) fn take(&self, least: usize, stop: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
+    pub(crate) fn take(&self, least: usize, stop: impl Fn() -> Result<()>) -> Result<Vec<u8>> {
         let mut free = self.lock();
         loop {
             stop()?;
@@ -130,7 +130,7 @@ impl Buffers {
     }
 
     /// Takes a buffer back that had `was` bytes.
-    pub(super) fn give(&self, buffer: Vec<u8>, was: usize) {
+    pub(crate) fn give(&self, buffer: Vec<u8>, was: usize) {
         let mut free = self.lock();
         if was != self.size {
             free.larger -= 1;
@@ -160,7 +160,7 @@ impl Reserve for Buffers {
 }
 
 /// A pack that is being filled.
-pub(super) struct OpenPack {
+pub(crate) struct OpenPack {
     kind: BlobKind,
     buffer: Vec<u8>,
     len: usize,
@@ -169,20 +169,20 @@ pub(super) struct OpenPack {
 }
 
 /// A finished pack.
-pub(super) struct Pack {
-    pub(super) id: Id,
-    pub(super) buffer: Vec<u8>,
-    pub(super) len: usize,
-    pub(super) blobs: Vec<Blob>,
+pub(crate) struct Pack {
+    pub(crate) id: Id,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) len: usize,
+    pub(crate) blobs: Vec<Blob>,
 }
 
 /// The buffer a pack of one such blob needs.
-pub(super) fn room(plain_length: usize) -> usize {
+pub(crate) fn room(plain_length: usize) -> usize {
     plain_length + OVERHEAD + pack::header_room(1)
 }
 
 impl OpenPack {
-    pub(super) fn new(kind: BlobKind, buffer: Vec<u8>) -> Self {
+    pub(crate) fn new(kind: BlobKind, buffer: Vec<u8>) -> Self {
         Self {
             kind,
             buffer,
@@ -193,14 +193,14 @@ impl OpenPack {
     }
 
     /// Whether a blob of so many bytes fits, whatever it is compressed to.
-    pub(super) fn fits(&self, plain_length: usize) -> bool {
+    pub(crate) fn fits(&self, plain_length: usize) -> bool {
         self.blobs.len() < pack::MAX_BLOBS
             && self.len + plain_length + OVERHEAD + pack::header_room(self.blobs.len() + 1)
                 <= self.buffer.len()
     }
 
     /// Adds a blob that [`fits`](Self::fits), and returns the bytes it takes.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         id: Id,
         data: &[u8],
@@ -217,7 +217,7 @@ impl OpenPack {
     }
 
     /// Adds a blob that was compressed before, and [`fits`](Self::fits) as it is.
-    pub(super) fn add_squeezed(
+    pub(crate) fn add_squeezed(
         &mut self,
         id: Id,
         plain: usize,
@@ -227,6 +227,21 @@ impl OpenPack {
         let text = self.len + OVERHEAD / 2;
         self.buffer[text..text + data.len()].copy_from_slice(data);
         self.push(id, plain, data.len(), true, sealer)
+    }
+
+    /// Adds a blob as another pack of the same repository holds it, which [`fits`](Self::fits) with
+    /// its [`OVERHEAD`] taken off.
+    pub(crate) fn add_sealed(&mut self, id: Id, sealed: &[u8], plain_length: Option<u32>) {
+        let end = self.len + sealed.len();
+        self.buffer[self.len..end].copy_from_slice(sealed);
+        self.hash.update(sealed);
+        self.blobs.push(Blob {
+            id,
+            kind: self.kind,
+            length: u32::try_from(sealed.len()).unwrap_or(u32::MAX),
+            plain_length,
+        });
+        self.len = end;
     }
 
     fn push(&mut self, id: Id, plain: usize, len: usize, squeezed: bool, sealer: &Sealer) -> u32 {
@@ -247,7 +262,7 @@ impl OpenPack {
     }
 
     /// Takes over all blobs of another pack, if they fit. Sealed blobs may lie anywhere.
-    pub(super) fn absorb(&mut self, other: Box<Self>) -> Result<Vec<u8>, Box<Self>> {
+    pub(crate) fn absorb(&mut self, other: Box<Self>) -> Result<Vec<u8>, Box<Self>> {
         let blobs = self.blobs.len() + other.blobs.len();
         let end = self.len + other.len;
         if blobs > pack::MAX_BLOBS || end + pack::header_room(blobs) > self.buffer.len() {
@@ -262,7 +277,7 @@ impl OpenPack {
     }
 
     /// Adds the list of blobs.
-    pub(super) fn finish(mut self, sealer: &Sealer) -> Pack {
+    pub(crate) fn finish(mut self, sealer: &Sealer) -> Pack {
         let list = pack::encode_header(&self.blobs);
         let end = self.len + list.len() + OVERHEAD;
         let bytes = &mut self.buffer[self.len..end];

@@ -14,16 +14,16 @@ const SAMPLE: usize = 1 << 10;
 const RANDOM: u64 = 1_074_000;
 
 /// A compressor for one thread.
-pub(super) struct Squeezer(Option<Compressor<'static>>);
+pub(crate) struct Squeezer(Option<Compressor<'static>>);
 
 impl Squeezer {
     /// `None` compresses nothing, as format version 1 wants it.
-    pub(super) fn new(level: Option<i32>) -> std::io::Result<Self> {
+    pub(crate) fn new(level: Option<i32>) -> std::io::Result<Self> {
         level.map(Compressor::new).transpose().map(Self)
     }
 
     /// Compresses into `out`, which has room for at least `data`. `None` if it is not worth it.
-    pub(super) fn squeeze(&mut self, data: &[u8], out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn squeeze(&mut self, data: &[u8], out: &mut [u8]) -> Option<usize> {
         let compressor = self.0.as_mut()?;
         if looks_random(data) {
             return None;

@@ -22,8 +22,9 @@ use crate::{
 };
 
 /// Bytes of a pack's buffer: what restic makes packs of, and the list.
-const PACK: usize = 16 << 20;
-const LEVEL: i32 = 1;
+pub(crate) const PACK: usize = 16 << 20;
+/// How hard blobs are compressed.
+pub(crate) const LEVEL: i32 = 1;
 /// Bytes of a thread that reads: a chunk, a chunk of a stream that waits, and what compresses.
 const WORKER: u64 = rabin::MAX + (2 << 20);
 /// With fewer buffers for packs nothing goes on: one of data, one of trees, one on its way.

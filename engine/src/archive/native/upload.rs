@@ -13,24 +13,34 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    Run,
-    packer::{LOOK, Pack},
-};
+use super::packer::{Buffers, LOOK, Pack};
 use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{index, pack, unpacked},
+    repo::Repository,
 };
 
 /// Packs written at the same time.
-pub(super) const PARALLEL: usize = 4;
+pub(crate) const PARALLEL: usize = 4;
 const INDEX_BYTES: u64 = 1 << 30;
 const INDEX_BLOBS: usize = 50_000;
 const INDEX_AGE: Duration = Duration::from_mins(1);
 
+/// The run that packs are uploaded for.
+pub(crate) trait Outlet: Sync {
+    /// Where they go.
+    fn repo(&self) -> &Repository;
+    /// Where their buffers go back to.
+    fn buffers(&self) -> &Buffers;
+    /// Whether to go on.
+    fn go(&self) -> Result<()>;
+    /// Writes an object, if that is still allowed.
+    fn write(&self, path: &str, data: Bytes) -> Result<()>;
+}
+
 /// What is on its way, and what arrived.
-pub(super) struct Uploads {
+pub(crate) struct Uploads {
     queue: Mutex<Queue>,
     arrived: Condvar,
     list: Mutex<List>,
@@ -54,7 +64,7 @@ struct List {
 }
 
 impl Uploads {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             queue: Mutex::default(),
             arrived: Condvar::new(),
@@ -71,13 +81,13 @@ impl Uploads {
     }
 
     /// Hands over a pack. Does not wait: there are only so many buffers.
-    pub(super) fn push(&self, pack: Pack) {
+    pub(crate) fn push(&self, pack: Pack) {
         self.queue().packs.push_back(pack);
         self.arrived.notify_one();
     }
 
     /// Says that no more will come.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.queue().closed = true;
         self.arrived.notify_all();
     }
@@ -91,23 +101,23 @@ impl Uploads {
     }
 
     /// Packs with their sizes, index files, and bytes of both.
-    pub(super) fn written(&self) -> (BTreeMap<Id, u64>, Vec<Id>, u64) {
+    pub(crate) fn written(&self) -> (BTreeMap<Id, u64>, Vec<Id>, u64) {
         let list = self.list();
         (list.packs.clone(), list.indexes.clone(), list.written)
     }
 
     /// Uploads until there is nothing more to come. One thread's work.
-    pub(super) fn work(&self, run: &Run<'_>) -> Result<()> {
-        while let Some(pack) = self.next(run)? {
-            self.upload(run, pack)?;
+    pub(crate) fn work(&self, to: &impl Outlet) -> Result<()> {
+        while let Some(pack) = self.next(to)? {
+            self.upload(to, pack)?;
         }
         Ok(())
     }
 
-    fn next(&self, run: &Run<'_>) -> Result<Option<Pack>> {
+    fn next(&self, to: &impl Outlet) -> Result<Option<Pack>> {
         let mut queue = self.queue();
         loop {
-            run.go()?;
+            to.go()?;
             if let Some(pack) = queue.packs.pop_front() {
                 return Ok(Some(pack));
             }
@@ -121,7 +131,7 @@ impl Uploads {
         }
     }
 
-    fn upload(&self, run: &Run<'_>, pack: Pack) -> Result<()> {
+    fn upload(&self, to: &impl Outlet, pack: Pack) -> Result<()> {
         let Pack {
             id,
             buffer,
@@ -130,10 +140,10 @@ impl Uploads {
         } = pack;
         let size = buffer.len();
         let whole = Bytes::from(buffer);
-        run.write(&pack::path(&id), whole.slice(..len))?;
+        to.write(&pack::path(&id), whole.slice(..len))?;
         // The store has let go of it, or else there is one buffer less to reuse.
         let buffer = whole.try_into_mut().map(Vec::from).unwrap_or_default();
-        run.buffers.give(buffer, size);
+        to.buffers().give(buffer, size);
         let mut list = self.list();
         list.packs.insert(id, len as u64);
         list.written += len as u64;
@@ -144,30 +154,30 @@ impl Uploads {
             || list.blobs >= INDEX_BLOBS
             || list.since.elapsed() >= INDEX_AGE;
         if due {
-            self.write_index(run, list)
+            self.write_index(to, list)
         } else {
             Ok(())
         }
     }
 
     /// Writes the last index file. Everything must have been uploaded.
-    pub(super) fn finish(&self, run: &Run<'_>) -> Result<()> {
+    pub(crate) fn finish(&self, to: &impl Outlet) -> Result<()> {
         let list = self.list();
         if list.blobs == 0 {
             return Ok(());
         }
-        self.write_index(run, list)
+        self.write_index(to, list)
     }
 
-    fn write_index(&self, run: &Run<'_>, mut list: MutexGuard<'_, List>) -> Result<()> {
+    fn write_index(&self, to: &impl Outlet, mut list: MutexGuard<'_, List>) -> Result<()> {
         let mut json = mem::replace(&mut list.json, index::START.to_vec());
         (list.blobs, list.bytes, list.since) = (0, 0, Instant::now());
         drop(list);
         json.extend_from_slice(index::END);
-        let (id, sealed) = unpacked::encode(run.repo.key(), &json, run.repo.version())
+        let (id, sealed) = unpacked::encode(to.repo().key(), &json, to.repo().version())
             .map_err(|why| Error::Bug(format!("an index cannot be encoded: {why}")))?;
         let len = sealed.len() as u64;
-        run.write(&format!("index/{id}"), sealed.into())?;
+        to.write(&format!("index/{id}"), sealed.into())?;
         let mut list = self.list();
         list.written += len;
         list.indexes.push(id);

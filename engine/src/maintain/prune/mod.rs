@@ -1,37 +1,44 @@
-//! Freeing the space of what no snapshot needs.
+//! Freeing the space of what no snapshot needs, while backups go on.
 //!
-//! Does: have the library plan it and write the packs and index files that replace others, prove that all
-//! snapshots can do without the rest, and only then remove the rest. Does not: run beside anybody else. From the
-//! first look to the last removal it holds the lock that excludes everybody, because programs that share the format do
-//! not know marks for later deletion.
+//! Does: look at what is there and what is needed ([`survey`]); decide which packs stay, are written anew, and go
+//! ([`plan`]); copy what is needed of those to be written anew ([`repack`]): all that beside backups and restores, under a
+//! shared lock, for it only adds. Then, alone, for a short time ([`commit`]): look at what came since, keep what that needs,
+//! prove that the rest can go ([`proof`]), remove it. Does not: leave marks for later deletion, which programs that share the
+//! format do not know.
 //!
-//! Order: lock; refuse what the library would get wrong ([`refuse`]); new packs; new index files; proof from
-//! the store alone ([`proof`]); old index files removed; packs removed; unlock. Whatever ends it earlier leaves packs that no
-//! index names, or two index files that name the same pack. The next prune removes them.
+//! Order: shared lock; new packs; index files of them; unlock; exclusive lock; index files in place of those that name what
+//! goes; proof; old index files removed; packs removed; unlock. Whatever ends it earlier leaves packs that no index file
+//! names, or blobs that are in two packs. The next prune removes the ones and takes the copies for what they are: nothing is
+//! copied twice.
 
+mod clock;
+mod commit;
+mod later;
+mod plan;
 mod proof;
 mod reach;
-mod refuse;
+mod repack;
+mod survey;
 
-use std::sync::Arc;
-
-use futures::{StreamExt as _, TryStreamExt as _};
-
-use crate::{
-    Cancel, Progress, Repository,
-    crypto::Id,
-    error::{Error, Result},
-    format::pack,
-    repo::{
-        Locked,
-        adapter::{self, PruneCounts, PruneSettings},
-        lock::Guard,
-    },
-    storage::{Removals, Session, Store},
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
 };
 
-/// Files removed at the same time.
-const PARALLEL: usize = 8;
+use self::{
+    commit::{Commit, Planned},
+    plan::{Fate, Limits},
+    repack::Copying,
+    survey::Survey,
+};
+use crate::{
+    Cancel, Progress, Repository,
+    archive::MEMORY,
+    crypto::Id,
+    error::{Error, Result},
+    repo::{Locked, lock::Guard},
+    storage::Store,
+};
 
 /// How much unused data may stay, in packs that are also used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +62,10 @@ pub struct PruneRequest {
     pub repack_small: bool,
     /// Write packs anew that hold data without compression; format version 2 only.
     pub repack_uncompressed: bool,
+    /// Begin with no other pack to be written anew after so long.
+    pub max_time: Option<Duration>,
+    /// Bytes of memory it may take.
+    pub memory: u64,
     /// Only say what would be done.
     pub dry_run: bool,
     /// With `dry_run`: full ids of snapshots that are taken for forgotten.
@@ -69,6 +80,8 @@ impl Default for PruneRequest {
             max_repack: None,
             repack_small: false,
             repack_uncompressed: false,
+            max_time: None,
+            memory: MEMORY,
             dry_run: false,
             assume_forgotten: Vec::new(),
         }
@@ -102,142 +115,168 @@ pub struct PruneReport {
     pub unreferenced_bytes: u64,
 }
 
-impl From<PruneCounts> for PruneReport {
-    fn from(counts: PruneCounts) -> Self {
-        Self {
-            repacked_blobs: counts.repack.0,
-            repacked_bytes: counts.repack.1,
-            repack_dropped_blobs: counts.repack_drops.0,
-            repack_dropped_bytes: counts.repack_drops.1,
-            deleted_blobs: counts.delete.0,
-            deleted_bytes: counts.delete.1,
-            remaining_blobs: counts.remaining.0,
-            remaining_bytes: counts.remaining.1,
-            unused_bytes: counts.unused_after,
-            unreferenced_packs: counts.unreferenced.0,
-            unreferenced_bytes: counts.unreferenced.1,
-        }
-    }
-}
-
 /// Frees the space of what no snapshot needs. Blocks: call it on a thread of its own.
 ///
+/// Backups may run beside it until its end, when it has to be alone for a moment: then it waits for them as long as the
+/// repository was opened to wait, and says `Locked`. What it wrote by then is not lost.
+///
 /// # Errors
-/// `Locked`; `Refused` for packs that cannot be handled; `Damaged` if a snapshot already lacks something: nothing is
-/// removed then; `LockLost`, `Cancelled`, and what the store says.
+/// `Locked`; `Damaged` if a snapshot already lacks something, `Refused` if clocks disagree: nothing is removed then;
+/// `MemoryLimit`, `LockLost`, `Cancelled`, and what the store says.
 pub fn prune(
     repo: &Repository,
     request: &PruneRequest,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<PruneReport> {
-    let settings = settings(repo, request)?;
-    let kind = if request.dry_run {
-        Locked::Shared
-    } else {
-        Locked::Exclusive
+    let begun = Instant::now();
+    let run = Run {
+        repo,
+        store: repo.store().with_cancel(cancel.clone()),
+        request,
+        limits: limits(repo, request)?,
+        without: forgotten(request)?,
+        until: request.max_time.and_then(|time| begun.checked_add(time)),
+        progress,
+        cancel,
     };
-    let lock = repo.block_on(repo.lock(kind, cancel))?;
-    let done = locked(repo, request, &settings, progress, cancel, &lock);
+    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
+    let planned = run.plan(&lock);
+    repo.runtime().block_on(lock.release(cancel));
+    let planned = planned?;
+    if request.dry_run {
+        return Ok(would_do(&planned));
+    }
+    let lock = repo.block_on(repo.lock(Locked::Exclusive, cancel))?;
+    let done = run.commit(planned, &lock);
     repo.runtime().block_on(lock.release(cancel));
     done
 }
 
-fn settings(repo: &Repository, request: &PruneRequest) -> Result<PruneSettings> {
-    let invalid = |message: &str| Error::InvalidConfig {
+fn invalid(message: &str) -> Error {
+    Error::InvalidConfig {
         what: "prune setting",
         message: message.to_owned(),
-    };
+    }
+}
+
+fn limits(repo: &Repository, request: &PruneRequest) -> Result<Limits> {
     if request.repack_uncompressed && repo.version() < 2 {
         return Err(invalid(
             "repositories of format version 1 are never compressed",
         ));
     }
-    let max_unused = match request.max_unused {
-        Unused::Bytes(bytes) => bytes.to_string(),
-        Unused::Percent(percent @ 0..100) => format!("{percent}%"),
-        Unused::Percent(_) => return Err(invalid("the unused share must be below 100 %")),
-        Unused::Unlimited => "unlimited".to_owned(),
-    };
+    if matches!(request.max_unused, Unused::Percent(100..)) {
+        return Err(invalid("the unused share must be below 100 %"));
+    }
+    Ok(Limits {
+        max_unused: request.max_unused,
+        max_repack: request.max_repack,
+        small: request.repack_small,
+        uncompressed: request.repack_uncompressed,
+    })
+}
+
+/// The snapshots that do not count.
+fn forgotten(request: &PruneRequest) -> Result<BTreeSet<String>> {
     if !request.dry_run && !request.assume_forgotten.is_empty() {
         return Err(invalid(
             "only a dry run can take snapshots for forgotten; forget them first, or make it a dry run",
         ));
     }
-    let parse = |id: &String| {
-        Id::parse(id).ok_or_else(|| invalid(&format!("{id:?} is not the full id of a snapshot")))
-    };
-    let ignore = request.assume_forgotten.iter().map(parse);
-    Ok(PruneSettings {
-        ignore: ignore.collect::<Result<_>>()?,
-        max_unused,
-        max_repack: request.max_repack,
-        repack_small: request.repack_small,
-        repack_uncompressed: request.repack_uncompressed,
-    })
+    for id in &request.assume_forgotten {
+        if Id::parse(id).is_none() {
+            return Err(invalid(&format!("{id:?} is not the full id of a snapshot")));
+        }
+    }
+    Ok(request.assume_forgotten.iter().cloned().collect())
 }
 
-fn locked(
-    repo: &Repository,
-    request: &PruneRequest,
-    settings: &PruneSettings,
-    progress: &Progress,
-    cancel: &Cancel,
-    lock: &Guard,
-) -> Result<PruneReport> {
-    let store = repo.store().with_cancel(cancel.clone());
-    repo.block_on(refuse::unsuitable(repo, &store))?;
-    let allowed = {
-        let (held, cancel) = (lock.checker(), cancel.clone());
+/// What a run would report.
+fn would_do(planned: &Planned) -> PruneReport {
+    let mut report = plan::report(&planned.survey.packs, &planned.fates);
+    let strays = commit::strays(&planned.survey, None);
+    report.unreferenced_packs += strays.len() as u64;
+    report.unreferenced_bytes += strays.values().map(|pack| pack.size).sum::<u64>();
+    report
+}
+
+/// One prune.
+struct Run<'a> {
+    repo: &'a Repository,
+    store: Store,
+    request: &'a PruneRequest,
+    limits: Limits,
+    without: BTreeSet<String>,
+    until: Option<Instant>,
+    progress: &'a Progress,
+    cancel: &'a Cancel,
+}
+
+impl Run<'_> {
+    /// Looks, decides and copies. Nothing is taken away by that.
+    fn plan(&self, lock: &Guard) -> Result<Planned> {
+        let survey = Survey::take(
+            self.repo,
+            &self.store,
+            &self.without,
+            &self.limits,
+            self.request.memory,
+            self.cancel,
+        )?;
+        let fates = plan::decide(&survey.packs, &self.limits);
+        let mut planned = Planned {
+            survey,
+            fates,
+            copied: BTreeSet::new(),
+        };
+        if self.request.dry_run {
+            return Ok(planned);
+        }
+        let anew = (0..).zip(&planned.fates);
+        let anew = anew.filter(|(_, fate)| **fate == Fate::WrittenAnew);
+        let anew: Vec<u32> = anew.map(|(n, _)| n).collect();
+        let allowed = self.allowed(lock);
+        let copying = Copying {
+            repo: self.repo,
+            store: &self.store,
+            survey: &planned.survey,
+            compress: self.request.repack_uncompressed,
+            until: self.until,
+            memory: self.request.memory,
+            allowed: &allowed,
+            progress: self.progress,
+            cancel: self.cancel,
+        };
+        let copied = copying.copy(anew);
+        // What went wrong first is why the rest did.
+        allowed()?;
+        planned.copied = copied?;
+        Ok(planned)
+    }
+
+    fn commit(&self, planned: Planned, lock: &Guard) -> Result<PruneReport> {
+        let allowed = self.allowed(lock);
+        let commit = Commit {
+            repo: self.repo,
+            store: &self.store,
+            limits: self.limits,
+            memory: self.request.memory,
+            allowed: &allowed,
+            cancel: self.cancel,
+            lock,
+        };
+        commit.run(planned)
+    }
+
+    /// Says whether writing and removing is still allowed.
+    fn allowed(&self, lock: &Guard) -> impl Fn() -> Result<()> + Send + Sync + use<> {
+        let (held, cancel) = (lock.checker(), self.cancel.clone());
         move || {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             held()
         }
-    };
-    let session = Arc::new(Session::putting_off(allowed.clone(), progress.clone()));
-    let counts = adapter::prune(repo, store.clone(), &session, settings, request.dry_run);
-    // What went wrong first is why the rest did.
-    if let Some(error) = session.take_failure() {
-        return Err(error);
     }
-    let report = counts?.into();
-    if request.dry_run {
-        return Ok(report);
-    }
-    let (removals, written) = session.take();
-    if removals.indexes.is_empty() && removals.packs.is_empty() {
-        return Ok(report);
-    }
-    proof::nothing_is_missed(repo, &store, &removals, &written, cancel)?;
-    repo.block_on(remove(&store, &removals, &allowed))?;
-    Ok(report)
-}
-
-/// Index files first: packs that are gone must not be named by any.
-async fn remove(
-    store: &Store,
-    removals: &Removals,
-    allowed: &(impl Fn() -> Result<()> + Sync),
-) -> Result<()> {
-    let indexes = removals.indexes.iter().map(|id| format!("index/{id}"));
-    delete(store, indexes, allowed).await?;
-    let packs = removals.packs.iter().map(pack::path);
-    delete(store, packs, allowed).await
-}
-
-async fn delete(
-    store: &Store,
-    paths: impl Iterator<Item = String>,
-    allowed: &(impl Fn() -> Result<()> + Sync),
-) -> Result<()> {
-    futures::stream::iter(paths)
-        .map(|path| async move {
-            allowed()?;
-            store.delete(&path).await
-        })
-        .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await
 }

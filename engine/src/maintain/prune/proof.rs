@@ -1,96 +1,85 @@
 //! The last look before anything is removed: can every snapshot do without it?
 //!
-//! Trusts neither the plan nor what was reported of its execution: reads the index files that will stay, looks at the
-//! sizes of the packs they name, and goes through all snapshots. Fails with `RepositoryChanged` or `Damaged`, and
-//! then nothing has been removed.
+//! Trusts neither the plan nor what was reported of its execution: reads the index files that will be left from the store,
+//! looks at the sizes of the packs they name, and asks for each blob that some snapshot needs whether it is in one of
+//! them. Fails with `RepositoryChanged` or `Damaged`, and then nothing has been removed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use super::reach;
+use super::{
+    later::Later,
+    survey::{self, Survey},
+};
 use crate::{
-    Cancel,
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, index::BlobKind},
-    index::{self, Index, Packs},
-    repo::{Repository, blobs::BlobReader},
-    storage::{Removals, Store},
+    format::Invalid,
+    index::{self, Bits},
+    repo::Repository,
+    storage::Store,
 };
+
+/// What is about to be removed.
+pub(super) struct Going {
+    pub(super) indexes: BTreeSet<Id>,
+    pub(super) packs: HashSet<Id>,
+}
 
 /// Whether all snapshots can be read when these are gone.
 pub(super) fn nothing_is_missed(
     repo: &Repository,
     store: &Store,
-    removals: &Removals,
-    written: &BTreeMap<Id, u64>,
-    cancel: &Cancel,
+    (first, later): (&Survey, &Later),
+    going: &Going,
 ) -> Result<()> {
-    let changed = |message: String| Error::RepositoryChanged {
-        location: repo.location(),
-        message,
-    };
-    let sizes = repo.block_on(index::pack_sizes(store))?;
-    if let Some((id, _)) = written
-        .iter()
-        .find(|(id, size)| sizes.get(id) != Some(size))
-    {
-        return Err(changed(format!(
-            "pack {id}, just written, is gone or has another size"
-        )));
-    }
-    let stays = repo.block_on(blobs_that_stay(repo, store, removals, &sizes))?;
-    let mut roots = Vec::new();
-    for snapshot in repo.snapshots()? {
-        let why = Invalid::new("its tree is not an id");
-        let root = Id::parse(&snapshot.tree);
-        roots.push(root.ok_or_else(|| repo.damaged(format!("snapshot {}", snapshot.id), &why))?);
-    }
-    // Old and new index files: directories are read from where they are found.
-    let index = repo.block_on(Index::load(repo, store, Packs::All))?;
-    let mut reader = BlobReader::new(repo, store, &index);
-    reach::all(repo, &mut reader, roots, cancel, |kind, id| {
-        if stays.contains(&(kind, id)) {
-            Ok(())
-        } else {
-            Err(changed(format!(
-                "blob {id}, which a snapshot needs, would be lost; nothing was removed"
-            )))
-        }
-    })
-}
-
-/// The blobs in the packs that the remaining index files name.
-async fn blobs_that_stay(
-    repo: &Repository,
-    store: &Store,
-    removals: &Removals,
-    sizes: &BTreeMap<Id, u64>,
-) -> Result<HashSet<(BlobKind, Id)>> {
-    let mut stay = HashSet::new();
-    let files = index::files(store).await?;
-    for (file, size) in files {
-        if removals.indexes.contains(&file) {
+    let listed = repo.block_on(survey::packs(store))?;
+    let (old, new) = (Bits::new(first.index.len()), Bits::new(later.index.len()));
+    for (file, size) in repo.block_on(index::files(store))? {
+        if going.indexes.contains(&file) {
             continue;
         }
-        let Some(index) = index::read(repo, store, file, size).await? else {
+        let Some(list) = repo.block_on(index::read(repo, store, file, size))? else {
             continue;
         };
         let damaged = |why: &str| repo.damaged(format!("index {file}"), &Invalid::new(why));
-        for pack in &index.packs {
+        for pack in &list.packs {
             let id = Id::parse(&pack.id).ok_or_else(|| damaged("it names a pack without an id"))?;
-            if removals.packs.contains(&id) {
+            if going.packs.contains(&id) {
                 return Err(damaged("it names a pack that would be removed"));
             }
-            let size = sizes.get(&id).copied().unwrap_or(0);
             for blob in &pack.blobs {
-                if u64::from(blob.offset) + u64::from(blob.length) > size {
+                let end = blob.offset.checked_add(blob.length);
+                if !end.is_some_and(|end| survey::is_whole(listed.get(&id), end)) {
                     return Err(damaged("it names a pack that is missing or too short"));
                 }
                 let id =
                     Id::parse(&blob.id).ok_or_else(|| damaged("it names a blob without an id"))?;
-                stay.insert((blob.kind, id));
+                for (index, bits) in [(&first.index, &old), (&later.index, &new)] {
+                    if let Some(position) = index.position(blob.kind, &id) {
+                        bits.insert(position);
+                    }
+                }
             }
         }
     }
-    Ok(stay)
+    let both = [
+        (&first.index, &first.used, &old),
+        (&later.index, &later.used, &new),
+    ];
+    for (index, needed, there) in both {
+        for position in (0..).take(index.len()) {
+            if needed.contains(position) && !there.contains(position) {
+                let record = index.record(position);
+                let name = record.map(|record| hex::encode(record.prefix));
+                return Err(Error::RepositoryChanged {
+                    location: repo.location(),
+                    message: format!(
+                        "blob {}, which a snapshot needs, would be lost; nothing was removed",
+                        name.unwrap_or_default()
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,40 +1,45 @@
-//! All blobs that snapshots need, found by reading every directory once.
-
-use std::collections::HashSet;
+//! What snapshots need that were made while others worked, with directories in two indexes: one after another, for they are few.
 
 use crate::{
     Cancel,
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, index::BlobKind},
-    repo::{Repository, blobs::BlobReader},
+    format::{Invalid, tree::Entries},
+    repo::Repository,
 };
 
-/// Calls `needs` for every blob below the roots, some more than once. A directory that cannot be read
-/// completely is an error: what it needs is not known.
+/// Who is told what snapshots need.
+pub(super) trait Needs {
+    /// A directory is needed. Whether it has to be read: those met before have been.
+    fn tree(&mut self, id: &Id) -> Result<bool>;
+    /// A piece of a file is needed.
+    fn data(&mut self, id: &Id) -> Result<()>;
+    /// Reads a directory.
+    fn read(&mut self, id: &Id) -> Result<Entries>;
+}
+
+/// Goes through everything below the roots. A directory that cannot be read completely is an error: what it needs is
+/// not known.
 pub(super) fn all(
     repo: &Repository,
-    blobs: &mut BlobReader<'_>,
     roots: Vec<Id>,
     cancel: &Cancel,
-    mut needs: impl FnMut(BlobKind, Id) -> Result<()>,
+    needs: &mut impl Needs,
 ) -> Result<()> {
-    let mut seen = HashSet::new();
     let mut todo = roots;
     while let Some(tree) = todo.pop() {
-        if !seen.insert(tree) {
-            continue;
-        }
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        needs(BlobKind::Tree, tree)?;
+        if !needs.tree(&tree)? {
+            continue;
+        }
         let damaged = |why: &Invalid| repo.damaged(format!("tree {tree}"), why);
         let id = |text: &String| {
             Id::parse(text)
                 .ok_or_else(|| damaged(&Invalid::new("it names something without an id")))
         };
-        for node in blobs.read_tree(&tree)? {
+        for node in needs.read(&tree)? {
             let node = node.map_err(|why| damaged(&why))?;
             match &node.subtree {
                 Some(tree) => todo.push(id(tree)?),
@@ -44,7 +49,7 @@ pub(super) fn all(
                 None => {}
             }
             for blob in &node.content {
-                needs(BlobKind::Data, id(blob)?)?;
+                needs.data(&id(blob)?)?;
             }
         }
     }

@@ -106,8 +106,8 @@ enum Settled {
 struct State {
     /// All that were written, or whose writing failed with nobody knowing how far it got.
     files: Vec<Id>,
-    /// The one that is there for certain.
-    newest: Option<Id>,
+    /// The one that is there for certain, and the time that is written in it.
+    newest: Option<(Id, Timestamp)>,
     refreshed: Duration,
     lost: Option<String>,
     /// Why the lock could not be had after all, for whom it belongs to.
@@ -131,6 +131,18 @@ impl Guard {
     pub(crate) async fn held(&self) -> Result<()> {
         self.shared.settled().await;
         self.shared.state().refused.take().map_or(Ok(()), Err)
+    }
+
+    /// The time in the newest lock file, by our clock, and when the store saw it written, by its own. `None` if
+    /// there is no file, or the store tells no times.
+    pub(crate) async fn written(&self) -> Result<Option<(Timestamp, Timestamp)>> {
+        let newest = self.shared.state().newest;
+        let Some((id, ours)) = newest else {
+            return Ok(None);
+        };
+        let meta = self.shared.store.stat(&path(id)).await?;
+        let stores = meta.and_then(|meta| meta.modified);
+        Ok(stores.map(|stores| (ours, stores)))
     }
 
     /// What came of an operation: that somebody else was faster explains whatever else failed.
@@ -224,11 +236,11 @@ impl Shared {
     async fn write(&self, id: Id, sealed: Vec<u8>) -> Result<()> {
         held().insert(id);
         self.state().files.push(id);
-        let started = since_boot();
+        let (started, now) = (since_boot(), Timestamp::now());
         self.store.write(&path(id), Bytes::from(sealed)).await?;
         let mut state = self.state();
         state.refreshed = started;
-        state.newest = Some(id);
+        state.newest = Some((id, now));
         Ok(())
     }
 
@@ -238,7 +250,7 @@ impl Shared {
             (state.files.clone(), state.newest)
         };
         // Others may be left of a failed refresh.
-        if let Some(newest) = newest
+        if let Some((newest, _)) = newest
             && self.store.stat(&path(newest)).await?.is_none()
         {
             self.state().lost = Some("its file was removed by somebody".to_owned());

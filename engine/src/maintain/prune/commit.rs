@@ -1,0 +1,242 @@
+//! The part of a prune that nobody may work beside: look again, decide for good, prove, remove.
+//!
+//! Everything is decided by what the store holds now. A pack that was to go, and that a snapshot made meanwhile needs, stays;
+//! so does one whose copy is not there. If index files that were read are gone, somebody else has pruned or repaired, and
+//! all is looked at anew.
+//!
+//! Order: clocks compared; snapshots, index files and packs listed; new ones read; new index files written; proof from the
+//! store alone ([`proof`](super::proof)); old index files removed; packs removed. Whatever ends it earlier leaves index files
+//! that repeat what others say, or packs that no index file names: the next prune removes them.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+
+use super::{
+    PruneReport, clock,
+    later::Later,
+    plan::{self, Fate, Limits},
+    proof::{self, Going},
+    survey::{self, Listed, Survey},
+};
+use crate::{
+    Cancel,
+    crypto::Id,
+    error::Result,
+    format::pack,
+    index::Record,
+    maintain::{lists::Lists, packing::Allowed},
+    repo::{Repository, lock::Guard},
+    storage::Store,
+};
+
+/// Files removed at the same time.
+const PARALLEL: usize = 8;
+
+/// What the first part found and did.
+pub(super) struct Planned {
+    pub(super) survey: Survey,
+    pub(super) fates: Vec<Fate>,
+    /// Numbers of the packs that were copied.
+    pub(super) copied: BTreeSet<u32>,
+}
+
+/// The second part.
+pub(super) struct Commit<'a> {
+    pub(super) repo: &'a Repository,
+    pub(super) store: &'a Store,
+    pub(super) limits: Limits,
+    /// Bytes.
+    pub(super) memory: u64,
+    pub(super) allowed: Allowed<'a>,
+    pub(super) cancel: &'a Cancel,
+    pub(super) lock: &'a Guard,
+}
+
+impl Commit<'_> {
+    /// Removes what is not needed.
+    pub(super) fn run(&self, planned: Planned) -> Result<PruneReport> {
+        let since = clock::since(self.repo, self.lock)?;
+        let snapshots = survey::roots(self.repo, self.store, &BTreeSet::new())?;
+        let (mut files, mut file_times) = self.files()?;
+        let Planned {
+            mut survey,
+            mut fates,
+            copied,
+        } = planned;
+        let mut going: BTreeSet<u32> = (0..)
+            .zip(&fates)
+            .filter(|(n, fate)| match fate {
+                Fate::Stays => false,
+                Fate::Goes => true,
+                Fate::WrittenAnew => copied.contains(n),
+            })
+            .map(|(n, _)| n)
+            .collect();
+        if survey.index.files().iter().all(|id| files.contains_key(id)) {
+            survey.listed = self.repo.block_on(survey::packs(self.store))?;
+        } else {
+            tracing::info!("the index was changed by somebody: looking at everything anew");
+            (survey, fates, going) = self.anew()?;
+            (files, file_times) = self.files()?;
+        }
+        let later = Later::look(
+            (self.repo, self.store),
+            &survey,
+            &snapshots,
+            &files,
+            self.cancel,
+        )?;
+        if later.snapshots > 0 {
+            survey.count(&self.limits);
+        }
+        self.keep_what_is_needed(&survey, &later, &mut going)?;
+        for (n, fate) in (0..).zip(&mut fates) {
+            if !going.contains(&n) {
+                *fate = Fate::Stays;
+            }
+        }
+        let mut report = plan::report(&survey.packs, &fates);
+        let stray = strays(&survey, Some(&later));
+        report.unreferenced_packs += stray.len() as u64;
+        report.unreferenced_bytes += stray.values().map(|pack| pack.size).sum::<u64>();
+
+        let going: HashSet<Id> = going.iter().map(|n| survey.index.pack(*n).0).collect();
+        let there = |id: &&Id| survey.listed.contains_key(*id);
+        let packs: BTreeSet<Id> = going
+            .iter()
+            .filter(there)
+            .chain(stray.keys())
+            .copied()
+            .collect();
+        for id in &packs {
+            let modified = survey.listed.get(id).and_then(|listed| listed.modified);
+            clock::is_older(self.repo, &pack::path(id), modified, since)?;
+        }
+        let lists = Lists {
+            repo: self.repo,
+            store: self.store,
+            allowed: self.allowed,
+            going: &going,
+        };
+        let indexes = self.repo.block_on(lists.replace(&files))?;
+        for id in &indexes {
+            let modified = file_times.get(id).copied().flatten();
+            clock::is_older(self.repo, &format!("index/{id}"), modified, since)?;
+        }
+        if indexes.is_empty() && packs.is_empty() {
+            return Ok(report);
+        }
+        let mut all = going;
+        all.extend(&packs);
+        let going = Going {
+            indexes,
+            packs: all,
+        };
+        proof::nothing_is_missed(self.repo, self.store, (&survey, &later), &going)?;
+        self.repo.block_on(self.remove(&going.indexes, &packs))?;
+        Ok(report)
+    }
+
+    /// Index files with their sizes, and when they were written.
+    #[expect(clippy::type_complexity, reason = "two maps by the same ids")]
+    fn files(&self) -> Result<(BTreeMap<Id, u64>, BTreeMap<Id, Option<Timestamp>>)> {
+        let entries = self.repo.block_on(self.store.list("index"))?;
+        let named = entries.iter().filter(|entry| !entry.is_dir);
+        let named = named.filter_map(|entry| Some((Id::parse(&entry.name)?, entry)));
+        Ok(named
+            .map(|(id, entry)| ((id, entry.size), (id, entry.modified)))
+            .unzip())
+    }
+
+    /// Only what nothing is used of goes: there is no time to copy anything now.
+    fn anew(&self) -> Result<(Survey, Vec<Fate>, BTreeSet<u32>)> {
+        let limits = Limits {
+            max_repack: Some(0),
+            ..self.limits
+        };
+        let survey = Survey::take(
+            self.repo,
+            self.store,
+            &BTreeSet::new(),
+            &limits,
+            self.memory,
+            self.cancel,
+        )?;
+        let fates = plan::decide(&survey.packs, &limits);
+        let gone = (0..).zip(&fates).filter(|(_, fate)| **fate == Fate::Goes);
+        let going = gone.map(|(n, _)| n).collect();
+        Ok((survey, fates, going))
+    }
+
+    /// Takes back from what goes whatever holds the only copy of something needed.
+    fn keep_what_is_needed(
+        &self,
+        survey: &Survey,
+        later: &Later,
+        going: &mut BTreeSet<u32>,
+    ) -> Result<()> {
+        let whole: Vec<bool> = (0..)
+            .take(survey.packs.len())
+            .map(|n| survey.is_whole(n))
+            .collect();
+        let is_whole = |record: &Record| whole[record.place.pack as usize];
+        let is_later = |record: &Record| {
+            let mut id = Id([0; 32]);
+            id.0[..record.prefix.len()].copy_from_slice(&record.prefix);
+            let position = later.index.position(record.kind, &id);
+            position.is_some_and(|position| {
+                later.index.places(position).any(|place| {
+                    let (pack, end) = later.index.pack(place.pack);
+                    survey::is_whole(survey.listed.get(&pack), end)
+                })
+            })
+        };
+        let mut lost = None;
+        survey.blobs(|used, copies| {
+            let stays = |record: &Record| !going.contains(&record.place.pack) && is_whole(record);
+            if !used || copies.iter().any(stays) || is_later(&copies[0]) {
+                return;
+            }
+            let whole: Vec<Record> = copies.iter().filter(|one| is_whole(one)).copied().collect();
+            if whole.is_empty() {
+                lost = Some(copies[0].place.pack);
+            } else {
+                going.remove(&whole[survey.chosen(&whole)].place.pack);
+            }
+        });
+        match lost {
+            Some(pack) => Err(survey::missing(self.repo, &survey.index.pack(pack).0)),
+            None => Ok(()),
+        }
+    }
+
+    /// Index files first: packs that are gone must not be named by any.
+    async fn remove(&self, indexes: &BTreeSet<Id>, packs: &BTreeSet<Id>) -> Result<()> {
+        let indexes = indexes.iter().map(|id| format!("index/{id}"));
+        self.delete(indexes).await?;
+        self.delete(packs.iter().map(pack::path)).await
+    }
+
+    async fn delete(&self, paths: impl Iterator<Item = String>) -> Result<()> {
+        futures::stream::iter(paths)
+            .map(|path| async move {
+                (self.allowed)()?;
+                self.store.delete(&path).await
+            })
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await
+    }
+}
+
+/// The packs that no index file names.
+pub(super) fn strays(survey: &Survey, later: Option<&Later>) -> BTreeMap<Id, Listed> {
+    let mut strays = survey.listed.clone();
+    let later = later.into_iter().flat_map(|later| later.index.pack_ids());
+    for id in survey.index.pack_ids().chain(later) {
+        strays.remove(&id);
+    }
+    strays
+}

@@ -1,0 +1,5 @@
+//! Repairing what damage has left.
+
+mod index;
+
+pub use index::{RepairIndexReport, repair_index};
