@@ -100,6 +100,26 @@ impl Key {
 
     /// The plain text of what [`Key::seal`] made.
     pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, Unauthentic> {
+        let (nonce, text) = self.authentic(sealed)?;
+        let mut plain = text.to_vec();
+        self.stream(nonce, &mut plain);
+        Ok(plain)
+    }
+
+    /// The same, in place. What is not authentic stays as it is.
+    pub(crate) fn open_in_place<'a>(
+        &self,
+        sealed: &'a mut [u8],
+    ) -> Result<&'a mut [u8], Unauthentic> {
+        let nonce = *self.authentic(sealed)?.0;
+        let end = sealed.len() - TAG;
+        let text = &mut sealed[NONCE..end];
+        self.stream(&nonce, text);
+        Ok(text)
+    }
+
+    /// Nonce and ciphertext, if the tag is theirs.
+    fn authentic<'a>(&self, sealed: &'a [u8]) -> Result<(&'a [u8; NONCE], &'a [u8]), Unauthentic> {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE>().ok_or(Unauthentic)?;
         let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(Unauthentic)?;
         let expected = self.tag(nonce, text);
@@ -110,9 +130,7 @@ impl Key {
         if std::hint::black_box(differ) != 0 {
             return Err(Unauthentic);
         }
-        let mut plain = text.to_vec();
-        self.stream(nonce, &mut plain);
-        Ok(plain)
+        Ok((nonce, text))
     }
 
     fn stream(&self, nonce: &[u8; NONCE], data: &mut [u8]) {
@@ -156,10 +174,14 @@ mod tests {
             let sealed = key.seal(&plain);
             assert_eq!(sealed.len(), len + OVERHEAD);
             assert_eq!(key.open(&sealed).unwrap(), plain);
+            assert_eq!(key.open_in_place(&mut sealed.clone()).unwrap(), plain);
             for at in [0, sealed.len() / 2, sealed.len() - 1] {
                 let mut bad = sealed.clone();
                 bad[at] ^= 1;
                 assert_eq!(key.open(&bad), Err(Unauthentic));
+                let before = bad.clone();
+                assert!(key.open_in_place(&mut bad).is_err());
+                assert_eq!(bad, before);
             }
             assert_eq!(key.open(&sealed[..OVERHEAD - 1]), Err(Unauthentic));
         }

@@ -35,6 +35,7 @@ mod fuzzing;
 mod host;
 mod index;
 mod panics;
+mod permits;
 mod progress;
 mod repo;
 mod rows;

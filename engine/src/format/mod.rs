@@ -12,6 +12,7 @@ pub(crate) mod key;
 pub(crate) mod lock;
 pub(crate) mod name;
 pub(crate) mod node;
+pub(crate) mod nodes;
 pub(crate) mod pack;
 pub(crate) mod root;
 pub(crate) mod snapshot;

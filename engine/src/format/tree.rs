@@ -62,7 +62,7 @@ pub(crate) struct Attribute {
 }
 
 /// More entries than any file system has in one directory are refused.
-const MAX_ENTRIES: usize = 1 << 24;
+pub(crate) const MAX_ENTRIES: usize = 1 << 24;
 
 /// The entries of a directory, decoded one by one as they are asked for.
 ///

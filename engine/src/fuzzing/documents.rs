@@ -16,7 +16,7 @@ use crate::{
         snapshot::SnapshotFile,
         time,
     },
-    index::compact::Builder,
+    index::builder::Builder,
 };
 
 /// An index file.

@@ -4,14 +4,20 @@
 //! not: trust lengths (they are checked against the format's limits here) or count on packs that are
 //! marked for deletion. An index file that cannot be read is an error.
 
+pub(crate) mod bits;
+pub(crate) mod builder;
 pub(crate) mod compact;
+pub(crate) mod ranges;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use compact::{MAX_BLOB, Place};
+pub(crate) use bits::Bits;
+pub(crate) use builder::Copies;
+pub(crate) use compact::{MAX_BLOB, Place, Record};
 
-use compact::{Builder, CompactIndex};
-use futures::{StreamExt as _, TryStreamExt as _};
+use builder::Builder;
+use compact::CompactIndex;
+use futures::StreamExt as _;
 
 use crate::{
     crypto::Id,
@@ -20,7 +26,7 @@ use crate::{
         index::{BlobKind, IndexFile},
         unpacked,
     },
-    repo::Repository,
+    repo::{Repository, blobs::is_content},
     storage::Store,
 };
 
@@ -44,6 +50,23 @@ pub(crate) struct Index {
     blobs: CompactIndex,
     /// The index files it was read from.
     files: BTreeSet<Id>,
+    /// Packs that are marked for deletion.
+    marked: BTreeSet<Id>,
+}
+
+/// What is done about an index file that cannot be read: an error ends it all.
+type Unreadable<'a> = &'a mut (dyn FnMut(Id, Error) -> Result<()> + Send);
+
+/// How to read an index.
+pub(crate) struct Loading<'a> {
+    /// Which packs.
+    pub(crate) which: Packs,
+    /// What is kept of blobs in several packs.
+    pub(crate) copies: Copies,
+    /// Bytes it may take.
+    pub(crate) limit: u64,
+    /// Asked about each index file that is damaged or gone, which is left out then. Without it that is an error.
+    pub(crate) unreadable: Option<Unreadable<'a>>,
 }
 
 impl Index {
@@ -62,51 +85,126 @@ impl Index {
         which: Packs,
         limit: u64,
     ) -> Result<Self> {
+        let loading = Loading {
+            which,
+            copies: Copies::First,
+            limit,
+            unreadable: None,
+        };
+        Self::load_as(repo, store, loading).await
+    }
+
+    /// The same, with more to choose.
+    ///
+    /// # Errors
+    /// `MemoryLimit`, with what it takes: all index files are read for that.
+    pub(crate) async fn load_as(
+        repo: &Repository,
+        store: &Store,
+        mut loading: Loading<'_>,
+    ) -> Result<Self> {
         let listed = files(store).await?;
         let mut reading = futures::stream::iter(listed.clone())
-            .map(|(id, size)| async move { Ok((id, read(repo, store, id, size).await?)) })
+            .map(|(id, size)| async move { (id, read(repo, store, id, size).await) })
             .buffer_unordered(PARALLEL);
-        let mut builder = Builder::default();
+        let mut builder = Builder::keeping(loading.copies);
         let mut needed = 0;
         // Of several places of one blob, the pack added first counts: live ones come first.
-        let mut marked = Vec::new();
-        while let Some((id, file)) = reading.try_next().await? {
-            let Some(file) = file else { continue };
+        let mut later = Vec::new();
+        let mut marked = BTreeSet::new();
+        while let Some((id, read)) = reading.next().await {
+            let file = match (read, &mut loading.unreadable) {
+                (Ok(Some(file)), _) => file,
+                (Ok(None), _) => continue,
+                (Err(error), Some(unreadable)) if is_content(&error) => {
+                    unreadable(id, error)?;
+                    continue;
+                }
+                (Err(error), _) => return Err(error),
+            };
             for pack in &file.packs {
-                builder
-                    .add_listed(pack)
-                    .map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+                let added = builder.add_listed(pack);
+                if let Err(why) = added {
+                    let error = repo.damaged(format!("index {id}"), &why);
+                    match &mut loading.unreadable {
+                        Some(unreadable) => unreadable(id, error)?,
+                        None => return Err(error),
+                    }
+                }
             }
-            if builder.memory().saturating_add(needed) > limit {
+            if builder.memory().saturating_add(needed) > loading.limit {
                 needed += builder.memory();
                 builder.clear();
             }
-            if which == Packs::All {
-                marked.extend(file.packs_to_delete);
+            let gone = file.packs_to_delete.iter();
+            marked.extend(gone.filter_map(|pack| Id::parse(&pack.id)));
+            if loading.which == Packs::All {
+                later.extend(file.packs_to_delete);
             }
         }
-        for pack in marked {
+        for pack in later {
             builder
                 .add_listed(&pack)
                 .map_err(|why| repo.damaged("index of packs to delete", &why))?;
         }
         needed += builder.memory();
-        if needed > limit {
+        if needed > loading.limit {
             return Err(Error::MemoryLimit {
                 what: format!("the index of the repository {}", repo.location()),
                 needed,
-                limit,
+                limit: loading.limit,
             });
         }
         Ok(Self {
             blobs: builder.build(),
             files: listed.into_keys().collect(),
+            marked,
         })
     }
 
     /// Where a blob lies; `None` if it is in no index.
     pub(crate) fn find(&self, kind: BlobKind, id: &Id) -> Option<Place> {
         self.blobs.get(id, kind)
+    }
+
+    /// Position of a blob, which stands for it as long as the index lives; `None` if it is in no index.
+    pub(crate) fn position(&self, kind: BlobKind, id: &Id) -> Option<u32> {
+        self.blobs.position(id, kind)
+    }
+
+    /// The record at a position.
+    pub(crate) fn record(&self, position: u32) -> Option<Record> {
+        self.blobs.record(position)
+    }
+
+    /// All records with their positions, in order; the copies of one blob side by side.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u32, Record)> {
+        self.blobs.records()
+    }
+
+    /// All places of the blob at a position. One only, unless the index was read with [`Copies::All`].
+    pub(crate) fn places(&self, position: u32) -> impl Iterator<Item = Place> {
+        self.blobs.places(position)
+    }
+
+    /// How many records there are; positions are all below.
+    pub(crate) fn len(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// How many of them are of trees.
+    pub(crate) fn trees(&self) -> usize {
+        self.blobs.trees()
+    }
+
+    /// How many packs there are; their numbers are all below.
+    pub(crate) fn pack_count(&self) -> usize {
+        self.blobs.pack_count()
+    }
+
+    /// Packs that are marked for deletion. They may be live ones as well.
+    pub(crate) fn marked(&self) -> &BTreeSet<Id> {
+        &self.marked
     }
 
     /// The same, and from now on its pack counts as used.
@@ -119,14 +217,14 @@ impl Index {
         self.blobs.used_packs()
     }
 
-    /// All packs.
+    /// All packs, in the order of their numbers.
     pub(crate) fn pack_ids(&self) -> impl Iterator<Item = Id> {
         self.blobs.pack_ids()
     }
 
     /// Bytes it occupies.
     pub(crate) fn memory(&self) -> u64 {
-        (self.blobs.memory() + self.files.len() * size_of::<Id>() * 2) as u64
+        (self.blobs.memory() + (self.files.len() + self.marked.len()) * size_of::<Id>() * 2) as u64
     }
 
     /// The index files it was read from.
@@ -197,7 +295,7 @@ mod tests {
         }
         let index = Index {
             blobs: builder.build(),
-            files: BTreeSet::new(),
+            ..Index::default()
         };
         let place = index.find(BlobKind::Data, &Id::of(b"a")).unwrap();
         assert_eq!((place.offset, place.length, place.plain), (7, 50, 99));

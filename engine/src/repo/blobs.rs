@@ -11,9 +11,15 @@ use bytes::Bytes;
 
 use super::Repository;
 use crate::{
-    crypto::Id,
+    crypto::{Id, Key},
     error::{Error, Result},
-    format::{Invalid, compressed, index::BlobKind, pack, tree::Entries},
+    format::{
+        Invalid,
+        compressed::{self, Unpacker},
+        index::BlobKind,
+        pack,
+        tree::Entries,
+    },
     index::Index,
     storage::Store,
 };
@@ -103,6 +109,29 @@ impl Sealed {
     }
 }
 
+/// The plain bytes of a sealed blob, if they are the blob's; `plain_length` is 0 if it is not compressed. Opened in
+/// place: `sealed` cannot be opened again, unless it was not authentic.
+pub(crate) fn open_in_place<'a>(
+    key: &Key,
+    id: &Id,
+    plain_length: u32,
+    sealed: &'a mut [u8],
+    unpacker: &'a mut Unpacker,
+) -> Result<&'a [u8], Invalid> {
+    let opened: &[u8] = key
+        .open_in_place(sealed)
+        .map_err(|_| Invalid::new("it is not authentic"))?;
+    let plain = match plain_length {
+        0 => opened,
+        length => unpacker.decompress(opened, length)?,
+    };
+    if Id::of(plain) == *id {
+        Ok(plain)
+    } else {
+        Err(Invalid::new("its content does not match its id"))
+    }
+}
+
 impl Windows {
     /// The sealed bytes of a blob, from a window if one has them. A window that served all its bytes was
     /// worth it: the next one in that pack is twice as large.
@@ -170,6 +199,7 @@ pub(crate) fn is_content(error: &Error) -> bool {
         error,
         Error::Damaged { .. }
             | Error::ObjectMissing { .. }
+            | Error::ObjectTooLarge { .. }
             | Error::Store {
                 temporary: false,
                 ..

@@ -18,6 +18,7 @@ mod open;
 mod passwords;
 mod select;
 mod snapshots;
+pub(crate) mod walk;
 
 use std::{
     fmt,

@@ -14,16 +14,16 @@ use crate::{
 };
 
 /// A repository into which a test writes blobs of its own making.
-pub(super) struct Forge {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) runtime: tokio::runtime::Runtime,
-    pub(super) repo: Repository,
+pub(crate) struct Forge {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) repo: Repository,
     blobs: Vec<Value>,
     pack: Vec<u8>,
 }
 
 impl Forge {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["repo", "outside", "target"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -49,11 +49,11 @@ impl Forge {
         }
     }
 
-    pub(super) fn target(&self) -> PathBuf {
+    pub(crate) fn target(&self) -> PathBuf {
         self.dir.path().join("target")
     }
 
-    pub(super) fn blob_named(&mut self, kind: &str, id: &str, plain: &[u8], claimed: Option<u64>) {
+    pub(crate) fn blob_named(&mut self, kind: &str, id: &str, plain: &[u8], claimed: Option<u64>) {
         let sealed = self.repo.key().seal(plain);
         let mut blob =
             json!({"id": id, "type": kind, "offset": self.pack.len(), "length": sealed.len()});
@@ -64,42 +64,51 @@ impl Forge {
         self.pack.extend(sealed);
     }
 
-    pub(super) fn blob(&mut self, kind: &str, plain: &[u8]) -> String {
+    pub(crate) fn blob(&mut self, kind: &str, plain: &[u8]) -> String {
         let id = Id::of(plain).to_string();
         self.blob_named(kind, &id, plain, None);
         id
     }
 
     /// Another entry of the index for the place of the last blob, moved by so many bytes.
-    pub(super) fn alias(&mut self, id: &str, moved: u64) {
+    pub(crate) fn alias(&mut self, id: &str, moved: u64) {
         let mut blob = self.blobs.last().unwrap().clone();
         blob["id"] = id.into();
         blob["offset"] = (blob["offset"].as_u64().unwrap() + moved).into();
         self.blobs.push(blob);
     }
 
-    pub(super) fn tree(&mut self, nodes: &Value) -> String {
+    pub(crate) fn tree(&mut self, nodes: &Value) -> String {
         let json = serde_json::to_vec(&json!({ "nodes": nodes })).unwrap();
         self.blob("tree", &json)
     }
 
-    pub(super) fn write(&self, path: &str, data: Vec<u8>) {
+    pub(crate) fn write(&self, path: &str, data: Vec<u8>) {
         let write = self.repo.store().write(path, data.into());
         self.runtime.block_on(write).unwrap();
     }
 
-    /// Writes pack, index and a snapshot of this tree, and restores it.
-    pub(super) fn restore(&mut self, tree: &str) -> Result<RestoreReport> {
-        self.restore_with(tree, Vec::new())
-    }
-
-    pub(super) fn restore_with(&mut self, tree: &str, tags: Vec<String>) -> Result<RestoreReport> {
+    /// Writes what was made so far as a pack, and an index of it. Returns the pack's path.
+    pub(crate) fn publish(&mut self) -> String {
         let pack = Id::of(&self.pack);
-        self.write(&crate::format::pack::path(&pack), self.pack.clone());
+        let path = crate::format::pack::path(&pack);
+        let bytes = std::mem::take(&mut self.pack);
+        self.write(&path, bytes);
         let index = json!({"packs": [{"id": pack.to_string(), "blobs": self.blobs}]});
+        self.blobs.clear();
         let index = serde_json::to_vec(&index).unwrap();
         let (id, sealed) = unpacked::encode(self.repo.key(), &index, 2).unwrap();
         self.write(&format!("index/{id}"), sealed);
+        path
+    }
+
+    /// Writes pack, index and a snapshot of this tree, and restores it.
+    pub(crate) fn restore(&mut self, tree: &str) -> Result<RestoreReport> {
+        self.restore_with(tree, Vec::new())
+    }
+
+    pub(crate) fn restore_with(&mut self, tree: &str, tags: Vec<String>) -> Result<RestoreReport> {
+        self.publish();
         let file = SnapshotFile {
             time: "2024-01-01T00:00:00Z".to_owned(),
             tree: tree.to_owned(),
@@ -130,10 +139,10 @@ impl Forge {
     }
 }
 
-pub(super) fn file(name: &str, content: &[&str]) -> Value {
+pub(crate) fn file(name: &str, content: &[&str]) -> Value {
     json!({"name": name, "type": "file", "mode": 0o777, "mtime": "2024-01-01T00:00:00Z", "content": content})
 }
 
-pub(super) fn operations(report: &RestoreReport) -> Vec<FileOperation> {
+pub(crate) fn operations(report: &RestoreReport) -> Vec<FileOperation> {
     report.errors.iter().map(|row| row.operation).collect()
 }

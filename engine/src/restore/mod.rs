@@ -29,7 +29,7 @@ mod entry;
 mod extra;
 mod file;
 #[cfg(test)]
-mod forge;
+pub(crate) mod forge;
 #[cfg(test)]
 mod hostile_tests;
 mod links;

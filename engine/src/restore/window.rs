@@ -5,10 +5,14 @@ use std::{mem, sync::Arc};
 use super::{
     compare::{BATCH, Comparison},
     file::File,
-    plan::{Want, ranges},
+    plan::Want,
     walk::Walker,
 };
-use crate::{crypto::Id, error::Result, index::Place};
+use crate::{
+    crypto::Id,
+    error::Result,
+    index::{Place, ranges::ranges},
+};
 
 /// Files without content handed over together.
 const FILES: usize = 64;
