@@ -21,11 +21,19 @@ pub(crate) struct Reader<'a> {
 impl Reader<'_> {
     /// The snapshots named, in the order of their names, or all that the filter lets through, oldest first. To be read
     /// before the index, which is right beside running backups.
-    pub(crate) fn snapshots(&self, names: &[String], filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
+    pub(crate) fn snapshots(
+        &self,
+        names: &[String],
+        filter: &SnapshotFilter,
+    ) -> Result<Vec<Snapshot>> {
         let all = |latest: bool| -> Result<Vec<Snapshot>> {
             let mut snapshots = self.repo.snapshots_in(&self.store)?;
             snapshots.retain(|snapshot| filter.matches(snapshot));
-            Ok(if latest { snapshots.split_off(snapshots.len().saturating_sub(1)) } else { snapshots })
+            Ok(if latest {
+                snapshots.split_off(snapshots.len().saturating_sub(1))
+            } else {
+                snapshots
+            })
         };
         if names.is_empty() {
             return all(false);
@@ -65,7 +73,8 @@ impl Reader<'_> {
             limit: u64::MAX,
             unreadable: None,
         };
-        self.repo.block_on(Index::load_as(self.repo, &self.store, loading))
+        self.repo
+            .block_on(Index::load_as(self.repo, &self.store, loading))
     }
 }
 

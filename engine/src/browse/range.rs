@@ -83,7 +83,8 @@ pub fn dump_range(
                 let part = data
                     .get(from..to)
                     .ok_or_else(|| repo.damaged(format!("blob {id}"), &why))?;
-                out.write_all(part).map_err(|source| Error::Output { source })?;
+                out.write_all(part)
+                    .map_err(|source| Error::Output { source })?;
                 written += part.len() as u64;
                 progress.bytes_done(part.len() as u64);
                 last = Some((id, data));

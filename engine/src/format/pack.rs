@@ -56,10 +56,6 @@ pub(crate) fn header_room(blobs: usize) -> usize {
 }
 
 /// The length of the sealed list, from a pack's last four bytes.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "repairing an index reads packs; not there yet")
-)]
 pub(crate) fn header_length(trailer: [u8; TRAILER], pack_size: u64) -> Result<u32, Invalid> {
     let length = u32::from_le_bytes(trailer);
     let least = u32::try_from(OVERHEAD + PLAIN_ENTRY).unwrap_or(u32::MAX);
@@ -72,10 +68,6 @@ pub(crate) fn header_length(trailer: [u8; TRAILER], pack_size: u64) -> Result<u3
 }
 
 /// The blobs of a pack, whose sealed bytes must fill exactly what is left of it beside the list.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "repairing an index reads packs; not there yet")
-)]
 pub(crate) fn decode_header(plain: &[u8], pack_size: u64) -> Result<Vec<Blob>, Invalid> {
     let mut blobs = Vec::with_capacity(plain.len() / PLAIN_ENTRY);
     let mut rest = plain;

@@ -175,7 +175,8 @@ impl Visitor for Reading<'_> {
     fn node(&self, tree: &Tree, dir: &mut Open, node: Result<&Node<'_>, Invalid>) -> Result<()> {
         let done = node.and_then(|node| dir.node(self.index, node, self.data));
         if let Err(why) = done {
-            self.problems.add(format_args!("an entry of tree {}: {why}", tree.id));
+            self.problems
+                .add(format_args!("an entry of tree {}: {why}", tree.id));
         }
         let (fixed, data) = dir.memory();
         if fixed + data > self.limit {
@@ -189,8 +190,10 @@ impl Visitor for Reading<'_> {
             return Ok(());
         };
         if dir.unknown > 0 {
-            self.problems
-                .add(format_args!("tree {}: {} blobs of files in it are in no index", tree.id, dir.unknown));
+            self.problems.add(format_args!(
+                "tree {}: {} blobs of files in it are in no index",
+                tree.id, dir.unknown
+            ));
         }
         let (fixed, more) = dir.memory();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,10 +205,19 @@ impl Visitor for Reading<'_> {
         state.memory += if room { fixed + more } else { fixed };
         if state.memory > self.limit {
             // Blobs that were kept are in the way.
-            state.locals.values_mut().for_each(|local| local.data = None);
+            state
+                .locals
+                .values_mut()
+                .for_each(|local| local.data = None);
             state.memory = state.needed;
         }
-        let Open { own, links, dirs, data, unknown: _ } = dir;
+        let Open {
+            own,
+            links,
+            dirs,
+            data,
+            unknown: _,
+        } = dir;
         let local = Local {
             own,
             links: links.into(),
@@ -245,11 +257,13 @@ impl<'a> Graph<'a> {
         // A walk has what directories take that wait, too.
         let waiting = 16 * index.trees() as u64 + Bits::memory(index.len());
         let reading = READING + waiting;
-        let limit = memory.checked_sub(reading + READING / 2).ok_or(Error::MemoryLimit {
-            what: "going through the directories".to_owned(),
-            needed: reading + READING,
-            limit: memory,
-        })?;
+        let limit = memory
+            .checked_sub(reading + READING / 2)
+            .ok_or(Error::MemoryLimit {
+                what: "going through the directories".to_owned(),
+                needed: reading + READING,
+                limit: memory,
+            })?;
         let seen = Bits::new(index.len());
         let visitor = Reading {
             index,
@@ -267,7 +281,10 @@ impl<'a> Graph<'a> {
             cancel,
         }
         .run(roots, &visitor)?;
-        let state = visitor.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let state = visitor
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut graph = Self {
             repo,
             store,
@@ -303,7 +320,11 @@ impl<'a> Graph<'a> {
                 continue;
             }
             let mut sum = local.own;
-            for below in local.dirs.iter().filter_map(|dir| self.sums.get(&dir.position)) {
+            for below in local
+                .dirs
+                .iter()
+                .filter_map(|dir| self.sums.get(&dir.position))
+            {
                 sum.entries = sum.entries.saturating_add(below.entries);
                 sum.files = sum.files.saturating_add(below.files);
                 sum.bytes = sum.bytes.saturating_add(below.bytes);

@@ -16,9 +16,7 @@ mod overview;
 mod problems;
 
 pub use modes::{StatsMode, Totals, count};
-pub use overview::{
-    RepositoryStats, SnapshotStats, StatsReport, Stored, VolumeStats, stats,
-};
+pub use overview::{RepositoryStats, SnapshotStats, StatsReport, Stored, VolumeStats, stats};
 
 use crate::{browse::MEMORY, repo::SnapshotFilter};
 

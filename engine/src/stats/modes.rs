@@ -102,7 +102,13 @@ pub fn count(
         (totals.problems, totals.problems_dropped) = counting.problems.take();
         Ok((totals, index))
     };
-    reading(repo, cancel, totals, |(_, index)| index, |(totals, _)| Ok(totals))
+    reading(
+        repo,
+        cancel,
+        totals,
+        |(_, index)| index,
+        |(totals, _)| Ok(totals),
+    )
 }
 
 struct Counting<'a> {
@@ -116,13 +122,23 @@ struct Counting<'a> {
 
 impl Counting<'_> {
     fn roots(&self, snapshots: &[Snapshot]) -> Result<Vec<Id>> {
-        snapshots.iter().map(|snapshot| root(self.repo, snapshot)).collect()
+        snapshots
+            .iter()
+            .map(|snapshot| root(self.repo, snapshot))
+            .collect()
     }
 
     fn restore_size(&self, snapshots: &[Snapshot]) -> Result<Totals> {
         let parts = (self.repo, &self.reader.store, self.index);
         let roots = self.roots(snapshots)?;
-        let graph = Graph::read(parts, &roots, false, self.memory, &self.problems, self.cancel)?;
+        let graph = Graph::read(
+            parts,
+            &roots,
+            false,
+            self.memory,
+            &self.problems,
+            self.cancel,
+        )?;
         let mut totals = Totals::default();
         for root in graph.roots.iter().flatten() {
             let sum = graph.restored(*root);
@@ -222,7 +238,8 @@ impl Counting<'_> {
                     return Err(Error::Cancelled);
                 }
                 if let Some((path, id)) = next.take()
-                    && let Some(entries) = self.open(&mut blobs, &seen, &descent, (&path, stack.len()), &id)?
+                    && let Some(entries) =
+                        self.open(&mut blobs, &seen, &descent, (&path, stack.len()), &id)?
                 {
                     descent.enter(&entries);
                     stack.push((path, entries));
@@ -237,7 +254,8 @@ impl Counting<'_> {
                         continue;
                     }
                     Some(Err(why)) => {
-                        self.problems.add(format_args!("an entry of {}: {why}", shown(path)));
+                        self.problems
+                            .add(format_args!("an entry of {}: {why}", shown(path)));
                         continue;
                     }
                     Some(Ok(node)) => node,
@@ -247,14 +265,19 @@ impl Counting<'_> {
                 if node.kind == "dir" {
                     match node.subtree.as_deref().and_then(Id::parse) {
                         Some(id) => next = Some((path, id)),
-                        None => self.problems.add(format_args!("{}: it names no content", shown(&path))),
+                        None => self
+                            .problems
+                            .add(format_args!("{}: it names no content", shown(&path))),
                     }
                     continue;
                 }
                 let ids = node.content.iter().map(|text| Id::parse(text));
                 match ids.collect::<Option<Vec<_>>>() {
                     Some(ids) => self.file(&mut sets, &mut totals, &path, &ids)?,
-                    None => self.problems.add(format_args!("{}: its content list is malformed", shown(&path))),
+                    None => self.problems.add(format_args!(
+                        "{}: its content list is malformed",
+                        shown(&path)
+                    )),
                 }
             }
         }
@@ -299,7 +322,8 @@ impl Counting<'_> {
         }
         for id in ids {
             let Some(position) = self.index.position(BlobKind::Data, id) else {
-                self.problems.add(format_args!("{}: blob {id} is in no index", shown(path)));
+                self.problems
+                    .add(format_args!("{}: blob {id} is in no index", shown(path)));
                 continue;
             };
             if sets.blobs.insert((name, position)) {
@@ -329,7 +353,8 @@ struct Sets {
 
 /// Half of a hash.
 fn short(id: &Id) -> u128 {
-    id.0.first_chunk().map_or(0, |half| u128::from_be_bytes(*half))
+    id.0.first_chunk()
+        .map_or(0, |half| u128::from_be_bytes(*half))
 }
 
 /// What stands for a list of ids.
@@ -375,7 +400,10 @@ impl Visitor for Used<'_> {
     fn leave(&self, tree: &Tree, unknown: u64) -> Result<()> {
         if unknown > 0 {
             let problems = &self.counting.problems;
-            problems.add(format_args!("tree {}: {unknown} blobs of files in it are in no index", tree.id));
+            problems.add(format_args!(
+                "tree {}: {unknown} blobs of files in it are in no index",
+                tree.id
+            ));
         }
         Ok(())
     }
@@ -421,7 +449,8 @@ impl Visitor for Contents<'_> {
     }
 
     fn node(&self, tree: &Tree, _dir: &mut (), node: Result<&Node<'_>, Invalid>) -> Result<()> {
-        let read = node.and_then(|node| Ok((node.size, node.blobs().collect::<Result<Vec<_>, _>>()?)));
+        let read =
+            node.and_then(|node| Ok((node.size, node.blobs().collect::<Result<Vec<_>, _>>()?)));
         match read {
             Ok((size, ids)) => {
                 if self.is_new(&ids)? {

@@ -46,7 +46,10 @@ impl Stored {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown with two digits after the point")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "shown with two digits after the point"
+)]
 fn ratio(a: u64, b: u64) -> f64 {
     if b == 0 { 0.0 } else { a as f64 / b as f64 }
 }
@@ -137,10 +140,24 @@ pub fn stats(
         let all = reader.snapshots(&[], &crate::SnapshotFilter::default())?;
         let shown = reader.snapshots(&request.snapshots, &request.filter)?;
         let index = reader.index_with(Copies::All)?;
-        let report = overview(repo, reader, &index, (all, &shown), request.memory, by, cancel)?;
+        let report = overview(
+            repo,
+            reader,
+            &index,
+            (all, &shown),
+            request.memory,
+            by,
+            cancel,
+        )?;
         Ok((report, index))
     };
-    reading(repo, cancel, report, |(_, index)| index, |(report, _)| Ok(report))
+    reading(
+        repo,
+        cancel,
+        report,
+        |(_, index)| index,
+        |(report, _)| Ok(report),
+    )
 }
 
 fn overview(
@@ -154,7 +171,10 @@ fn overview(
 ) -> Result<StatsReport> {
     let mut volumes: BTreeMap<GroupKey, Vec<Snapshot>> = BTreeMap::new();
     for snapshot in all {
-        volumes.entry(GroupKey::of(&snapshot, by)).or_default().push(snapshot);
+        volumes
+            .entry(GroupKey::of(&snapshot, by))
+            .or_default()
+            .push(snapshot);
     }
     let ordered: Vec<&Snapshot> = volumes.values().flatten().collect();
     let volume_of: Vec<usize> = volumes
@@ -194,7 +214,8 @@ fn overview(
             unique: unique_to_all,
         };
         for snapshot in snapshots {
-            let sum = graph.roots[number].map_or_else(Default::default, |root| graph.restored(root));
+            let sum =
+                graph.roots[number].map_or_else(Default::default, |root| graph.restored(root));
             volume.added = volume.added.and(added[number]);
             if shown.iter().any(|one| one.id == snapshot.id) {
                 volume.snapshots.push(SnapshotStats {
@@ -233,7 +254,12 @@ struct Shares {
 /// The first snapshot that leads to a blob added it. Going through them the other way round, the first that leads to it is
 /// the last; if both are the same, it is the only one. Snapshots of a volume follow each other, so the same holds for
 /// volumes.
-fn shares(graph: &Graph<'_>, volume_of: &[usize], volumes: usize, cancel: &Cancel) -> Result<Shares> {
+fn shares(
+    graph: &Graph<'_>,
+    volume_of: &[usize],
+    volumes: usize,
+    cancel: &Cancel,
+) -> Result<Shares> {
     let index = graph.index;
     let place = |position: u32| index.record(position).map(|record| record.place);
     let count = graph.roots.len();
@@ -252,7 +278,9 @@ fn shares(graph: &Graph<'_>, volume_of: &[usize], volumes: usize, cancel: &Cance
         let first = std::cell::RefCell::new(&mut first);
         let mine = |position: u32| {
             let mut first = first.borrow_mut();
-            let before = first.get_mut(position as usize).filter(|first| **first == NOBODY);
+            let before = first
+                .get_mut(position as usize)
+                .filter(|first| **first == NOBODY);
             before.map(|before| *before = me).is_some()
         };
         let enter = |position| {
@@ -278,8 +306,13 @@ fn shares(graph: &Graph<'_>, volume_of: &[usize], volumes: usize, cancel: &Cance
         let Some(root) = root else { continue };
         let (mut dirs, mut files) = (Only::default(), Only::default());
         let owners = |position: u32| {
-            let owner = first.get(position as usize).map_or(number, |first| *first as usize);
-            (owner == number, volume_of.get(owner) == volume_of.get(number))
+            let owner = first
+                .get(position as usize)
+                .map_or(number, |first| *first as usize);
+            (
+                owner == number,
+                volume_of.get(owner) == volume_of.get(number),
+            )
         };
         let enter = |position| {
             let new = seen.insert(position);
@@ -297,7 +330,10 @@ fn shares(graph: &Graph<'_>, volume_of: &[usize], volumes: usize, cancel: &Cance
         };
         graph.each(*root, cancel, enter, blob)?;
         shares.unique[number] = dirs.snapshot.and(files.snapshot);
-        if let Some(volume) = volume_of.get(number).and_then(|volume| shares.volumes.get_mut(*volume)) {
+        if let Some(volume) = volume_of
+            .get(number)
+            .and_then(|volume| shares.volumes.get_mut(*volume))
+        {
             *volume = volume.and(dirs.volume).and(files.volume);
         }
     }
@@ -323,7 +359,12 @@ impl Only {
 }
 
 /// What the index and the list of packs tell.
-fn whole(repo: &Repository, reader: &Reader<'_>, index: &Index, needed: Stored) -> Result<RepositoryStats> {
+fn whole(
+    repo: &Repository,
+    reader: &Reader<'_>,
+    index: &Index,
+    needed: Stored,
+) -> Result<RepositoryStats> {
     let packs = repo.block_on(index::pack_sizes(&reader.store))?;
     let mut stats = RepositoryStats {
         packs: packs.len() as u64,

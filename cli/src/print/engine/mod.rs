@@ -1,8 +1,10 @@
 //! What `ark engine` shows: tables and sentences for people here, JSON in [`json`], progress in
 //! [`progress`]. Text that comes from a repository is escaped before people see it.
 
+pub(crate) mod find;
 mod json;
 pub(crate) mod progress;
+pub(crate) mod stats;
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;

@@ -79,7 +79,11 @@ impl Glob {
 }
 
 fn literal(tokens: &mut Vec<Token>, c: char) {
-    let bytes = c.encode_utf8(&mut [0; 4]).bytes().map(Token::Byte).collect::<Vec<_>>();
+    let bytes = c
+        .encode_utf8(&mut [0; 4])
+        .bytes()
+        .map(Token::Byte)
+        .collect::<Vec<_>>();
     tokens.extend(bytes);
 }
 
@@ -194,7 +198,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense() {
-        for bad in ["[", "[]", "[]a]", "[a", "[^]", "[-a]", "[a-]", "[a-", r"[a\", r"a\", "[x-]"] {
+        for bad in [
+            "[", "[]", "[]a]", "[a", "[^]", "[-a]", "[a-]", "[a-", r"[a\", r"a\", "[x-]",
+        ] {
             assert!(Glob::parse(bad).is_err(), "{bad}");
         }
     }

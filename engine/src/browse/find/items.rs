@@ -41,7 +41,10 @@ impl Item {
                 let inside = match fit {
                     Fit::Blob(_) | Fit::Tree(_) => 0,
                     Fit::Entry { info, stored } => {
-                        let target = info.link_target.as_ref().map_or(0, |path| path.as_os_str().len());
+                        let target = info
+                            .link_target
+                            .as_ref()
+                            .map_or(0, |path| path.as_os_str().len());
                         size_of_val(&**info) + target + stored.as_ref().map_or(0, String::len)
                     }
                 };
@@ -130,7 +133,11 @@ impl<'a> Items<'a> {
     fn push(&mut self, item: Item) -> Result<()> {
         self.memory += item.memory();
         if self.memory > self.limit {
-            return Err(too_much("what was found in one directory", self.memory, self.limit));
+            return Err(too_much(
+                "what was found in one directory",
+                self.memory,
+                self.limit,
+            ));
         }
         self.list.push(item);
         Ok(())

@@ -111,7 +111,10 @@ impl Memo {
 
     /// What is known of a directory.
     pub(super) fn get(&self, key: Key) -> Option<Arc<[Item]>> {
-        self.kept().items.get(&key).map(|kept| Arc::clone(&kept.items))
+        self.kept()
+            .items
+            .get(&key)
+            .map(|kept| Arc::clone(&kept.items))
     }
 
     /// Whether it is known that there is nothing in a directory.

@@ -47,7 +47,9 @@ pub(super) fn blobs(
         }
     }
     let packs = Wanted::parse(texts)?;
-    let known = index.records().filter(|(_, record)| packs.contains(&index.pack(record.place.pack).0));
+    let known = index
+        .records()
+        .filter(|(_, record)| packs.contains(&index.pack(record.place.pack).0));
     // The index keeps most of an id: enough to tell one from another.
     let (mut data_starts, mut tree_starts) = (Vec::new(), Vec::new());
     for (_, record) in known {
@@ -56,7 +58,8 @@ pub(super) fn blobs(
             BlobKind::Tree => tree_starts.push(record.prefix),
         }
     }
-    let of = |ids: Vec<Id>, starts: &[[u8; 24]]| Wanted::ids(ids.into_iter()).with_beginnings(starts);
+    let of =
+        |ids: Vec<Id>, starts: &[[u8; 24]]| Wanted::ids(ids.into_iter()).with_beginnings(starts);
     Ok((of(data, &data_starts), of(trees, &tree_starts)))
 }
 

@@ -29,7 +29,12 @@ impl<'a> Visitor for Prefetch<'a> {
         Ok(Items::new(self.query, USUAL, self.memo.limit() / 16))
     }
 
-    fn node(&self, _tree: &Tree, dir: &mut Items<'a>, node: Result<&Node<'_>, Invalid>) -> Result<()> {
+    fn node(
+        &self,
+        _tree: &Tree,
+        dir: &mut Items<'a>,
+        node: Result<&Node<'_>, Invalid>,
+    ) -> Result<()> {
         dir.node(node)
     }
 

@@ -238,14 +238,20 @@ impl Names {
 
     fn wants(&self, info: &EntryInfo) -> bool {
         let kind = self.kinds.is_empty() || self.kinds.contains(&info.kind);
-        let since = self.oldest.is_none_or(|oldest| info.modified.is_some_and(|at| at >= oldest));
-        let until = self.newest.is_none_or(|newest| info.modified.is_some_and(|at| at <= newest));
+        let since = self
+            .oldest
+            .is_none_or(|oldest| info.modified.is_some_and(|at| at >= oldest));
+        let until = self
+            .newest
+            .is_none_or(|newest| info.modified.is_some_and(|at| at <= newest));
         kind && since && until
     }
 
     fn masks(&self, state: State) -> Masks {
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let masks = (state as usize).checked_sub(1).and_then(|at| others.masks.get(at));
+        let masks = (state as usize)
+            .checked_sub(1)
+            .and_then(|at| others.masks.get(at));
         masks.cloned().unwrap_or_default()
     }
 
@@ -260,8 +266,13 @@ impl Names {
         let size = 2 * (size_of::<Masks>() + masks.len() * 8) as u64;
         let next = others.masks.len() + 1;
         let number = u32::try_from(next).ok().filter(|_| next < MAX_STATES);
-        let number = number
-            .ok_or_else(|| too_much("remembering how paths fit", size * next as u64, size * MAX_STATES as u64))?;
+        let number = number.ok_or_else(|| {
+            too_much(
+                "remembering how paths fit",
+                size * next as u64,
+                size * MAX_STATES as u64,
+            )
+        })?;
         others.masks.push(masks.clone());
         others.numbers.insert(masks, number);
         Ok(number)

@@ -188,7 +188,8 @@ impl Search<'_> {
                 continue;
             };
             frame.next += 1;
-            let (Item::Fit { name, .. } | Item::Dir { name, .. } | Item::Problem { name, .. }) = item;
+            let (Item::Fit { name, .. } | Item::Dir { name, .. } | Item::Problem { name, .. }) =
+                item;
             if path.len() > 1 {
                 path.push(b'/');
             }
@@ -248,7 +249,8 @@ impl Search<'_> {
         let read = nodes::each(&json, |node| match node {
             Ok(node) => {
                 items.node(Ok(&node))?;
-                node.directory().map_or_else(|why| items.node(Err(why)), |_| Ok(()))
+                node.directory()
+                    .map_or_else(|why| items.node(Err(why)), |_| Ok(()))
             }
             Err(why) => items.node(Err(why)),
         })?;
@@ -262,9 +264,17 @@ impl Search<'_> {
             return Ok(Opened::Nothing);
         };
         // Kept by the memo as well, or by nobody else.
-        let more = if self.memo.get(key).is_some() { 0 } else { memory };
+        let more = if self.memo.get(key).is_some() {
+            0
+        } else {
+            memory
+        };
         if held + more > limit {
-            return Err(too_much("the directories on one path", 8 * (held + more), self.memory));
+            return Err(too_much(
+                "the directories on one path",
+                8 * (held + more),
+                self.memory,
+            ));
         }
         Ok(Opened::Items(items, more))
     }

@@ -96,9 +96,13 @@ mod tests {
         let text = id.to_string();
         for length in [8, 9, 63, 64] {
             let wanted = Wanted::parse(&[text[..length].to_owned()]).unwrap();
-            assert!(wanted.contains(&id) && !wanted.contains(&Id::of(b"b")), "{length}");
+            assert!(
+                wanted.contains(&id) && !wanted.contains(&Id::of(b"b")),
+                "{length}"
+            );
         }
-        let wanted = Wanted::parse(&[text[..20].to_owned(), text[..8].to_owned(), text.clone()]).unwrap();
+        let wanted =
+            Wanted::parse(&[text[..20].to_owned(), text[..8].to_owned(), text.clone()]).unwrap();
         assert_eq!(wanted.0.len(), 1);
         let mut near = id;
         near.0[31] ^= 1;
