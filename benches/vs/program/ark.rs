@@ -48,4 +48,12 @@ impl Program for Ark {
             .args(["latest", "--target"])
             .arg(target)
     }
+
+    fn stats(&self, place: &Place) -> Call {
+        self.call(place, "stats")
+    }
+
+    fn find(&self, place: &Place, pattern: &str) -> Call {
+        self.call(place, "find").arg(pattern)
+    }
 }

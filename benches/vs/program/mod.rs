@@ -114,4 +114,8 @@ pub(crate) trait Program {
     fn backup(&self, place: &Place, backup: &Backup<'_>) -> Call;
     /// Restores the latest snapshot below a folder.
     fn restore(&self, place: &Place, target: &Path) -> Call;
+    /// Counts what is stored, over all snapshots.
+    fn stats(&self, place: &Place) -> Call;
+    /// Finds files whose names fit a pattern, in all snapshots.
+    fn find(&self, place: &Place, pattern: &str) -> Call;
 }

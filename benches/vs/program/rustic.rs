@@ -58,4 +58,14 @@ impl Program for Rustic {
     fn restore(&self, place: &Place, target: &Path) -> Call {
         self.call(place, "restore").arg("latest").arg(target)
     }
+
+    /// It counts nothing by snapshot. This is what goes through all of their directories to tell how much they need.
+    fn stats(&self, place: &Place) -> Call {
+        self.call(place, "prune").arg("--dry-run")
+    }
+
+    fn find(&self, place: &Place, pattern: &str) -> Call {
+        let anywhere = format!("**/{pattern}");
+        self.call(place, "find").args(["--glob", &anywhere])
+    }
 }

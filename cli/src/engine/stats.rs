@@ -60,25 +60,22 @@ pub(super) fn run(run: &Run, args: &Stats) -> Result<EngineExit> {
         filter: args.filter.filter(),
         memory: args.memory.bytes(),
     };
-    let (problems, dropped) = match args.mode {
-        Some(mode) => {
-            let totals = stats::count(&repo, &request, mode.engine(), &run.cancel)?;
-            if run.repo.json {
-                run.json(&print::totals_json(&totals))?;
-            } else {
-                run.printer.out(&print::totals(&totals))?;
-            }
-            (totals.problems, totals.problems_dropped)
+    let (problems, dropped) = if let Some(mode) = args.mode {
+        let totals = stats::count(&repo, &request, mode.engine(), &run.cancel)?;
+        if run.repo.json {
+            run.json(&print::totals_json(&totals))?;
+        } else {
+            run.printer.out(&print::totals(&totals))?;
         }
-        None => {
-            let report = stats::stats(&repo, &request, args.group_by, &run.cancel)?;
-            if run.repo.json {
-                run.json(&print::report_json(&report))?;
-            } else {
-                run.printer.out(&print::report(&report))?;
-            }
-            (report.problems, report.problems_dropped)
+        (totals.problems, totals.problems_dropped)
+    } else {
+        let report = stats::stats(&repo, &request, args.group_by, &run.cancel)?;
+        if run.repo.json {
+            run.json(&print::report_json(&report))?;
+        } else {
+            run.printer.out(&print::report(&report))?;
         }
+        (report.problems, report.problems_dropped)
     };
     print::problems(run.printer, &problems, dropped);
     Ok(if problems.is_empty() {

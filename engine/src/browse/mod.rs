@@ -7,6 +7,8 @@
 mod dump;
 pub(crate) mod early;
 mod find;
+#[cfg(test)]
+mod hostile_tests;
 mod list;
 mod path;
 mod range;

@@ -9,25 +9,26 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::problems::Problems;
+use super::{
+    problems::Problems,
+    reading::{Reading, State},
+};
 use crate::{
     Cancel,
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, index::BlobKind, nodes},
+    format::{index::BlobKind, nodes},
     index::{Bits, Index, compact::PREFIX},
     repo::{
         Repository,
         blobs::{BlobReader, is_content},
-        walk::{Node, Tree, Visitor, Walk},
+        walk::Walk,
     },
     storage::Store,
 };
 
 /// Bytes of an id that the index does not keep.
 const REST: usize = 32 - PREFIX;
-/// What a directory takes, with its place in a table and its sum.
-const DIRECTORY: u64 = 192;
 /// What reading takes, at least.
 const READING: u64 = 32 << 20;
 
@@ -40,10 +41,10 @@ pub(super) struct Dir {
 
 /// A file with several names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Link {
-    inode: u64,
-    device: u64,
-    size: u64,
+pub(super) struct Link {
+    pub(super) inode: u64,
+    pub(super) device: u64,
+    pub(super) size: u64,
 }
 
 /// How much there is, counting a file with several names once, where that shows within the directory's own entries.
@@ -56,17 +57,17 @@ pub(super) struct Sum {
     /// Bytes they say they have.
     pub(super) bytes: u64,
     /// There are files with several names, which are not in `bytes`.
-    links: bool,
+    pub(super) links: bool,
 }
 
 /// What is kept of a directory.
 #[derive(Debug, Default)]
-struct Local {
-    own: Sum,
-    links: Box<[Link]>,
-    dirs: Box<[Dir]>,
+pub(super) struct Local {
+    pub(super) own: Sum,
+    pub(super) links: Box<[Link]>,
+    pub(super) dirs: Box<[Dir]>,
     /// Blobs of its files; `None` if there was no room.
-    data: Option<Box<[u32]>>,
+    pub(super) data: Option<Box<[u32]>>,
 }
 
 /// See the module.
@@ -80,78 +81,8 @@ pub(super) struct Graph<'a> {
     sums: HashMap<u32, Sum>,
 }
 
-/// Reads the directories.
-struct Reading<'a> {
-    index: &'a Index,
-    problems: &'a Problems,
-    /// Keep blobs of files.
-    data: bool,
-    limit: u64,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    locals: HashMap<u32, Local>,
-    /// Bytes without blobs, and with them.
-    needed: u64,
-    memory: u64,
-}
-
-/// A directory being read.
-#[derive(Default)]
-struct Open {
-    own: Sum,
-    links: Vec<Link>,
-    dirs: Vec<Dir>,
-    data: Vec<u32>,
-    unknown: u64,
-}
-
-impl Open {
-    fn memory(&self) -> (u64, u64) {
-        let fixed = size_of_val(&self.links[..]) + size_of_val(&self.dirs[..]);
-        (DIRECTORY + fixed as u64, size_of_val(&self.data[..]) as u64)
-    }
-
-    fn node(&mut self, index: &Index, node: &Node<'_>, data: bool) -> Result<(), Invalid> {
-        self.own.entries += 1;
-        if node.kind == "file" {
-            self.own.files += 1;
-        }
-        if node.links == 1 || node.kind == "dir" || node.inode == 0 {
-            self.own.bytes = self.own.bytes.saturating_add(node.size);
-        } else {
-            self.own.links = true;
-            self.links.push(Link {
-                inode: node.inode,
-                device: node.device,
-                size: node.size,
-            });
-        }
-        match &*node.kind {
-            "dir" => {
-                // Why there is none is told by whoever reads.
-                let id = node.directory().ok().flatten();
-                let dir = id.and_then(|id| Dir::of(index, &id));
-                self.dirs.extend(dir);
-            }
-            "file" if data => {
-                for id in node.blobs() {
-                    match index.position(BlobKind::Data, &id?) {
-                        Some(position) => self.data.push(position),
-                        None => self.unknown += 1,
-                    }
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 impl Dir {
-    fn of(index: &Index, id: &Id) -> Option<Self> {
+    pub(super) fn of(index: &Index, id: &Id) -> Option<Self> {
         let position = index.position(BlobKind::Tree, id)?;
         let rest = id.0.last_chunk().copied()?;
         Some(Self { position, rest })
@@ -162,85 +93,6 @@ impl Dir {
         id[..PREFIX].copy_from_slice(&index.record(self.position)?.prefix);
         id[PREFIX..].copy_from_slice(&self.rest);
         Some(Id(id))
-    }
-}
-
-impl Visitor for Reading<'_> {
-    type Dir = Open;
-
-    fn enter(&self, _tree: &Tree) -> Result<Open> {
-        Ok(Open::default())
-    }
-
-    fn node(&self, tree: &Tree, dir: &mut Open, node: Result<&Node<'_>, Invalid>) -> Result<()> {
-        let done = node.and_then(|node| dir.node(self.index, node, self.data));
-        if let Err(why) = done {
-            self.problems
-                .add(format_args!("an entry of tree {}: {why}", tree.id));
-        }
-        let (fixed, data) = dir.memory();
-        if fixed + data > self.limit {
-            return Err(self.too_much(fixed));
-        }
-        Ok(())
-    }
-
-    fn leave(&self, tree: &Tree, dir: Open) -> Result<()> {
-        let Some(position) = tree.position else {
-            return Ok(());
-        };
-        if dir.unknown > 0 {
-            self.problems.add(format_args!(
-                "tree {}: {} blobs of files in it are in no index",
-                tree.id, dir.unknown
-            ));
-        }
-        let (fixed, more) = dir.memory();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.needed += fixed;
-        if state.needed > self.limit {
-            return Err(self.too_much(state.needed));
-        }
-        let room = self.data && state.memory + fixed + more <= self.limit;
-        state.memory += if room { fixed + more } else { fixed };
-        if state.memory > self.limit {
-            // Blobs that were kept are in the way.
-            state
-                .locals
-                .values_mut()
-                .for_each(|local| local.data = None);
-            state.memory = state.needed;
-        }
-        let Open {
-            own,
-            links,
-            dirs,
-            data,
-            unknown: _,
-        } = dir;
-        let local = Local {
-            own,
-            links: links.into(),
-            dirs: dirs.into(),
-            data: room.then(|| data.into()),
-        };
-        state.locals.insert(position, local);
-        Ok(())
-    }
-
-    fn unreadable(&self, _tree: &Tree, error: Error) -> Result<()> {
-        self.problems.add(error);
-        Ok(())
-    }
-}
-
-impl Reading<'_> {
-    fn too_much(&self, needed: u64) -> Error {
-        Error::MemoryLimit {
-            what: "keeping which directories are in which".to_owned(),
-            needed: needed + self.limit,
-            limit: self.limit,
-        }
     }
 }
 
@@ -270,7 +122,7 @@ impl<'a> Graph<'a> {
             problems,
             data,
             limit,
-            state: Mutex::default(),
+            state: Mutex::<State>::default(),
         };
         Walk {
             repo,

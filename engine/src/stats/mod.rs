@@ -13,7 +13,9 @@
 mod graph;
 mod modes;
 mod overview;
+mod per_file;
 mod problems;
+mod reading;
 
 pub use modes::{StatsMode, Totals, count};
 pub use overview::{RepositoryStats, SnapshotStats, StatsReport, Stored, VolumeStats, stats};

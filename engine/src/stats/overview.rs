@@ -243,6 +243,9 @@ pub(super) fn root(repo: &Repository, snapshot: &Snapshot) -> Result<Id> {
     Id::parse(&snapshot.tree).ok_or_else(|| repo.damaged(format!("snapshot {}", snapshot.id), &why))
 }
 
+/// No snapshot's number.
+const NOBODY: u32 = u32::MAX;
+
 /// Who needs what.
 struct Shares {
     added: Vec<Stored>,
@@ -269,7 +272,6 @@ fn shares(
         volumes: vec![Stored::default(); volumes],
         needed: Stored::default(),
     };
-    const NOBODY: u32 = u32::MAX;
     let mut first = vec![NOBODY; index.len()];
     for (number, root) in graph.roots.iter().enumerate() {
         let Some(root) = root else { continue };

@@ -114,14 +114,14 @@ impl<'a> Items<'a> {
             })
         })?;
         match state {
-            Ok(Some(state)) if node.kind == "dir" => match node.directory() {
-                Ok(Some(id)) => self.push(Item::Dir { name, id, state }),
-                // Why not is told next.
-                _ => {
-                    self.last = name;
-                    Ok(())
+            Ok(Some(state)) if node.kind == "dir" => {
+                if let Ok(Some(id)) = node.directory() {
+                    return self.push(Item::Dir { name, id, state });
                 }
-            },
+                // Why not is told next.
+                self.last = name;
+                Ok(())
+            }
             Ok(_) => Ok(()),
             Err(why) => self.push(Item::Problem {
                 name,

@@ -13,12 +13,11 @@ use super::{
     super::{EntryInfo, EntryKind},
     FindWhat, pack,
     pattern::{Masks, Patterns},
-    too_much,
     wanted::Wanted,
 };
 use crate::{
     crypto::Id,
-    error::Result,
+    error::{Error, Result},
     format::{Invalid, null_as_default, tree},
     index::Index,
     repo::{Repository, walk::Node},
@@ -31,8 +30,8 @@ pub(super) type State = u32;
 /// The state nearly everywhere.
 pub(super) const USUAL: State = 0;
 
-/// More different states than any sensible patterns have.
-const MAX_STATES: usize = 1 << 20;
+/// More different states than any sensible patterns meet in any sensible repository.
+const MAX_STATES: usize = 1 << 15;
 
 /// What is searched for.
 #[derive(Debug)]
@@ -263,15 +262,11 @@ impl Names {
         if let Some(known) = others.numbers.get(&masks) {
             return Ok(*known);
         }
-        let size = 2 * (size_of::<Masks>() + masks.len() * 8) as u64;
         let next = others.masks.len() + 1;
         let number = u32::try_from(next).ok().filter(|_| next < MAX_STATES);
-        let number = number.ok_or_else(|| {
-            too_much(
-                "remembering how paths fit",
-                size * next as u64,
-                size * MAX_STATES as u64,
-            )
+        let number = number.ok_or_else(|| Error::InvalidConfig {
+            what: "pattern",
+            message: "paths of this repository fit it in too many ways; use fewer components that are only *".to_owned(),
         })?;
         others.masks.push(masks.clone());
         others.numbers.insert(masks, number);
