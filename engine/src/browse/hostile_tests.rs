@@ -226,7 +226,7 @@ fn what_makes_no_sense_is_told_in_each_snapshot() {
 #[test]
 fn little_memory() {
     let mut forge = Forge::new();
-    let nodes: Vec<_> = (0..3000)
+    let nodes: Vec<_> = (0..1000)
         .map(|n| file(&format!("{n:0200}-wanted"), &[]))
         .collect();
     let mut dirs = Vec::new();
