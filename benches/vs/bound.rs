@@ -72,6 +72,17 @@ impl Load {
     }
 }
 
+impl Load {
+    /// A check that reads all of `bytes` that are `stored` bytes in the repository.
+    pub(crate) fn check(bytes: f64, stored: f64) -> Self {
+        Self {
+            hash: bytes + stored,
+            write: 0.0,
+            ..Self::restore(bytes, stored)
+        }
+    }
+}
+
 /// Bytes a second on all processors together.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Speeds {

@@ -46,7 +46,7 @@ const HISTORY_MEMORY: Also = Also::Memory(256 << 20);
 const RESTORE_MEMORY: Also = Also::Memory(96 << 20);
 
 /// All cases, in the order in which they run: those on the same data stand together.
-pub(crate) const ALL: [Case; 16] = [
+pub(crate) const ALL: [Case; 17] = [
     case(
         "initial-dense",
         "first backup of one database file, dense pages",
@@ -76,6 +76,12 @@ pub(crate) const ALL: [Case; 16] = [
         "restore of the database file",
         (0.65, 0.65),
         &[RESTORE_MEMORY],
+    ),
+    case(
+        "check-data",
+        "check of that repository, all data read and verified",
+        (0.60, 0.60),
+        &[],
     ),
     case(
         "initial-padded",

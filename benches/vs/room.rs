@@ -66,7 +66,7 @@ impl Sizes {
         let tenths = |bytes: u64, count: u64| bytes / 10 * count;
         match case {
             "initial-dense" | "initial-padded" => tenths(file, 18),
-            "reread-rabin" | "reread-fixed" => tenths(file, 35),
+            "reread-rabin" | "reread-fixed" | "check-data" => tenths(file, 35),
             "changed" => tenths(file, 42),
             "restore-large" => tenths(file, 45),
             "postgres-first" | "postgres-later" => tenths(self.scale * 16_000_000 + GIB, 33),

@@ -238,6 +238,27 @@ impl Run {
         Ok(())
     }
 
+    /// A case of checks that read all data. Each finds that its repository is whole, or the case fails.
+    pub(crate) fn checks(&mut self, case: Case, source: &Path, bases: &Bases) -> Result<()> {
+        print::step(&format!("{}: {}", case.name, case.title));
+        let samples = self.rounds.run(|who, _| {
+            let (dir, _) = bases.of(who)?;
+            let place = Place::Local(dir.to_owned());
+            let usage = measure::run(&self.work, &self.program(who).check_data(&place))?;
+            Ok(Sample {
+                usage,
+                added: 0,
+                requests: None,
+            })
+        })?;
+        let bytes = float(Listing::of(source)?.bytes());
+        let stored = float(bases.of(Who::Ark)?.1.bytes());
+        let speeds = self.speeds(source, 1 << 20)?;
+        let bound = speeds.map(|speeds| Bound::restore(&speeds, Load::check(bytes, stored)));
+        self.done(case, samples, bound);
+        Ok(())
+    }
+
     /// Removes the repositories.
     pub(crate) fn forget(&self, bases: Bases) -> Result<()> {
         for who in bases.0.into_keys() {

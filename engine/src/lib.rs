@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The engine knows nothing of Kubernetes, prints nothing, and has no environment variable of its own (trusted
-//! certificates and HTTP proxies follow the usual ones). `rustic_core` makes configurations, checks and plans
-//! prunes; only `repo/adapter.rs` and `storage/rustic.rs` name its types.
+//! certificates and HTTP proxies follow the usual ones). `rustic_core` makes configurations and plans prunes;
+//! only `repo/adapter.rs` and `storage/rustic.rs` name its types.
 //!
 //! `examples/backup_dir.rs` shows a program around it: make or open a repository, archive a directory, restore it.
 //!

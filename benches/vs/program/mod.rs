@@ -118,4 +118,6 @@ pub(crate) trait Program {
     fn stats(&self, place: &Place) -> Call;
     /// Finds files whose names fit a pattern, in all snapshots.
     fn find(&self, place: &Place, pattern: &str) -> Call;
+    /// Checks a repository, and reads and verifies all its data.
+    fn check_data(&self, place: &Place) -> Call;
 }

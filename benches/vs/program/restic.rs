@@ -53,4 +53,8 @@ impl Program for Restic {
     fn find(&self, place: &Place, pattern: &str) -> Call {
         self.call(place, "find").arg(pattern)
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

@@ -68,4 +68,8 @@ impl Program for Rustic {
         let anywhere = format!("**/{pattern}");
         self.call(place, "find").args(["--glob", &anywhere])
     }
+
+    fn check_data(&self, place: &Place) -> Call {
+        self.call(place, "check").arg("--read-data")
+    }
 }

@@ -24,7 +24,7 @@ const NAME: &str = "16384";
 /// All cases on a file of dense pages.
 pub(super) fn dense(run: &mut Run) -> Result<()> {
     let rereads = ["reread-rabin", "reread-fixed"];
-    let later = ["changed", "restore-large"];
+    let later = ["changed", "restore-large", "check-data"];
     let needs_bases = run.any(&rereads) || run.any(&later);
     if run.case("initial-dense").is_none() && !needs_bases {
         return Ok(());
@@ -61,7 +61,7 @@ fn rest_of_dense(run: &mut Run, source: &Path) -> Result<()> {
             Some(CONTENT_CHUNK),
             || touch(&file),
         )?;
-        if run.any(&["reread-fixed", "changed", "restore-large"]) {
+        if run.any(&["reread-fixed", "changed", "restore-large", "check-data"]) {
             bases.replace(run.bases(&cut(Cuts::Auto, false), &[Who::Ark])?);
         }
     }
@@ -76,6 +76,9 @@ fn rest_of_dense(run: &mut Run, source: &Path) -> Result<()> {
     }
     if let Some(case) = run.case("restore-large") {
         run.restores(case, source, &bases)?;
+    }
+    if let Some(case) = run.case("check-data") {
+        run.checks(case, source, &bases)?;
     }
     if let Some(case) = run.case("changed") {
         let count = run.sizes.pages.div_ceil(100);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ark_engine::{
     FormatVersion,
-    maintain::{Keep, Unused},
+    maintain::{DataShare, Keep, Unused},
 };
 use clap::Args;
 use jiff::{
@@ -30,6 +30,31 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "it is too large".to_owned())
+}
+
+/// A part of the data: `n/t`, `x%`, or a size.
+pub(super) fn data_share(text: &str) -> Result<DataShare, String> {
+    let bad = || "use n/t, a share as 2.5%, or a number of bytes with K, M, G or T".to_owned();
+    if let Some((part, of)) = text.split_once('/') {
+        let number = |text: &str| text.parse().map_err(|_| bad());
+        let (part, of) = (number(part)?, number(of)?);
+        if part == 0 || part > of || of > 256 {
+            return Err("n is from 1 to t, and t at most 256".to_owned());
+        }
+        return Ok(DataShare::Part { part, of });
+    }
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent: f64 = percent.parse().map_err(|_| bad())?;
+        return if percent > 0.0 && percent <= 100.0 {
+            Ok(DataShare::Percent(percent))
+        } else {
+            Err("a share is above 0% and at most 100%".to_owned())
+        };
+    }
+    match size(text).map_err(|_| bad())? {
+        0 => Err("0 bytes are no part".to_owned()),
+        bytes => Ok(DataShare::Bytes(bytes)),
+    }
 }
 
 /// A size, a share of what remains in percent, or `unlimited`.
@@ -208,5 +233,17 @@ mod tests {
             tag_lists(&["a, b".to_owned(), String::new()]),
             [vec!["a".to_owned(), "b".to_owned()], vec![String::new()]]
         );
+    }
+
+    #[test]
+    fn parts_of_the_data() {
+        assert_eq!(data_share("2/5"), Ok(DataShare::Part { part: 2, of: 5 }));
+        assert_eq!(data_share("2.5%"), Ok(DataShare::Percent(2.5)));
+        assert_eq!(data_share("50M"), Ok(DataShare::Bytes(50 << 20)));
+        for bad in [
+            "0/5", "6/5", "1/257", "0%", "101%", "nan%", "x", "", "0", "1/", "-1/5",
+        ] {
+            assert!(data_share(bad).is_err(), "{bad}");
+        }
     }
 }

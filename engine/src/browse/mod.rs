@@ -65,7 +65,7 @@ impl EntryKind {
         }
     }
 
-    fn of(word: &str) -> Self {
+    pub(crate) fn of(word: &str) -> Self {
         let known = [
             Self::File,
             Self::Dir,

@@ -104,6 +104,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether it has a list of content, be it empty.
+    pub(crate) fn has_content(&self) -> bool {
+        self.content.is_some()
+    }
+
     /// The directory it leads to, if it is one.
     ///
     /// # Errors
@@ -124,6 +129,7 @@ impl<'a> Node<'a> {
     }
 
     /// All of it.
+    #[allow(dead_code, reason = "for whoever shows entries")]
     pub(crate) fn whole(&self) -> Result<tree::Node, Invalid> {
         serde_json::from_str(self.text).map_err(|error| Invalid(format!("not a node: {error}")))
     }

@@ -50,6 +50,15 @@ pub(crate) fn encode_header(blobs: &[Blob]) -> Vec<u8> {
     out
 }
 
+/// Bytes of an entry of the plain list.
+pub(crate) fn entry_length(compressed: bool) -> usize {
+    if compressed {
+        COMPRESSED_ENTRY
+    } else {
+        PLAIN_ENTRY
+    }
+}
+
 /// The most bytes that the list of so many blobs takes in a pack, sealed, with its length.
 pub(crate) fn header_room(blobs: usize) -> usize {
     blobs * COMPRESSED_ENTRY + OVERHEAD + TRAILER

@@ -37,6 +37,7 @@ impl Bits {
     }
 
     /// How many there are.
+    #[allow(dead_code, reason = "for whoever counts what is used")]
     pub(crate) fn count(&self) -> u64 {
         let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
         self.0.iter().map(ones).sum()

@@ -269,8 +269,10 @@ pub(crate) async fn read(
 pub(crate) async fn pack_sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
     let entries = store.list_recursive("data").await?;
     let named = entries.into_iter().filter_map(|entry| {
-        let (_, name) = entry.name.split_once('/')?;
-        Some((Id::parse(name)?, entry.size))
+        let (dir, name) = entry.name.split_once('/')?;
+        // In another directory it would not be found.
+        let id = Id::parse(name).filter(|_| name.starts_with(dir) && dir.len() == 2)?;
+        Some((id, entry.size))
     });
     Ok(named.collect())
 }

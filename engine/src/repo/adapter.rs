@@ -1,5 +1,5 @@
-//! Everything this crate has `rustic_core` do, besides storage: making configurations, checking, and
-//! planning and writing a prune. One of the two files that name its types; its errors and panics end
+//! Everything this crate has `rustic_core` do, besides storage: making configurations, and planning and writing a
+//! prune. One of the two files that name its types; its errors and panics end
 //! here.
 
 use std::sync::{Arc, Mutex};
@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rustic_core::{
-    BytesList, CheckOptions, ConfigOptions, Credentials, ErrorKind, FileType, Id as RusticId,
-    KeyOptions, LimitOption, Progress, ProgressBars, ProgressType, PruneOptions, ReadBackend,
+    BytesList, ConfigOptions, Credentials, ErrorKind, FileType, Id as RusticId, KeyOptions,
+    LimitOption, Progress, ProgressBars, ProgressType, PruneOptions, ReadBackend,
     Repository as Rustic, RepositoryBackends, RepositoryOptions, RusticError, RusticResult,
     WriteBackend, repofile::MasterKey,
 };
@@ -37,26 +37,6 @@ fn guarded<T>(operation: &'static str, work: impl FnOnce() -> RusticResult<T>) -
     caught(operation, || {
         work().map_err(|error| engine(operation, &error))
     })
-}
-
-/// How often something that only reads is begun anew.
-const ATTEMPTS: u32 = 10;
-
-/// Runs what only reads. The library gives its own threads a tenth of a second to let go of the index, and panics when
-/// a busy machine did not let them run in that time: then it is done again.
-fn guarded_reading<T>(
-    operation: &'static str,
-    mut work: impl FnMut() -> RusticResult<T>,
-) -> Result<T> {
-    for _ in 1..ATTEMPTS {
-        match guarded(operation, &mut work) {
-            Err(Error::Bug(message)) if message.contains("index still in use") => {
-                tracing::warn!(operation, "begun anew: the machine is too busy");
-            }
-            done => return done,
-        }
-    }
-    guarded(operation, work)
 }
 
 fn master_key(key: &Key) -> Result<MasterKey> {
@@ -183,38 +163,6 @@ fn open(
     })
 }
 
-/// Findings of a check.
-#[derive(Default)]
-pub(crate) struct Findings {
-    pub(crate) errors: Vec<String>,
-    pub(crate) warnings: Vec<String>,
-}
-
-/// Checks packs, index, trees and, if asked, all data.
-pub(crate) fn check(
-    repo: &Repository,
-    store: Store,
-    session: &Arc<Session>,
-    read_data: bool,
-) -> Result<Findings> {
-    let rustic = open(repo, store, session)?;
-    let results = guarded_reading("checking", || {
-        let mut options = CheckOptions::default();
-        options.read_data = read_data;
-        rustic.check(options)
-    })?;
-    let mut findings = Findings::default();
-    for (level, finding) in results.0 {
-        // Its type cannot be named; its level is one of two words.
-        let list = match format!("{level:?}").as_str() {
-            "Warn" => &mut findings.warnings,
-            _ => &mut findings.errors,
-        };
-        list.push(finding.to_string());
-    }
-    Ok(findings)
-}
-
 /// What a prune has to be told.
 pub(crate) struct PruneSettings {
     /// The most unused bytes to leave in packs that are used as well: `5%`, a number of bytes, or `unlimited`.
@@ -293,34 +241,5 @@ struct Silent;
 impl ProgressBars for Silent {
     fn progress(&self, _kind: ProgressType, _prefix: &str) -> Progress {
         Progress::hidden()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_busy_machine_is_no_failure() {
-        let mut attempts = 0;
-        let done = guarded_reading("counting", || {
-            attempts += 1;
-            assert!(
-                attempts > 3,
-                "index still in use: Index({})",
-                "x".repeat(9999)
-            );
-            Ok(attempts)
-        });
-        assert_eq!(done.unwrap(), 4);
-        let never: Result<()> = guarded_reading("counting", || panic!("index still in use"));
-        assert!(matches!(never, Err(Error::Bug(_))));
-        let mut others = 0;
-        let other: Result<()> = guarded_reading("counting", || {
-            others += 1;
-            panic!("{}", "something else ".repeat(999))
-        });
-        assert!(other.unwrap_err().to_string().len() < 400);
-        assert_eq!(others, 1);
     }
 }

@@ -19,7 +19,7 @@ const LIMIT: u64 = 64 << 10;
 pub(super) const MOST: usize = 64;
 
 /// Names of the key files.
-pub(super) async fn list(store: &Store) -> Result<Vec<Id>> {
+pub(crate) async fn list(store: &Store) -> Result<Vec<Id>> {
     let entries = store.list("keys").await?;
     Ok(entries
         .iter()
@@ -29,7 +29,7 @@ pub(super) async fn list(store: &Store) -> Result<Vec<Id>> {
 }
 
 /// A key file, valid or not; `None` if there is none of this name.
-pub(super) async fn read(store: &Store, id: Id) -> Result<Option<Result<KeyFile, Invalid>>> {
+pub(crate) async fn read(store: &Store, id: Id) -> Result<Option<Result<KeyFile, Invalid>>> {
     let json = match store.read(&format!("keys/{id}"), LIMIT).await {
         Ok(Some(json)) => json,
         Ok(None) => return Ok(None),

@@ -12,7 +12,7 @@ pub(crate) mod adapter;
 pub(crate) mod blobs;
 pub(crate) mod descent;
 mod init;
-mod keys;
+pub(crate) mod keys;
 pub(crate) mod lock;
 mod open;
 mod passwords;

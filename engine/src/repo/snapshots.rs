@@ -166,6 +166,24 @@ impl Repository {
         Ok(snapshots)
     }
 
+    /// Hands over each snapshot, readable or not, in no order. An error that `each` returns ends it.
+    pub(crate) async fn each_snapshot(
+        &self,
+        store: &Store,
+        mut each: impl FnMut(Id, Result<Snapshot>) -> Result<()>,
+    ) -> Result<()> {
+        let ids = snapshot_ids(store).await?;
+        let mut reading = futures::stream::iter(ids)
+            .map(|(id, size)| async move { (id, self.read_snapshot(store, id, size).await) })
+            .buffer_unordered(PARALLEL);
+        while let Some((id, read)) = reading.next().await {
+            if let Some(read) = read.transpose() {
+                each(id, read)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A snapshot file of this size; `None` if it is gone. The time that reading it may take follows from its size.
     async fn read_snapshot(&self, store: &Store, id: Id, size: u64) -> Result<Option<Snapshot>> {
         let Some(sealed) = store.read(&path(id), size.min(LIMIT)).await? else {

@@ -1,6 +1,7 @@
 //! What `ark engine` shows: tables and sentences for people here, JSON in [`json`], progress in
 //! [`progress`]. Text that comes from a repository is escaped before people see it.
 
+mod check;
 pub(crate) mod find;
 mod json;
 pub(crate) mod progress;
@@ -15,6 +16,7 @@ use ark_engine::maintain::{ForgetReport, PruneReport};
 use ark_engine::{ArchiveReport, FileError, KeyInfo, RestoreReport, Snapshot};
 use jiff::{Timestamp, tz::TimeZone};
 
+pub(crate) use self::check::{check, check_json, finding, finding_json};
 pub(crate) use self::json::{
     backup as backup_json, entry as entry_json, forget as forget_json, json_error, key as key_json,
     listing_head, prune as prune_json, restore as restore_json, row, snapshot as snapshot_json,

@@ -42,6 +42,8 @@ enum What {
     Moved,
     /// Bytes written to the store, of which it does not.
     Written,
+    /// Directories that were gone through, and bytes of packs to be read.
+    Checked,
 }
 
 /// Shows progress until it is stopped.
@@ -65,6 +67,12 @@ impl Reporter {
     pub(crate) fn written(printer: Printer, quiet: bool, progress: &Progress) -> Self {
         let form = if printer.live { Form::Live } else { Form::Log };
         Self::start(printer, form, What::Written, quiet, progress)
+    }
+
+    /// Of an operation that looks at a repository.
+    pub(crate) fn checking(printer: Printer, quiet: bool, progress: &Progress) -> Self {
+        let form = if printer.live { Form::Live } else { Form::Log };
+        Self::start(printer, form, What::Checked, quiet, progress)
     }
 
     fn start(printer: Printer, form: Form, what: What, quiet: bool, progress: &Progress) -> Self {
@@ -128,6 +136,14 @@ fn line(what: What, counts: &ProgressCounts, elapsed: Duration) -> String {
     let elapsed = span(elapsed);
     if what == What::Written {
         return format!("[{elapsed}] {} written", bytes(counts.bytes_uploaded));
+    }
+    if what == What::Checked {
+        return format!(
+            "[{elapsed}] {} directories, {} of {} read",
+            counts.files_done,
+            bytes(counts.bytes_done),
+            bytes(counts.bytes_total)
+        );
     }
     let share = share(counts);
     #[expect(
@@ -204,6 +220,10 @@ mod tests {
             "[1m1s] [############------------]  50.0%  1 of 2 files, 1.0 KiB of 2.0 KiB"
         );
         assert_eq!(line(What::Written, &counts, seconds(1)), "[1s] 7 B written");
+        assert_eq!(
+            line(What::Checked, &counts, seconds(1)),
+            "[1s] 1 directories, 1.0 KiB of 2.0 KiB read"
+        );
         let status = status(&counts, seconds(2));
         assert_eq!(status["percent_done"], 0.5);
         assert_eq!(status["files_done"], 1);

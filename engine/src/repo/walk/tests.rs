@@ -191,7 +191,9 @@ fn another_copy_is_read() {
         fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
         assert_eq!(visited(), (2, 0));
         let mut wrong = bytes.clone();
-        wrong.iter_mut().for_each(|byte| *byte ^= 1);
+        for byte in &mut wrong {
+            *byte ^= 1;
+        }
         fs::write(path, wrong).unwrap();
         assert_eq!(visited(), (2, 0));
         fs::write(path, bytes).unwrap();

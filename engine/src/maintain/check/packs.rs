@@ -1,0 +1,292 @@
+//! Reading packs: each once, whole, and every blob in it.
+//!
+//! Several threads, each with a pack of its own: while some wait for the store, others hash and decrypt. A pack is opened
+//! in place, its blobs decompressed into one buffer. Packs whose lists of blobs are not what the index says are looked at
+//! again, by the index ([`super::slow`]).
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use bytes::BytesMut;
+
+use super::{
+    Object, Problem, Run,
+    known::{Known, Pack},
+    log::Cause,
+    slow,
+};
+use crate::{
+    crypto::Id,
+    error::{Error, Result},
+    format::{Invalid, compressed::Unpacker, index::BlobKind, pack},
+    index::{Index, Place},
+    panics::caught,
+    permits::Pool,
+    repo::blobs::{is_content, open_in_place},
+};
+
+/// What threads and decompressors take.
+const THREADS: u64 = 8 << 20;
+/// Memory for an entry of a pack's list while it is checked.
+const ENTRY: u64 = 128;
+
+/// A pack to read: number, name and size.
+pub(super) type Job = (u32, Id, u64);
+
+/// Reads these packs. Returns how many were read, and their bytes. Memory: `room` bytes.
+pub(super) fn read(
+    run: &Run<'_>,
+    index: &Index,
+    known: &Known,
+    jobs: &[Job],
+    room: u64,
+) -> Result<(u64, u64)> {
+    run.progress.found(0, jobs.iter().map(|job| job.2).sum());
+    if jobs.is_empty() {
+        return Ok((0, 0));
+    }
+    let pool = Pool::new(room, THREADS, 0, "reading packs")?;
+    let reading = Reading {
+        run,
+        index,
+        known,
+        pool: &pool,
+        jobs,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+        failed: Mutex::default(),
+        suspects: Mutex::default(),
+        packs: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+    };
+    let work = || {
+        let done = caught("reading packs", || reading.work());
+        if let Err(error) = done {
+            let mut failed = reading
+                .failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert(error);
+            reading.stop.store(true, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for n in 1..threads() {
+            let thread = std::thread::Builder::new().name(format!("check-{n}"));
+            // With fewer threads it takes longer.
+            drop(thread.spawn_scoped(scope, work));
+        }
+        work();
+    });
+    if let Some(error) = reading
+        .failed
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        return Err(error);
+    }
+    let suspects = reading.suspects.into_inner();
+    let suspects = suspects.unwrap_or_else(PoisonError::into_inner);
+    slow::look(run, index, &pool, known, suspects)?;
+    Ok((reading.packs.into_inner(), reading.bytes.into_inner()))
+}
+
+/// Some wait for the store while others work.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores * 2).clamp(4, 16)
+}
+
+struct Reading<'a> {
+    run: &'a Run<'a>,
+    index: &'a Index,
+    known: &'a Known,
+    pool: &'a Pool,
+    jobs: &'a [Job],
+    next: AtomicUsize,
+    stop: AtomicBool,
+    failed: Mutex<Option<Error>>,
+    suspects: Mutex<Vec<Job>>,
+    packs: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What reading a pack found wrong with it.
+#[derive(Default)]
+struct Wrong {
+    problems: Vec<Problem>,
+    /// Blobs: position in the index, kind, id, and why.
+    blobs: Vec<(u32, BlobKind, Id, Invalid)>,
+    /// The index has to be asked what should be there.
+    suspect: bool,
+}
+
+impl Reading<'_> {
+    fn go(&self) -> Result<()> {
+        if self.run.cancel.is_cancelled() || self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+
+    fn work(&self) -> Result<()> {
+        let mut unpacker = Unpacker::new().map_err(|why| Error::Bug(why.to_string()))?;
+        while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            self.go()?;
+            self.one(*job, &mut unpacker)?;
+        }
+        Ok(())
+    }
+
+    fn one(&self, job: Job, unpacker: &mut Unpacker) -> Result<()> {
+        let (number, id, size) = job;
+        let known = self.known.get(number).copied().unwrap_or_default();
+        let _permit = self
+            .pool
+            .take(needed(&known, size), &format!("pack {id}"), || self.go())?;
+        let path = pack::path(&id);
+        let reading = self.run.store.read_range(&path, 0, size);
+        let wrong = match self.run.repo.block_on(reading) {
+            Ok(data) => {
+                self.packs.fetch_add(1, Ordering::Relaxed);
+                self.bytes.fetch_add(size, Ordering::Relaxed);
+                let data = data.try_into_mut();
+                let mut data = data.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+                self.verify(number, id, &known, &mut data, unpacker)?
+            }
+            Err(error) if is_content(&error) => Wrong {
+                problems: vec![match error {
+                    Error::ObjectMissing { .. } => Problem::PackMissing,
+                    error => Problem::PackUnreadable {
+                        message: error.to_string(),
+                    },
+                }],
+                suspect: true,
+                ..Wrong::default()
+            },
+            Err(error) => return Err(error),
+        };
+        self.run.progress.bytes_done(size);
+        self.tell(job, wrong);
+        Ok(())
+    }
+
+    fn tell(&self, job: Job, wrong: Wrong) {
+        let name = job.1.to_string();
+        for problem in wrong.problems {
+            let object = Object::Pack(name.clone());
+            self.run.log.add(object, problem, Cause::Nothing);
+        }
+        if wrong.suspect {
+            let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            suspects.push(job);
+            return;
+        }
+        for (position, kind, id, why) in wrong.blobs {
+            self.run.blob(position, kind, &id, &name, &why);
+        }
+    }
+
+    /// Looks at all bytes of a pack.
+    fn verify(
+        &self,
+        number: u32,
+        id: Id,
+        known: &Pack,
+        data: &mut [u8],
+        unpacker: &mut Unpacker,
+    ) -> Result<Wrong> {
+        let mut wrong = Wrong::default();
+        if Id::of(data) != id {
+            wrong.problems.push(Problem::PackContent);
+        }
+        self.go()?;
+        let blobs = match self.header(data) {
+            Ok(blobs) => blobs,
+            Err(why) => {
+                let message = why.to_string();
+                wrong.problems.push(Problem::PackHeader { message });
+                wrong.suspect = true;
+                return Ok(wrong);
+            }
+        };
+        let (mut offset, mut matched, mut unknown) = (0_u32, 0_u32, 0_u64);
+        for blob in blobs {
+            let place = Place {
+                pack: number,
+                offset,
+                length: blob.length,
+                plain: blob.plain_length.unwrap_or(0),
+            };
+            offset = place.end();
+            let Some(position) = self.position(blob.kind, &blob.id, place) else {
+                unknown += 1;
+                continue;
+            };
+            matched += 1;
+            let range = place.offset as usize..place.end() as usize;
+            let opened = match data.get_mut(range) {
+                Some(sealed) => {
+                    let key = self.run.repo.key();
+                    open_in_place(key, &blob.id, place.plain, sealed, unpacker).map(drop)
+                }
+                None => Err(Invalid::new("it lies behind the end of its pack")),
+            };
+            if let Err(why) = opened {
+                wrong.blobs.push((position, blob.kind, blob.id, why));
+            }
+            self.go()?;
+        }
+        let absent = u64::from(known.count.saturating_sub(matched));
+        if unknown > 0 || absent > 0 {
+            wrong
+                .problems
+                .push(Problem::IndexDiffers { unknown, absent });
+            wrong.suspect = absent > 0;
+        }
+        Ok(wrong)
+    }
+
+    fn header(&self, data: &[u8]) -> Result<Vec<pack::Blob>, Invalid> {
+        let short = || Invalid::new("the pack is too short");
+        let (rest, trailer) = data.split_last_chunk().ok_or_else(short)?;
+        let length = pack::header_length(*trailer, data.len() as u64)? as usize;
+        let from = rest.len().checked_sub(length).ok_or_else(short)?;
+        let plain = self.run.repo.key().open(&rest[from..]);
+        let plain = plain.map_err(|_| Invalid::new("it is not authentic"))?;
+        pack::decode_header(&plain, data.len() as u64)
+    }
+
+    /// Position of the record that says exactly this.
+    fn position(&self, kind: BlobKind, id: &Id, place: Place) -> Option<u32> {
+        let first = self.index.position(kind, id)?;
+        let mut copies = (first..).zip(self.index.places(first));
+        copies
+            .find(|(_, at)| *at == place)
+            .map(|(position, _)| position)
+    }
+}
+
+/// Memory for a pack of this size: itself, its largest blob opened, its list.
+pub(super) fn needed(known: &Pack, size: u64) -> u64 {
+    size + u64::from(known.largest)
+        + u64::from(known.count) * ENTRY
+        + u64::from(pack::MAX_HEADER).min(size)
+}
+
+impl Run<'_> {
+    /// A blob of a pack is not what it should be.
+    pub(super) fn blob(&self, position: u32, kind: BlobKind, id: &Id, pack: &str, why: &Invalid) {
+        let object = match kind {
+            BlobKind::Data => Object::Data(id.to_string()),
+            BlobKind::Tree => Object::Tree(id.to_string()),
+        };
+        let problem = Problem::BlobContent {
+            pack: pack.to_owned(),
+            message: why.to_string(),
+        };
+        self.log.add(object, problem, Cause::Record(position));
+    }
+}
