@@ -42,10 +42,11 @@ const fn case(
 }
 
 const BACKUP_MEMORY: Also = Also::Memory(128 << 20);
+const HISTORY_MEMORY: Also = Also::Memory(256 << 20);
 const RESTORE_MEMORY: Also = Also::Memory(96 << 20);
 
 /// All cases, in the order in which they run: those on the same data stand together.
-pub(crate) const ALL: [Case; 16] = [
+pub(crate) const ALL: [Case; 18] = [
     case(
         "initial-dense",
         "first backup of one database file, dense pages",
@@ -118,6 +119,18 @@ pub(crate) const ALL: [Case; 16] = [
         "prune after half of the snapshots were forgotten, at most 5 % unused, any amount written anew",
         (0.40, 0.80),
         &[],
+    ),
+    case(
+        "stats",
+        "how much is stored, for which snapshot, over many snapshots of small files",
+        (0.30, 0.50),
+        &[HISTORY_MEMORY],
+    ),
+    case(
+        "find",
+        "a few files by name in all of these snapshots",
+        (0.30, 0.50),
+        &[HISTORY_MEMORY],
     ),
     case(
         "empty-files",

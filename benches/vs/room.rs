@@ -16,6 +16,8 @@ pub(crate) struct Sizes {
     pub(crate) pages: u64,
     /// Small files.
     pub(crate) small: u64,
+    /// Snapshots of small files that change.
+    pub(crate) snapshots: u64,
     /// Empty files.
     pub(crate) empty: u64,
     /// Bytes that do not compress.
@@ -33,6 +35,7 @@ impl Sizes {
     pub(crate) const FULL: Self = Self {
         pages: 524_288,
         small: 50_000,
+        snapshots: 100,
         empty: 1_000_000,
         compressed: 2 * GIB,
         remote_pages: 131_072,
@@ -43,6 +46,7 @@ impl Sizes {
     pub(crate) const QUICK: Self = Self {
         pages: 65_536,
         small: 6_250,
+        snapshots: 25,
         empty: 125_000,
         compressed: GIB / 4,
         remote_pages: 32_768,
@@ -69,6 +73,8 @@ impl Sizes {
             "small-first" => tenths(small, 20),
             "small-unchanged" | "restore-small" => tenths(small, 45),
             "prune" => tenths(small, 80),
+            // Files of 2 KiB on average take a page each; three repositories keep all versions, and directories anew.
+            "stats" | "find" => self.small * (8 << 10) + self.small * self.snapshots * 500,
             // Nodes of a file system in memory, and what a program notes of each.
             "empty-files" => self.empty * 1_800,
             "compressed" => tenths(self.compressed, 21),

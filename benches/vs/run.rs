@@ -1,5 +1,5 @@
-//! One run: its folder, its programs, its sizes and what came of each case; and the ways of measuring: first backups,
-//! later backups, restores, checks.
+//! One run: its folder, its programs, its sizes and what came of each case; and the three ways of measuring:
+//! first backups, later backups, restores.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use crate::{
     bound::{Bound, Load, Speeds},
     case::{ALL, Case},
     data::tree::{self, Listing},
-    measure, print,
+    measure::{self, Call},
+    print,
     program::{Ark, Backup, Place, Program, Restic, Rustic, Who},
     report::Outcome,
     room::Sizes,
@@ -209,6 +210,66 @@ impl Run {
                 }
             }
             self.work.remove("pruned")?;
+            Ok(Sample {
+                usage,
+                added: 0,
+                requests: None,
+            })
+        })?;
+        self.done(case, samples, None);
+        Ok(())
+    }
+
+    /// A repository of each program with several backups in it, of which all but the first come after a change.
+    pub(crate) fn series(
+        &self,
+        backup: &Backup<'_>,
+        count: u64,
+        change: impl Fn(u64) -> Result<()>,
+    ) -> Result<Bases> {
+        let mut places = Vec::new();
+        for who in Who::ALL {
+            let (dir, place) = self.fresh(who)?;
+            places.push((who, dir, place));
+        }
+        for number in 0..count {
+            if number > 0 {
+                change(number)?;
+            }
+            for (who, _, place) in &places {
+                measure::run(&self.work, &self.program(*who).backup(place, backup))?;
+            }
+        }
+        let mut bases = BTreeMap::new();
+        for (who, dir, place) in places {
+            if who == Who::Ark {
+                measure::run(&self.work, &self.restic.check(&place))
+                    .context("restic finds Ark's repository damaged")?;
+            }
+            let listing = Listing::of(&dir)?;
+            bases.insert(who, (dir, listing));
+        }
+        Ok(Bases(bases))
+    }
+
+    /// A case of commands that only read. What they leave behind, were it a lock, is an error.
+    pub(crate) fn reads(
+        &mut self,
+        case: Case,
+        bases: &Bases,
+        call: impl Fn(&Self, Who, &Place) -> Call,
+    ) -> Result<()> {
+        print::step(&format!("{}: {}", case.name, case.title));
+        let samples = self.rounds.run(|who, _| {
+            let (dir, listing) = bases.of(who)?;
+            let place = Place::Local(dir.to_owned());
+            let usage = measure::run(&self.work, &call(self, who, &place))?;
+            let now = Listing::of(dir)?;
+            ensure!(
+                now.len() == listing.len() && now.bytes() == listing.bytes(),
+                "{} changed its repository by reading it",
+                who.name()
+            );
             Ok(Sample {
                 usage,
                 added: 0,

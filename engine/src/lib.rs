@@ -46,6 +46,7 @@ pub mod browse;
 pub mod maintain;
 pub mod memory;
 pub mod restore;
+pub mod stats;
 pub mod storage;
 
 pub use archive::{

@@ -3,16 +3,17 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 
 use super::{random::Random, text};
 
+const PER_FOLDER: u64 = 50;
+
 /// Files of 1 to 64 KiB, fifty a folder: three of four are text, the others do not compress.
 pub(crate) fn small(dir: &Path, count: u64, seed: u64) -> Result<u64> {
-    const PER_FOLDER: u64 = 50;
     let mut buffer = vec![0; 64 << 10];
     let mut total = 0;
     for number in 0..count {
@@ -33,6 +34,41 @@ pub(crate) fn small(dir: &Path, count: u64, seed: u64) -> Result<u64> {
         total += len as u64;
     }
     Ok(total)
+}
+
+/// Files of up to 4 KiB, fifty a folder, as small ones are.
+pub(crate) fn tiny(dir: &Path, count: u64, seed: u64) -> Result<()> {
+    for number in 0..count {
+        let path = tiny_path(dir, number);
+        if number % PER_FOLDER == 0 {
+            make(path.parent().unwrap_or(dir))?;
+        }
+        write_tiny(&path, &mut Random::new(seed, number))?;
+    }
+    Ok(())
+}
+
+/// Writes one in a hundred of them anew, chosen at random.
+pub(crate) fn change_tiny(dir: &Path, count: u64, seed: u64) -> Result<()> {
+    let mut random = Random::new(seed, u64::MAX);
+    let range = usize::try_from(count).context("so many files there cannot be")?;
+    for _ in 0..count.div_ceil(100) {
+        let number = random.index(range) as u64;
+        write_tiny(&tiny_path(dir, number), &mut Random::new(seed, number))?;
+    }
+    Ok(())
+}
+
+fn tiny_path(dir: &Path, number: u64) -> PathBuf {
+    let folder = dir.join(format!("{:04}", number / PER_FOLDER));
+    folder.join(format!("file-{number:06}"))
+}
+
+fn write_tiny(path: &Path, random: &mut Random) -> Result<()> {
+    let mut buffer = [0; 4096];
+    let len = 1 + random.index(buffer.len());
+    text::fill(random, &mut buffer[..len]);
+    fs::write(path, &buffer[..len]).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Empty files, ten a folder, a hundred folders a folder.
@@ -87,6 +123,18 @@ mod tests {
         let listing = Listing::of(&dir.path().join("small")).unwrap();
         assert_eq!((listing.len(), listing.bytes()), (120, total));
         assert!(listing.sizes().all(|len| (1024..=65536).contains(&len)));
+
+        let tiny_dir = dir.path().join("tiny");
+        tiny(&tiny_dir, 120, 1).unwrap();
+        let before: Vec<_> = (0..120)
+            .map(|n| fs::read(tiny_path(&tiny_dir, n)).unwrap())
+            .collect();
+        change_tiny(&tiny_dir, 120, 2).unwrap();
+        let changed = |n: &u64| {
+            fs::read(tiny_path(&tiny_dir, *n)).unwrap() != before[usize::try_from(*n).unwrap()]
+        };
+        assert!((1..=2).contains(&(0..120).filter(changed).count()));
+        assert_eq!(Listing::of(&tiny_dir).unwrap().len(), 120);
 
         empty(&dir.path().join("empty"), 1005).unwrap();
         let listing = Listing::of(&dir.path().join("empty")).unwrap();

@@ -58,6 +58,14 @@ impl Program for Ark {
         self.call(place, "prune").args(["--max-unused", "5%"])
     }
 
+    fn stats(&self, place: &Place) -> Call {
+        self.call(place, "stats")
+    }
+
+    fn find(&self, place: &Place, pattern: &str) -> Call {
+        self.call(place, "find").arg(pattern)
+    }
+
     fn check_data(&self, place: &Place) -> Call {
         self.call(place, "check").arg("--read-data")
     }

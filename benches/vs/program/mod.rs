@@ -118,6 +118,10 @@ pub(crate) trait Program {
     fn forget(&self, place: &Place, keep: u32) -> Call;
     /// Frees the space of what is not needed, but for 5 %, however much is to be written anew for that.
     fn prune(&self, place: &Place) -> Call;
+    /// Counts what is stored, over all snapshots.
+    fn stats(&self, place: &Place) -> Call;
+    /// Finds files whose names fit a pattern, in all snapshots.
+    fn find(&self, place: &Place, pattern: &str) -> Call;
     /// Checks a repository, and reads and verifies all its data.
     fn check_data(&self, place: &Place) -> Call;
 }

@@ -75,6 +75,16 @@ impl Program for Rustic {
         ])
     }
 
+    /// It counts nothing by snapshot. This is what goes through all of their directories to tell how much they need.
+    fn stats(&self, place: &Place) -> Call {
+        self.call(place, "prune").arg("--dry-run")
+    }
+
+    fn find(&self, place: &Place, pattern: &str) -> Call {
+        let anywhere = format!("**/{pattern}");
+        self.call(place, "find").args(["--glob", &anywhere])
+    }
+
     fn check_data(&self, place: &Place) -> Call {
         self.call(place, "check").arg("--read-data")
     }

@@ -1,5 +1,6 @@
 //! The cases, grouped by the data they share: each group makes its data, measures, and removes it.
 
+mod history;
 mod large;
 mod minio;
 mod postgres;
@@ -67,6 +68,7 @@ pub(crate) fn all(run: &mut Run, servers: &Servers) -> Result<()> {
     postgres::cases(run, servers)?;
     small::many(run)?;
     prune::case(run)?;
+    history::cases(run)?;
     small::empty(run)?;
     large::compressed(run)?;
     remote::minio(run, servers)

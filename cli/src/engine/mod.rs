@@ -8,6 +8,7 @@ mod backup;
 mod check;
 mod dump;
 mod exit;
+mod find;
 mod forget;
 mod init;
 mod key;
@@ -20,6 +21,7 @@ mod repair;
 mod restore;
 mod select;
 mod snapshots;
+mod stats;
 mod unlock;
 mod values;
 
@@ -85,10 +87,14 @@ enum Verb {
     Snapshots(snapshots::Snapshots),
     /// List the files in a snapshot
     Ls(ls::Ls),
+    /// Find entries in all snapshots
+    Find(Box<find::Find>),
     /// Restore a snapshot into a directory
     Restore(restore::Restore),
     /// Write a file of a snapshot to standard output, or a directory as a tar archive
     Dump(dump::Dump),
+    /// Show how much is stored, for which volume and snapshot, and what forgetting would free
+    Stats(stats::Stats),
     /// Check that a repository is whole
     Check(check::Check),
     /// Remove snapshots, by rules or by their ids
@@ -228,6 +234,8 @@ fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
         Verb::Backup(args) => backup::run(run, &args),
         Verb::Snapshots(args) => snapshots::run(run, &args),
         Verb::Ls(args) => ls::run(run, &args),
+        Verb::Find(args) => find::run(run, &args),
+        Verb::Stats(args) => stats::run(run, &args),
         Verb::Restore(args) => restore::run(run, args),
         Verb::Dump(args) => dump::run(run, &args),
         Verb::Check(args) => check::run(run, &args),

@@ -1,10 +1,16 @@
-//! Values of options in restic's spelling: sizes, limits, numbers to keep, lists of tags, durations, versions.
+//! Values of options in restic's spelling: sizes, limits, numbers to keep, lists of tags, durations, times, versions.
 
 use std::time::Duration;
 
 use ark_engine::{
     FormatVersion,
     maintain::{DataShare, Keep, Unused},
+};
+use clap::Args;
+use jiff::{
+    Timestamp,
+    civil::{Date, DateTime, Time},
+    tz::TimeZone,
 };
 
 /// Bytes: a number, with a suffix of `K`, `M`, `G` or `T` for powers of 1024.
@@ -116,6 +122,53 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total))
 }
 
+/// Memory of commands that go through whole repositories.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct MemoryArgs {
+    /// Bytes of memory to take, beside 40 for each blob of the repository: a number, or one with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    memory: u64,
+}
+
+impl MemoryArgs {
+    /// In bytes.
+    pub(super) fn bytes(self) -> u64 {
+        self.memory
+    }
+}
+
+/// A point in time as restic takes it, in this machine's time zone where none is given.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    const ZONED: [&str; 2] = ["%Y-%m-%d %H:%M:%S %z", "%d.%m.%Y %H:%M:%S %z"];
+    const LOCAL: [&str; 4] = [
+        "%Y-%m-%d %H:%M:%S",
+        "%Y-%m-%d %H:%M",
+        "%d.%m.%Y %H:%M:%S",
+        "%d.%m.%Y %H:%M",
+    ];
+    const DAYS: [&str; 2] = ["%Y-%m-%d", "%d.%m.%Y"];
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let zoned = ZONED
+        .iter()
+        .find_map(|format| Timestamp::strptime(format, text).ok());
+    if let Some(time) = zoned {
+        return Ok(time);
+    }
+    let times = LOCAL
+        .iter()
+        .find_map(|format| DateTime::strptime(format, text).ok());
+    let days = DAYS
+        .iter()
+        .find_map(|format| Date::strptime(format, text).ok());
+    let local = times.or_else(|| days.map(|day| day.to_datetime(Time::midnight())));
+    let zoned = local.and_then(|local| local.to_zoned(TimeZone::system()).ok());
+    zoned
+        .map(|zoned| zoned.timestamp())
+        .ok_or_else(|| "use a time as in 2026-01-31 or \"2026-01-31 23:59:59\"".to_owned())
+}
+
 /// A version of the repository format.
 pub(super) fn format_version(text: &str) -> Result<FormatVersion, String> {
     match text {
@@ -157,6 +210,17 @@ mod tests {
         assert_eq!(format_version("1"), Ok(FormatVersion::V1));
         assert_eq!(format_version("latest"), Ok(FormatVersion::V2));
         assert!(format_version("3").is_err());
+    }
+
+    #[test]
+    fn times() {
+        let at = |text: &str| time(text).unwrap();
+        assert_eq!(at("2026-01-31T23:59:00Z"), at("2026-01-31 23:59:00 +0000"));
+        assert_eq!(at("2026-01-31"), at("31.01.2026 00:00"));
+        assert_eq!(at("2026-01-31 10:20"), at("31.01.2026 10:20:00"));
+        for bad in ["", "yesterday", "2026-02-30", "2026-01-31 25:00"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

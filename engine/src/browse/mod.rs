@@ -1,16 +1,26 @@
-//! Looking into a snapshot without restoring it: listing, and reading a file or a directory.
+//! Looking into snapshots without restoring them: listing, finding, and reading a file, a part of one, or a directory.
 //!
-//! Does: find a path, list what is below it in order of name, and write a file's content, or a directory
-//! as an archive, somewhere, every blob compared with its id. Does not: write into a file system. Names come from the repository: those that no file can
+//! Does: find a path, list what is below it in order of name, find entries in many snapshots, and write a file's content, or
+//! a directory as an archive, somewhere, every blob compared with its id. Does not: write into a file system. Names come from the repository: those that no file can
 //! have are shown escaped and marked, and cannot be asked for.
 
 mod dump;
+pub(crate) mod early;
+mod find;
+#[cfg(test)]
+mod hostile_tests;
 mod list;
 mod path;
+mod range;
 mod tar;
 
 pub use dump::dump;
+pub use find::{FindNames, FindReport, FindRequest, FindWhat, Found, FoundIn, find};
 pub use list::{Listed, list};
+pub use range::dump_range;
+
+/// Bytes of memory that a request takes unless it says otherwise.
+pub const MEMORY: u64 = 256 << 20;
 
 use std::{fmt, path::PathBuf};
 

@@ -25,6 +25,12 @@ pub(crate) struct Node<'a> {
     pub(crate) kind: Cow<'a, str>,
     /// What it says of its size.
     pub(crate) size: u64,
+    /// Names it had.
+    pub(crate) links: u64,
+    /// Its inode, where it was read.
+    pub(crate) inode: u64,
+    /// The device that was on.
+    pub(crate) device: u64,
     /// Directory it leads to, as stored.
     pub(crate) subtree: Option<Cow<'a, str>>,
     content: Option<&'a str>,
@@ -63,6 +69,9 @@ struct Fields<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<Text<'a>>,
     size: Option<u64>,
+    links: Option<u64>,
+    inode: Option<u64>,
+    device_id: Option<u64>,
     #[serde(borrow)]
     subtree: Option<Text<'a>>,
     #[serde(borrow)]
@@ -78,6 +87,9 @@ impl<'a> Node<'a> {
             name: or_empty(fields.name),
             kind: or_empty(fields.kind),
             size: fields.size.unwrap_or(0),
+            links: fields.links.unwrap_or(0),
+            inode: fields.inode.unwrap_or(0),
+            device: fields.device_id.unwrap_or(0),
             subtree: fields.subtree.map(|text| text.0),
             content: fields.content.map(RawValue::get),
             text,
@@ -109,6 +121,11 @@ impl<'a> Node<'a> {
             None if self.kind == "dir" => Err(Invalid::new("it is a directory without content")),
             None => Ok(None),
         }
+    }
+
+    /// Its JSON.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
     }
 
     /// All of it.

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::print::{Printer, err};
 
 /// A time as the machine's clock showed it.
-fn time(time: Timestamp, offset: Offset) -> String {
+pub(super) fn time(time: Timestamp, offset: Offset) -> String {
     if offset == Offset::UTC {
         time.to_string()
     } else {

@@ -2,8 +2,10 @@
 //! [`progress`]. Text that comes from a repository is escaped before people see it.
 
 mod check;
+pub(crate) mod find;
 mod json;
 pub(crate) mod progress;
+pub(crate) mod stats;
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;

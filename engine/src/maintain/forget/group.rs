@@ -69,7 +69,7 @@ pub struct GroupKey {
 }
 
 impl GroupKey {
-    fn of(snapshot: &Snapshot, by: GroupBy) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, by: GroupBy) -> Self {
         let sorted = |wanted: bool, texts: &[String]| {
             let mut texts = if wanted { texts.to_vec() } else { Vec::new() };
             texts.sort();
