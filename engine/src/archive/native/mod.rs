@@ -27,6 +27,7 @@ mod listing;
 mod node;
 mod packer;
 mod parent;
+mod prints;
 mod queue;
 mod squeeze;
 mod start;
@@ -47,7 +48,7 @@ use std::{
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-pub(super) use self::start::archive;
+pub(super) use self::{prints::Prints, start::archive};
 use self::{
     budget::{Budget, Permit},
     fresh::Fresh,
@@ -56,7 +57,7 @@ use self::{
     upload::Uploads,
     worker::Worker,
 };
-use super::{cuts::Tally, filter::Filter, source::Origin};
+use super::{cuts::Tally, filter::Filter, fingerprints::StateRequest, source::Origin};
 use crate::{
     Cancel, Progress,
     chunk::{policy::Chunking, rabin::Rabin},
@@ -105,6 +106,12 @@ pub(super) struct Input<'a> {
     pub(super) tally: &'a Tally,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a Cancel,
+    /// Where fingerprints are kept, and of which volume: the snapshot's host and paths.
+    pub(super) state: Option<&'a StateRequest>,
+    pub(super) host: &'a str,
+    pub(super) paths: &'a [String],
+    /// Set when the state of fingerprints told something wrong: the run fails then, and the next one does not use it.
+    pub(super) distrusted: &'a AtomicBool,
     /// Says whether writing is still allowed.
     pub(super) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
 }
@@ -138,6 +145,8 @@ pub(super) struct Done {
     pub(super) indexes: Vec<Id>,
     pub(super) written: u64,
     pub(super) counts: Counts,
+    /// To be published when the snapshot is written.
+    pub(super) prints: Option<Prints>,
 }
 
 /// One run, shared by its threads.
@@ -152,6 +161,7 @@ struct Run<'a> {
     _held: Permit,
     fresh: Fresh,
     rabin: Rabin,
+    prints: Option<Prints>,
     buffers: Arc<Buffers>,
     uploads: Uploads,
     queue: Queue,
