@@ -133,27 +133,45 @@ const ALL: u64 = (8 + 2 + 12 + 3) * MIB;
 fn what_did_not_change_is_found_and_what_did_is_stored() {
     let volume = Volume::new();
     let (first, state) = volume.archive();
-    assert_eq!((state.blocks, state.looked_up, &state.problem), (0, 0, &None));
-    assert_eq!(state.written, Some(fs::metadata(volume.state()).unwrap().len()));
+    assert_eq!(
+        (state.blocks, state.looked_up, &state.problem),
+        (0, 0, &None)
+    );
+    assert_eq!(
+        state.written,
+        Some(fs::metadata(volume.state()).unwrap().len())
+    );
     assert!(state.written.unwrap() < ALL / 200);
     volume.assert_right(&first);
 
     let before = fs::read(volume.state()).unwrap();
     let (second, state) = volume.archive();
-    assert_eq!((state.bytes, state.written, state.problem), (ALL, None, None));
+    assert_eq!(
+        (state.bytes, state.written, state.problem),
+        (ALL, None, None)
+    );
     assert_eq!(state.blocks, state.looked_up);
     assert_eq!(volume.new_blobs(&second), 0);
-    assert!(fs::read(volume.state()).unwrap() == before, "nothing to write");
+    assert!(
+        fs::read(volume.state()).unwrap() == before,
+        "nothing to write"
+    );
     volume.assert_right(&second);
 
     // One byte of a page, and one of a chunk.
     for (name, at) in [("relation", 3 * MIB + 5), ("noise", 9 * MIB + 7)] {
-        let file = fs::File::options().write(true).open(volume.path(name)).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(volume.path(name))
+            .unwrap();
         file.write_all_at(b"changed", at).unwrap();
     }
     let (third, state) = volume.archive();
     assert_eq!(volume.new_blobs(&third), 2);
-    assert!(state.bytes < ALL - 64 * 1024 && state.bytes > ALL - 10 * MIB, "{state:?}");
+    assert!(
+        state.bytes < ALL - 64 * 1024 && state.bytes > ALL - 10 * MIB,
+        "{state:?}"
+    );
     assert!(state.written.is_some());
     volume.assert_right(&third);
     let (_, state) = volume.archive();
@@ -198,7 +216,9 @@ fn chunks_end_where_they_would_without_a_state() {
     volume.archive();
     let mut random = 77_u64;
     let mut next = |below: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         usize::try_from(random >> 33).unwrap() % below
     };
     let mut found = 0;
@@ -220,10 +240,14 @@ fn chunks_end_where_they_would_without_a_state() {
         }
         if round == 3 {
             // Behind a hole chunks begin anew.
-            let file = fs::File::options().write(true).open(volume.path("noise")).unwrap();
+            let file = fs::File::options()
+                .write(true)
+                .open(volume.path("noise"))
+                .unwrap();
             let end = file.metadata().unwrap().len();
             file.set_len(end + 20 * MIB).unwrap();
-            file.write_all_at(&trees::noise(9, 3 << 20), end + 20 * MIB).unwrap();
+            file.write_all_at(&trees::noise(9, 3 << 20), end + 20 * MIB)
+                .unwrap();
         }
         let state = volume.assert_as_without();
         assert_eq!(state.problem, None);
@@ -258,7 +282,13 @@ fn an_old_state_whose_blobs_were_pruned_away_costs_time() {
         fs::rename(volume.path(name), saved.join(name)).unwrap();
     }
     volume.archive();
-    forget(&volume.repo, &Forget::Ids(vec![first.snapshot_id]), false, &Cancel::new()).unwrap();
+    forget(
+        &volume.repo,
+        &Forget::Ids(vec![first.snapshot_id]),
+        false,
+        &Cancel::new(),
+    )
+    .unwrap();
     let all = PruneRequest {
         max_unused: Unused::Bytes(0),
         ..PruneRequest::default()
@@ -270,7 +300,10 @@ fn an_old_state_whose_blobs_were_pruned_away_costs_time() {
     }
     // Its name is that of the volume, whatever is in it.
     let path = volume.state_dir();
-    let name = fs::read_dir(&path).unwrap().next().map(|entry| entry.unwrap().path());
+    let name = fs::read_dir(&path)
+        .unwrap()
+        .next()
+        .map(|entry| entry.unwrap().path());
     assert!(name.is_none(), "nothing was remembered");
     volume.archive();
     fs::write(volume.state(), &old).unwrap();
@@ -283,7 +316,11 @@ fn an_old_state_whose_blobs_were_pruned_away_costs_time() {
 }
 
 fn forget_all(repo: &Repository) {
-    let ids = repo.snapshots().unwrap().into_iter().map(|snapshot| snapshot.id);
+    let ids = repo
+        .snapshots()
+        .unwrap()
+        .into_iter()
+        .map(|snapshot| snapshot.id);
     forget(repo, &Forget::Ids(ids.collect()), false, &Cancel::new()).unwrap();
 }
 
@@ -389,7 +426,10 @@ fn mount(dir: &Path, size: &str) {
         .arg(dir)
         .status()
         .unwrap();
-    assert!(mounted.success(), "this test mounts a small tmpfs, which needs root");
+    assert!(
+        mounted.success(),
+        "this test mounts a small tmpfs, which needs root"
+    );
 }
 
 #[test]
@@ -442,7 +482,10 @@ fn a_state_has_the_size_it_is_given() {
     volume.write("relation.2", &relation(7, 8 * 900));
     let report = archive(&volume.repo, &small(140_000)).unwrap();
     let state = report.state.clone().unwrap();
-    assert!(state.written.unwrap() <= 140_000 && state.problem.is_some(), "{state:?}");
+    assert!(
+        state.written.unwrap() <= 140_000 && state.problem.is_some(),
+        "{state:?}"
+    );
     let report = archive(&volume.repo, &small(140_000)).unwrap();
     let state = report.state.clone().unwrap();
     assert!(state.bytes > 0, "{state:?}");
@@ -480,7 +523,10 @@ fn files_that_change_while_they_are_read_are_remembered_as_they_were_read() {
             let writer = scope.spawn(|| {
                 for n in 0..40 {
                     let name = ["relation", "noise"][usize::from(n % 2 == 0)];
-                    let file = fs::File::options().write(true).open(volume.path(name)).unwrap();
+                    let file = fs::File::options()
+                        .write(true)
+                        .open(volume.path(name))
+                        .unwrap();
                     let size = file.metadata().unwrap().len();
                     match n % 5 {
                         0 => file.set_len(size - 8192).unwrap(),

@@ -177,7 +177,11 @@ pub(super) fn run(run: &Run, args: &Backup) -> Result<EngineExit> {
         engine::row(run.printer, run.repo.json, "archival", row);
     }
     engine::rows_dropped(run.printer, report.errors_dropped);
-    if let Some(problem) = report.state.as_ref().and_then(|state| state.problem.as_ref()) {
+    if let Some(problem) = report
+        .state
+        .as_ref()
+        .and_then(|state| state.problem.as_ref())
+    {
         run.printer.warn(&format!("fingerprints: {problem}"));
     }
     let snapshot = repo.find_snapshot(&report.snapshot_id)?;

@@ -7,8 +7,8 @@ use super::{
     *,
 };
 use crate::{
-    InitOptions, RestoreRequest, Secret, Store, StoreConfig, chunk::rabin::tests::noise, crypto::Id,
-    restore,
+    InitOptions, RestoreRequest, Secret, Store, StoreConfig, chunk::rabin::tests::noise,
+    crypto::Id, restore,
 };
 
 const BLOCK: usize = 64 << 10;
@@ -129,7 +129,10 @@ fn a_block_remembered_as_no_blob_or_one_of_another_length_is_stored() {
     bench.forge("file", &new, &old);
     let report = bench.archive();
     let state = report.state.unwrap();
-    assert_eq!((state.blocks, state.looked_up, state.problem), (0, 96, None));
+    assert_eq!(
+        (state.blocks, state.looked_up, state.problem),
+        (0, 96, None)
+    );
     bench.assert_restored(&report.snapshot_id, "file", &new);
 
     fs::write(bench.at("source/file"), &old).unwrap();

@@ -10,7 +10,7 @@
 mod attributes;
 mod cuts;
 mod filter;
-mod fingerprints;
+pub(crate) mod fingerprints;
 #[cfg(test)]
 mod lies_tests;
 mod native;

@@ -29,6 +29,8 @@ pub(crate) const ENTRY: usize = 16 + 8 + 4;
 pub(crate) const ENTRIES: usize = SEGMENT / ENTRY;
 /// Plain bytes of the trailer.
 pub(crate) const TRAILER: usize = 16;
+/// Bytes a seal adds.
+pub(crate) const TAG: usize = 16;
 /// Bytes of an entry in memory.
 pub(crate) const ENTRY_MEMORY: u64 = size_of::<Entry>() as u64;
 
@@ -237,7 +239,7 @@ mod tests {
             bytes[11] |= 0xc0;
             assert_eq!(record_at(&bytes, 0), None, "no such cut");
         }
-        assert_eq!(record_at(&[0; SEGMENT], 3), None, "what is behind the last");
+        assert_eq!(record_at(&vec![0; SEGMENT], 3), None, "what is behind the last");
         let mut bytes = Vec::new();
         record(u64::MAX, 1, Cut::Natural).encode(&mut bytes);
         assert_eq!(record_at(&bytes, 0), None, "no file is that long");
@@ -252,7 +254,9 @@ mod tests {
         };
         let encoded = |entries: &[Entry]| {
             let mut bytes = Vec::new();
-            entries.iter().for_each(|entry| entry.encode(&mut bytes));
+            for entry in entries {
+                entry.encode(&mut bytes);
+            }
             bytes.resize(SEGMENT, 0);
             bytes
         };

@@ -16,14 +16,11 @@ use aes_gcm::{AeadInPlace as _, Aes256Gcm, KeyInit as _, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::Sha256;
 
-use super::format::{GENERATION, MAGIC, Print};
+use super::format::{GENERATION, MAGIC, Print, TAG};
 use crate::{
     crypto::Key,
     error::{Error, Result},
 };
-
-/// Bytes a seal adds.
-pub(super) const TAG: usize = 16;
 
 /// What a state is of.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +47,9 @@ impl Volume<'_> {
         field(self.host);
         let mut paths: Vec<&String> = self.paths.iter().collect();
         paths.sort();
-        paths.into_iter().for_each(|path| field(path));
+        for path in paths {
+            field(path);
+        }
         *hasher.finalize().as_bytes()
     }
 }
@@ -186,7 +185,7 @@ impl Seal {
 mod tests {
     use super::*;
 
-    fn volume<'a>(paths: &'a [String]) -> Volume<'a> {
+    fn volume(paths: &[String]) -> Volume<'_> {
         Volume {
             repository: "r",
             polynomial: "3da3358b4dc173",
@@ -300,9 +299,19 @@ mod tests {
         assert!(!opens(&seal, Kind::Records, 4, &sealed));
         assert!(!opens(&seal, Kind::Entries, 5, &sealed));
         assert!(!opens(&seal, Kind::Trailer, 5, &sealed));
-        assert!(!opens(&keys.seal(&[2; 32]).unwrap(), Kind::Records, 5, &sealed));
+        assert!(!opens(
+            &keys.seal(&[2; 32]).unwrap(),
+            Kind::Records,
+            5,
+            &sealed
+        ));
         let other = Keys::new(&master, &volume(&others)).unwrap();
-        assert!(!opens(&other.seal(&[1; 32]).unwrap(), Kind::Records, 5, &sealed));
+        assert!(!opens(
+            &other.seal(&[1; 32]).unwrap(),
+            Kind::Records,
+            5,
+            &sealed
+        ));
         // Not even if the keys were the same.
         let mut forged = keys.seal(&[1; 32]).unwrap();
         forged.bound[MAGIC.len()] ^= 1;

@@ -13,12 +13,12 @@
 //! is in the repository it is synced and renamed over the one before. A kill at any moment leaves one of the two,
 //! whole, and at most a temporary file, which the next run removes. Of runs at the same time the last to rename wins.
 
-mod format;
+pub(crate) mod format;
 mod keys;
 mod reader;
-mod writer;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::path::PathBuf;
 

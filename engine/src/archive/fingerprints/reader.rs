@@ -18,8 +18,11 @@ use std::{
 use rustix::fs::OFlags;
 
 use super::{
-    format::{self, ENTRIES, Entry, GENERATION, HEADER, MAGIC, RECORDS, Record, SEGMENT, TRAILER, Trailer},
-    keys::{Keys, Kind, Seal, TAG},
+    format::{
+        self, ENTRIES, Entry, GENERATION, HEADER, MAGIC, RECORDS, Record, SEGMENT, TAG, TRAILER,
+        Trailer,
+    },
+    keys::{Keys, Kind, Seal},
 };
 
 type Segment = Arc<Vec<u8>>;
@@ -91,7 +94,10 @@ impl Reader {
         file.read_exact_at(&mut last, at).map_err(said)?;
         let trailer = Some(last)
             .filter(|_| meta.len() == fixed + segments * (SEGMENT + TAG) as u64)
-            .and_then(|mut last| seal.open(Kind::Trailer, segments, &mut last).then_some(last))
+            .and_then(|mut last| {
+                seal.open(Kind::Trailer, segments, &mut last)
+                    .then_some(last)
+            })
             .and_then(|last| Trailer::decode(&last))
             .filter(|trailer| trailer.file_size(TAG) == Some(meta.len()))
             .ok_or("its end is not authentic")?;
@@ -108,10 +114,10 @@ impl Reader {
             last: Mutex::new(None),
             damaged: AtomicBool::new(false),
         };
-        reader.table = reader
-            .table(&trailer)
-            .ok_or("its table is not authentic")?;
-        reader.kept.resize_with(reader.table.len(), AtomicBool::default);
+        reader.table = reader.table(&trailer).ok_or("its table is not authentic")?;
+        reader
+            .kept
+            .resize_with(reader.table.len(), AtomicBool::default);
         Ok(reader)
     }
 
@@ -154,7 +160,10 @@ impl Reader {
 
     /// The records of a file.
     pub(in crate::archive) fn track(&self, key: &[u8; 16]) -> Option<Track> {
-        let file = self.table.binary_search_by(|entry| entry.key.cmp(key)).ok()?;
+        let file = self
+            .table
+            .binary_search_by(|entry| entry.key.cmp(key))
+            .ok()?;
         let entry = self.table.get(file)?;
         Some(Track {
             file,
@@ -174,7 +183,9 @@ impl Reader {
     /// How many records a file has.
     pub(in crate::archive) fn count(&self, track: &Track) -> usize {
         let entry = self.table.get(track.file);
-        entry.map_or(0, |entry| usize::try_from(entry.count).unwrap_or(usize::MAX))
+        entry.map_or(0, |entry| {
+            usize::try_from(entry.count).unwrap_or(usize::MAX)
+        })
     }
 
     /// Whether all files are to be kept as they are.

@@ -3,8 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{
-    format::{GENERATION, HEADER, MAGIC, RECORDS, TRAILER},
-    keys::TAG,
+    format::{GENERATION, HEADER, MAGIC, RECORDS, TAG, TRAILER},
     *,
 };
 use crate::crypto::Key;
@@ -49,7 +48,11 @@ fn write(dir: &Path, keys: &Keys, seed: u64) -> Vec<Vec<Record>> {
         .collect();
     for (file, records) in (0_u32..).zip(&files) {
         let key = key(keys, file);
-        assert!(writer.add(key, records.len(), records.iter().copied()).unwrap());
+        assert!(
+            writer
+                .add(key, records.len(), records.iter().copied())
+                .unwrap()
+        );
     }
     writer.publish().unwrap();
     files
@@ -64,7 +67,11 @@ fn read(dir: &Path, keys: &Keys) -> Result<Vec<Vec<Record>>, String> {
     let Some(reader) = Reader::open(dir, keys, PLENTY)? else {
         return Err("there is none".to_owned());
     };
-    let all = |file| reader.track(&key(keys, file)).map(|track| reader.rest(track).collect());
+    let all = |file| {
+        reader
+            .track(&key(keys, file))
+            .map(|track| reader.rest(track).collect())
+    };
     Ok((0..3).map(|file| all(file).unwrap_or_default()).collect())
 }
 
@@ -103,7 +110,10 @@ fn what_is_kept_is_told_in_the_order_of_the_state() {
         reader.keep(&reader.track(&key(&keys, file)).unwrap());
     }
     assert!(!reader.all_kept());
-    let kept = reader.kept().into_iter().map(|file| reader.file(file).unwrap().0);
+    let kept = reader
+        .kept()
+        .into_iter()
+        .map(|file| reader.file(file).unwrap().0);
     assert_eq!(kept.collect::<Vec<_>>(), [key(&keys, 0), key(&keys, 2)]);
     reader.keep(&reader.track(&key(&keys, 1)).unwrap());
     assert!(reader.all_kept());
@@ -126,8 +136,21 @@ fn a_bit_anywhere_costs_a_segment_or_all_and_tells_nothing_wrong() {
     let segments = total.div_ceil(RECORDS);
     assert_eq!(good.len(), HEADER + (segments + 1) * SEALED + TRAILER + TAG);
     let start = |segment: usize| HEADER + segment * SEALED;
-    let places = (0..=segments).flat_map(|n| [start(n), start(n) + 33, start(n + 1) - TAG, start(n + 1) - 1]);
-    let places = places.chain([0, MAGIC.len(), HEADER - 1, good.len() - TAG - TRAILER, good.len() - 1]);
+    let places = (0..=segments).flat_map(|n| {
+        [
+            start(n),
+            start(n) + 33,
+            start(n + 1) - TAG,
+            start(n + 1) - 1,
+        ]
+    });
+    let places = places.chain([
+        0,
+        MAGIC.len(),
+        HEADER - 1,
+        good.len() - TAG - TRAILER,
+        good.len() - 1,
+    ]);
     for (bit, at) in places.enumerate() {
         let mut bad = good.clone();
         bad[at] ^= 1 << (bit % 8);
@@ -137,7 +160,11 @@ fn a_bit_anywhere_costs_a_segment_or_all_and_tells_nothing_wrong() {
                 assert!((HEADER..start(segments)).contains(&at), "{at}");
                 assert_only(&found, &files);
                 let left: usize = found.iter().map(Vec::len).sum();
-                let lost = if at < start(segments - 1) { RECORDS } else { total % RECORDS };
+                let lost = if at < start(segments - 1) {
+                    RECORDS
+                } else {
+                    total % RECORDS
+                };
                 assert_eq!(left, total - lost, "{at}");
             }
             Err(_) => assert!(!(HEADER..start(segments)).contains(&at), "{at}"),
@@ -192,7 +219,7 @@ fn a_state_that_is_cut_off_or_longer_is_not_read() {
             assert!(read(dir.path(), &keys).is_err(), "{length} and an end");
         }
     }
-    let longer = [&good[..], &[0; SEALED]].concat();
+    let longer = [&good[..], &vec![0; SEALED]].concat();
     fs::write(&path, longer).unwrap();
     assert!(read(dir.path(), &keys).is_err());
 }
@@ -231,7 +258,10 @@ fn segments_of_an_earlier_state_are_not_read() {
     let old = fs::read(&path).unwrap();
     let files = write(dir.path(), &keys, 2);
     let mut mixed = fs::read(&path).unwrap();
-    assert_ne!(mixed[MAGIC.len()..][..GENERATION], old[MAGIC.len()..][..GENERATION]);
+    assert_ne!(
+        mixed[MAGIC.len()..][..GENERATION],
+        old[MAGIC.len()..][..GENERATION]
+    );
     mixed[HEADER..HEADER + SEALED].copy_from_slice(&old[HEADER..HEADER + SEALED]);
     fs::write(&path, &mixed).unwrap();
     let found = read(dir.path(), &keys).unwrap();
@@ -247,7 +277,9 @@ fn no_state_is_larger_than_allowed() {
     let mut writer = Writer::create(dir.path(), &keys, most).unwrap();
     let mut add = |file: u32, count| {
         let records = records(&keys, u64::from(file), 1, count);
-        writer.add(key(&keys, file), records.len(), records.into_iter()).unwrap()
+        writer
+            .add(key(&keys, file), records.len(), records.into_iter())
+            .unwrap()
     };
     assert!(!add(0, 2 * RECORDS as u64 + 1));
     assert!(add(1, 2 * RECORDS as u64 - 1));
@@ -256,7 +288,10 @@ fn no_state_is_larger_than_allowed() {
     assert_eq!(writer.publish().unwrap(), most);
     assert_eq!(fs::metadata(path(dir.path(), &keys)).unwrap().len(), most);
     let counts = read(dir.path(), &keys).unwrap();
-    assert_eq!(counts.iter().map(Vec::len).collect::<Vec<_>>(), [0, 2 * RECORDS - 1, 1]);
+    assert_eq!(
+        counts.iter().map(Vec::len).collect::<Vec<_>>(),
+        [0, 2 * RECORDS - 1, 1]
+    );
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -16,8 +16,8 @@ use std::{
 use rustix::fs::OFlags;
 
 use super::{
-    format::{ENTRY, Entry, GENERATION, MAGIC, Record, SEGMENT, Trailer},
-    keys::{Keys, Kind, Seal, TAG},
+    format::{ENTRY, Entry, GENERATION, MAGIC, Record, SEGMENT, TAG, Trailer},
+    keys::{Keys, Kind, Seal},
 };
 
 /// A state that is not there yet.
@@ -177,11 +177,11 @@ fn sweep(dir: &Path, name: &str) -> io::Result<()> {
         let entry = entry?;
         let found = entry.file_name();
         let found = found.to_string_lossy();
-        let ours = found.strip_prefix(name).is_some_and(|rest| {
-            rest.strip_prefix('.')
-                .is_some_and(|rest| rest.ends_with(".tmp"))
-        });
-        if !ours {
+        let random = found
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .and_then(|rest| rest.strip_suffix(".tmp"));
+        if random.is_none() {
             continue;
         }
         let file = File::options()

@@ -48,7 +48,6 @@ use std::{
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-pub(super) use self::{prints::Prints, start::archive};
 use self::{
     budget::{Budget, Permit},
     fresh::Fresh,
@@ -57,6 +56,7 @@ use self::{
     upload::Uploads,
     worker::Worker,
 };
+pub(super) use self::{prints::Prints, start::archive};
 use super::{cuts::Tally, filter::Filter, fingerprints::StateRequest, source::Origin};
 use crate::{
     Cancel, Progress,

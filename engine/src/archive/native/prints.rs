@@ -151,7 +151,10 @@ impl Prints {
             problem: Mutex::new(None),
         };
         if input.distrusted.load(Ordering::Relaxed) {
-            prints.trouble("the state was not used", "it said of a block that it was another");
+            prints.trouble(
+                "the state was not used",
+                "it said of a block that it was another",
+            );
             return Ok(Some(prints));
         }
         match Reader::open(&request.dir, &prints.keys, budget.left() / 4) {
@@ -169,7 +172,9 @@ impl Prints {
     }
 
     fn successor(&self) -> MutexGuard<'_, Successor> {
-        self.successor.lock().unwrap_or_else(PoisonError::into_inner)
+        self.successor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what went wrong first.
@@ -233,7 +238,8 @@ impl Prints {
         if place.is_none_or(|place| u64::from(place.plain_length()) != length) {
             return Ok(None);
         }
-        let first = !self.sampled.load(Ordering::Relaxed) && !self.sampled.swap(true, Ordering::Relaxed);
+        let first =
+            !self.sampled.load(Ordering::Relaxed) && !self.sampled.swap(true, Ordering::Relaxed);
         if (first || print.0[0] == self.sample) && Id::of(data) != id {
             run.input.distrusted.store(true, Ordering::Relaxed);
             return Err(Error::Damaged {
@@ -302,7 +308,10 @@ impl Prints {
             bytes: self.bytes.into_inner(),
             looked_up: self.looked_up.into_inner(),
             written,
-            problem: self.problem.into_inner().unwrap_or_else(PoisonError::into_inner),
+            problem: self
+                .problem
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -313,7 +322,11 @@ impl Prints {
             return Ok(None);
         }
         if let Some(reader) = &self.reader {
-            for (key, track) in reader.kept().into_iter().filter_map(|file| reader.file(file)) {
+            for (key, track) in reader
+                .kept()
+                .into_iter()
+                .filter_map(|file| reader.file(file))
+            {
                 let count = reader.count(&track);
                 self.add(&mut successor, key, count, reader.rest(track));
             }
@@ -338,13 +351,12 @@ impl Successor {
         count: usize,
         records: impl Iterator<Item = Record>,
     ) -> io::Result<bool> {
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => {
-                let request = &prints.request;
-                let writer = Writer::create(&request.dir, &prints.keys, request.bytes)?;
-                self.writer.insert(writer)
-            }
+        let writer = if let Some(writer) = &mut self.writer {
+            writer
+        } else {
+            let request = &prints.request;
+            let writer = Writer::create(&request.dir, &prints.keys, request.bytes)?;
+            self.writer.insert(writer)
         };
         if writer.files() == self.room {
             let more = self.room.max(FIRST);

@@ -179,16 +179,15 @@ impl<'r, 'a> Worker<'r, 'a> {
                 _ => None,
             };
             let known = known.as_ref();
-            let stored = match self.chunk_again(rest, offset, cuts, known)? {
-                Some(stored) => stored,
-                None => {
-                    let (chunk, cut) = self.cut(rest, cuts);
-                    // What is cut otherwise may still be known, but for content-defined cuts it was looked at.
-                    let known = known.filter(|_| cut == Cut::Arithmetic);
-                    (self.block(chunk, known)?, chunk.len(), cut)
-                }
+            let again = self.chunk_again(rest, offset, cuts, known)?;
+            let (stored, len, cut) = if let Some(again) = again {
+                again
+            } else {
+                let (chunk, cut) = self.cut(rest, cuts);
+                // Of content-defined chunks it is known by now that they are others.
+                let known = known.filter(|_| cut == Cut::Arithmetic);
+                (self.block(chunk, known)?, chunk.len(), cut)
             };
-            let (stored, len, cut) = stored;
             ids.push(stored.id);
             marks.push(Mark::of(&stored, offset, len, cut));
             at += len;
@@ -205,11 +204,14 @@ impl<'r, 'a> Worker<'r, 'a> {
         known: Option<&Record>,
     ) -> Result<Option<(Stored, usize, Cut)>> {
         let end = offset + rest.len() as u64;
-        let Some(known) = known.filter(|known| cuts == Cuts::Rabin && known.is_cut_again(offset, end))
+        let Some(known) =
+            known.filter(|known| cuts == Cuts::Rabin && known.is_cut_again(offset, end))
         else {
             return Ok(None);
         };
-        let chunk = usize::try_from(known.length).ok().and_then(|len| rest.get(..len));
+        let chunk = usize::try_from(known.length)
+            .ok()
+            .and_then(|len| rest.get(..len));
         let (Some(chunk), Some(prints)) = (chunk, &self.run.prints) else {
             return Ok(None);
         };

@@ -8,8 +8,9 @@
 use std::io;
 
 use super::{
-    Active, PIECE, to_usize,
+    Active, PIECE,
     cursor::{Cursor, Piece, Taken, What},
+    to_usize,
 };
 use crate::{
     archive::{
@@ -71,7 +72,7 @@ impl Active {
             if cursor.take_aside(end, budget)? {
                 continue;
             }
-            if let Some((record, place)) = self.remembered(cursor, worker, end) {
+            if let Some((record, place)) = remembered(cursor, worker, end) {
                 let what = What::Probe(record, place);
                 let taken = cursor.take(what, 1, u64::from(record.length), budget)?;
                 cursor.probing += 1;
@@ -91,30 +92,9 @@ impl Active {
         }
     }
 
-    /// A chunk that was remembered to begin here, if it would end where it did, and the place of its record.
-    fn remembered(
-        &self,
-        cursor: &mut Cursor,
-        worker: &Worker<'_, '_>,
-        end: u64,
-    ) -> Option<(Record, u64)> {
-        let missed = cursor.is_missed();
-        let (from, track) = (cursor.size, cursor.track.as_mut()?);
-        let record = worker.run.prints.as_ref()?.at(track, from)?;
-        let usable = !missed
-            && record.is_cut_again(from, end)
-            && u64::from(record.length) <= rabin::MAX;
-        usable.then(|| (record, track.place()))
-    }
-
     /// The length of the chunk at `from`, where `left` bytes are left to be cut, and why it ends there. Reads from just
     /// before the least length on.
-    fn cut(
-        &self,
-        worker: &mut Worker<'_, '_>,
-        from: u64,
-        left: u64,
-    ) -> io::Result<(usize, Cut)> {
+    fn cut(&self, worker: &mut Worker<'_, '_>, from: u64, left: u64) -> io::Result<(usize, Cut)> {
         let (least, most) = (to_usize(rabin::MIN), to_usize(left.min(rabin::MAX)));
         let mut filled = least - rabin::WINDOW;
         while filled < most {
@@ -219,7 +199,9 @@ impl Active {
         };
         let stored = match got {
             0 => Ok(Vec::new()),
-            _ => worker.block(&buffer[..got], None).map(|stored| vec![stored]),
+            _ => worker
+                .block(&buffer[..got], None)
+                .map(|stored| vec![stored]),
         };
         Ok(stored.map(|blocks| Piece {
             bytes: got as u64,
@@ -243,8 +225,11 @@ impl Active {
         let mut at = 0;
         while at < len {
             let want = READ.min(len - at);
-            let read =
-                entry::read_up_to(&self.file, &mut buffer[at..at + want], record.offset + at as u64)?;
+            let read = entry::read_up_to(
+                &self.file,
+                &mut buffer[at..at + want],
+                record.offset + at as u64,
+            )?;
             hasher.update(&buffer[at..at + read]);
             if read < want {
                 return Ok(Ok(None));
@@ -269,6 +254,16 @@ impl Active {
     fn reaches(&self, end: u64) -> io::Result<bool> {
         Ok(self.file.metadata()?.len() >= end)
     }
+}
+
+/// A chunk that was remembered to begin here, if it would end where it did, and the place of its record.
+fn remembered(cursor: &mut Cursor, worker: &Worker<'_, '_>, end: u64) -> Option<(Record, u64)> {
+    let missed = cursor.is_missed();
+    let (from, track) = (cursor.size, cursor.track.as_mut()?);
+    let record = worker.run.prints.as_ref()?.at(track, from)?;
+    let usable =
+        !missed && record.is_cut_again(from, end) && u64::from(record.length) <= rabin::MAX;
+    usable.then(|| (record, track.place()))
 }
 
 /// Stores a blob of zeros, once for all.
