@@ -195,7 +195,7 @@ fn parent_tags(spec: &PodVolumeBackupSpec) -> Vec<Vec<String>> {
 }
 
 enum Taken {
-    Now(ArchiveReport),
+    Now(Box<ArchiveReport>),
     Earlier(Box<Snapshot>),
 }
 
@@ -218,7 +218,8 @@ fn take(
             return Ok(Taken::Earlier(Box::new(found)));
         }
     }
-    Ok(Taken::Now(archive(&repository, request, progress, cancel)?))
+    let report = archive(&repository, request, progress, cancel)?;
+    Ok(Taken::Now(Box::new(report)))
 }
 
 fn number(n: u64) -> i64 {
