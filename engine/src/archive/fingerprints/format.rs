@@ -239,7 +239,11 @@ mod tests {
             bytes[11] |= 0xc0;
             assert_eq!(record_at(&bytes, 0), None, "no such cut");
         }
-        assert_eq!(record_at(&vec![0; SEGMENT], 3), None, "what is behind the last");
+        assert_eq!(
+            record_at(&vec![0; SEGMENT], 3),
+            None,
+            "what is behind the last"
+        );
         let mut bytes = Vec::new();
         record(u64::MAX, 1, Cut::Natural).encode(&mut bytes);
         assert_eq!(record_at(&bytes, 0), None, "no file is that long");

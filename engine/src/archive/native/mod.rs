@@ -13,7 +13,7 @@
 //! reads into one buffer of a chunk's size; the walk waits when there is enough to do. Besides: 40 bytes for each
 //! blob of the repository, 64 for each new one, the names of directories being walked, and the JSON of those that are
 //! not complete (about 230 bytes an entry, a fifth of that in directories beyond 1 MiB). Hard links cost nothing: the
-//! format keeps their inode numbers. What does not fit is an error that says how much would do.
+//! format keeps their inode numbers. Fingerprints, if they are kept: see [`prints`]. What does not fit is an error that says how much would do.
 //!
 //! A file that cannot be read is a row. Everything else that fails ends the run, as do a panic and a cancel: all
 //! threads look at [`Run::go`] before they wait and while they do.

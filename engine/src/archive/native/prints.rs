@@ -21,7 +21,6 @@ use std::{
 use super::{
     Input, Run,
     budget::{Budget, Permit},
-    worker::Worker,
 };
 use crate::{
     archive::fingerprints::{
@@ -221,7 +220,7 @@ impl Prints {
     }
 
     /// The blob of a block that was read just now, if it is the one remembered and that blob is in the index.
-    fn remembered(
+    pub(super) fn remembered(
         &self,
         run: &Run<'_>,
         data: &[u8],
@@ -369,37 +368,5 @@ impl Successor {
             self.room += more;
         }
         writer.add(key, count, records)
-    }
-}
-
-impl Worker<'_, '_> {
-    /// Makes sure that a block is in the repository, or on its way there; `known` is what may be known of it.
-    pub(super) fn block(&mut self, data: &[u8], known: Option<&Record>) -> Result<Stored> {
-        let print = self.run.prints.as_ref().map(|prints| prints.print(data));
-        self.printed(data, print, known)
-    }
-
-    /// The same, with its fingerprint.
-    pub(super) fn printed(
-        &mut self,
-        data: &[u8],
-        print: Option<Print>,
-        known: Option<&Record>,
-    ) -> Result<Stored> {
-        let run = self.run;
-        if let (Some(prints), Some(print), Some(known)) = (&run.prints, print, known)
-            && let Some(id) = prints.remembered(run, data, print, known)?
-        {
-            return Ok(Stored {
-                id,
-                print: Some(print),
-                hit: true,
-            });
-        }
-        Ok(Stored {
-            id: self.store(data)?,
-            print,
-            hit: false,
-        })
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     archive::{
         filter::Filter,
-        fingerprints::{Cut, Record, Track},
+        fingerprints::{Cut, Print, Record, Track},
     },
     chunk::{policy::Cuts, rabin},
     crypto::Id,
@@ -239,6 +239,36 @@ impl<'r, 'a> Worker<'r, 'a> {
                 None => (window, Cut::Forced),
             },
         }
+    }
+
+    /// Makes sure that a block is in the repository, or on its way there; `known` is what may be known of it.
+    pub(super) fn block(&mut self, data: &[u8], known: Option<&Record>) -> Result<Stored> {
+        let print = self.run.prints.as_ref().map(|prints| prints.print(data));
+        self.printed(data, print, known)
+    }
+
+    /// The same, with its fingerprint.
+    pub(super) fn printed(
+        &mut self,
+        data: &[u8],
+        print: Option<Print>,
+        known: Option<&Record>,
+    ) -> Result<Stored> {
+        let run = self.run;
+        if let (Some(prints), Some(print), Some(known)) = (&run.prints, print, known)
+            && let Some(id) = prints.remembered(run, data, print, known)?
+        {
+            return Ok(Stored {
+                id,
+                print: Some(print),
+                hit: true,
+            });
+        }
+        Ok(Stored {
+            id: self.store(data)?,
+            print,
+            hit: false,
+        })
     }
 
     /// Makes sure that a chunk is in the repository, or in a pack on its way there.

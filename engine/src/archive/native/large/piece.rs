@@ -86,15 +86,25 @@ impl Active {
                 (What::Range(from, len, len, Cut::Forced), len)
             } else {
                 let (len, cut) = self.cut(worker, from, left)?;
-                (What::Chunk(from, len, cut), len)
+                let what = match cut {
+                    Some(cut) => What::Chunk(from, len, cut),
+                    // What the buffer holds is not the file's any more.
+                    None => What::Range(from, len, len, Cut::Arithmetic),
+                };
+                (what, len)
             };
             return cursor.take(what, 1, len as u64, budget).map(Next::Piece);
         }
     }
 
-    /// The length of the chunk at `from`, where `left` bytes are left to be cut, and why it ends there. Reads from just
-    /// before the least length on.
-    fn cut(&self, worker: &mut Worker<'_, '_>, from: u64, left: u64) -> io::Result<(usize, Cut)> {
+    /// The length of the chunk at `from`, where `left` bytes are left to be cut, and why it ends there, unless
+    /// the file ended before. Reads from just before the least length on.
+    fn cut(
+        &self,
+        worker: &mut Worker<'_, '_>,
+        from: u64,
+        left: u64,
+    ) -> io::Result<(usize, Option<Cut>)> {
         let (least, most) = (to_usize(rabin::MIN), to_usize(left.min(rabin::MAX)));
         let mut filled = least - rabin::WINDOW;
         while filled < most {
@@ -111,11 +121,11 @@ impl Active {
                 .rabin
                 .candidate(&worker.buffer[..filled], before.max(least));
             if let Some(cut) = found {
-                return Ok((cut, Cut::Natural));
+                return Ok((cut, Some(Cut::Natural)));
             }
             if ended {
                 // It has become shorter; reading the piece shows by how much.
-                break;
+                return Ok((most, None));
             }
         }
         let cut = if most as u64 == rabin::MAX {
@@ -123,7 +133,7 @@ impl Active {
         } else {
             Cut::Forced
         };
-        Ok((most, cut))
+        Ok((most, Some(cut)))
     }
 
     /// Reads and stores a piece; none if it is not as remembered. The outer error is of the file, the inner one of the
