@@ -12,6 +12,7 @@ use ark_api::PodVolumeBackup;
 use ark_api::condition::reason;
 use ark_api::naming::{SNAPSHOT_HOST, tag};
 use ark_api::pod_volume_backup::{PodReference, PodVolumeBackupSpec, VolumePhase};
+use ark_engine::archive::StateRequest;
 use ark_engine::{ArchiveReport, ArchiveRequest, Cancel, Progress, Snapshot, Source, archive};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -31,7 +32,10 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeBackup>) -> Result<Finish>
     ctx.check_kubelet()?;
     let before = look(&ctx, &spec).await?;
     task.reporter.status.path = Some(before.path.display().to_string());
-    let request = request(&spec, &uid, before.path.clone())?;
+    let request = ArchiveRequest {
+        state: ctx.settings.state_dir.clone().map(StateRequest::new),
+        ..request(&spec, &uid, before.path.clone())?
+    };
     let access = location::repository(
         &ctx,
         &spec.backup_storage_location,
@@ -191,7 +195,7 @@ fn parent_tags(spec: &PodVolumeBackupSpec) -> Vec<Vec<String>> {
 }
 
 enum Taken {
-    Now(ArchiveReport),
+    Now(Box<ArchiveReport>),
     Earlier(Box<Snapshot>),
 }
 
@@ -214,7 +218,8 @@ fn take(
             return Ok(Taken::Earlier(Box::new(found)));
         }
     }
-    Ok(Taken::Now(archive(&repository, request, progress, cancel)?))
+    let report = archive(&repository, request, progress, cancel)?;
+    Ok(Taken::Now(Box::new(report)))
 }
 
 fn number(n: u64) -> i64 {

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) pods_dir: PathBuf,
     /// Where `local` locations live, if there are any.
     pub(crate) local_root: Option<PathBuf>,
+    /// Where fingerprints of volumes are kept, if they are.
+    pub(crate) state_dir: Option<PathBuf>,
     /// Secret with credentials for locations that name none.
     pub(crate) default_secret: Option<String>,
     /// Volumes worked on at the same time.
@@ -84,6 +86,7 @@ impl Settings {
                 .unwrap_or_else(|| env::DEFAULT_HOST_PODS.to_owned())
                 .into(),
             local_root: get(env::LOCAL_STORE_ROOT).map(PathBuf::from),
+            state_dir: get(env::STATE_DIR).map(PathBuf::from),
             default_secret: get(env::DEFAULT_CREDENTIALS_SECRET),
             concurrency,
             http,
@@ -116,7 +119,14 @@ mod tests {
         assert_eq!(settings.pods_dir, PathBuf::from("/host_pods"));
         assert_eq!(settings.concurrency, 2);
         assert_eq!(settings.http.port(), 8085);
-        assert_eq!(settings.local_root, None);
+        assert_eq!((settings.local_root, settings.state_dir), (None, None));
+    }
+
+    #[test]
+    fn fingerprints_are_kept_where_asked() {
+        let pairs = [&NEEDED[..], &[("ARK_STATE_DIR", "/state")]].concat();
+        let settings = read(&pairs).unwrap();
+        assert_eq!(settings.state_dir, Some(PathBuf::from("/state")));
     }
 
     #[test]

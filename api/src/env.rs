@@ -26,6 +26,8 @@ pub const DEFAULT_CREDENTIALS_SECRET: &str = "ARK_DEFAULT_CREDENTIALS_SECRET";
 pub const HTTP_ADDRESS: &str = "ARK_HTTP_ADDRESS";
 /// Loopback address and port at which the operator hands out artefacts, instead of [`ARTEFACT_PORT`].
 pub const ARTEFACT_ADDRESS: &str = "ARK_ARTEFACT_ADDRESS";
+/// Directory in which `ark engine backup` and the agent keep fingerprints of what they read; without it they keep none.
+pub const STATE_DIR: &str = "ARK_STATE_DIR";
 
 /// Where the agent sees the kubelet's `pods` directory, unless [`HOST_PODS`] says otherwise.
 pub const DEFAULT_HOST_PODS: &str = "/host_pods";

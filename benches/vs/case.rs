@@ -46,7 +46,7 @@ const HISTORY_MEMORY: Also = Also::Memory(256 << 20);
 const RESTORE_MEMORY: Also = Also::Memory(96 << 20);
 
 /// All cases, in the order in which they run: those on the same data stand together.
-pub(crate) const ALL: [Case; 18] = [
+pub(crate) const ALL: [Case; 20] = [
     case(
         "initial-dense",
         "first backup of one database file, dense pages",
@@ -66,10 +66,22 @@ pub(crate) const ALL: [Case; 18] = [
         &[],
     ),
     case(
+        "reread-prints",
+        "the same, touched but unchanged, all read again, with fingerprints",
+        (0.12, 0.08),
+        &[],
+    ),
+    case(
         "changed",
         "1 % of its 8 KiB pages changed at random",
         (0.10, 0.14),
         &[Also::Added(0.12)],
+    ),
+    case(
+        "changed-prints",
+        "1 % of its 8 KiB pages changed at random, with fingerprints",
+        (0.06, 0.08),
+        &[Also::Added(0.10)],
     ),
     case(
         "restore-large",

@@ -40,6 +40,10 @@ impl Program for Ark {
         } else {
             call
         };
+        let call = match &backup.state {
+            Some(dir) => call.arg("--state-dir").arg(dir),
+            None => call,
+        };
         call.arg(backup.source)
     }
 

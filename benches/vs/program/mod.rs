@@ -102,6 +102,8 @@ pub(crate) struct Backup<'a> {
     pub(crate) reread: bool,
     /// How Ark cuts.
     pub(crate) cuts: Cuts,
+    /// Where Ark keeps fingerprints, if it is to; the others have none.
+    pub(crate) state: Option<PathBuf>,
 }
 
 /// A program that keeps backups.

@@ -1,6 +1,10 @@
 //! Large files: a database's, with dense and with padded pages, and data that does not compress.
 
-use std::{fs::File, path::Path, time::SystemTime};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -23,8 +27,8 @@ const NAME: &str = "16384";
 
 /// All cases on a file of dense pages.
 pub(super) fn dense(run: &mut Run) -> Result<()> {
-    let rereads = ["reread-rabin", "reread-fixed"];
-    let later = ["changed", "restore-large", "check-data"];
+    let rereads = ["reread-rabin", "reread-fixed", "reread-prints"];
+    let later = ["changed", "changed-prints", "restore-large", "check-data"];
     let needs_bases = run.any(&rereads) || run.any(&later);
     if run.case("initial-dense").is_none() && !needs_bases {
         return Ok(());
@@ -47,12 +51,19 @@ fn rest_of_dense(run: &mut Run, source: &Path) -> Result<()> {
         source,
         reread,
         cuts,
+        state: None,
+    };
+    // Fingerprints are kept of the repository that later cases start from.
+    let state = State::of(run)?;
+    let auto = Backup {
+        state: state.as_ref().map(|state| state.used.clone()),
+        ..cut(Cuts::Auto, false)
     };
     let first = match run.case("reread-rabin") {
-        Some(_) => Cuts::Rabin,
-        None => Cuts::Auto,
+        Some(_) => cut(Cuts::Rabin, false),
+        None => auto.clone(),
     };
-    let mut bases = run.bases(&cut(first, false), &Who::ALL)?;
+    let mut bases = run.bases(&first, &Who::ALL)?;
     if let Some(case) = run.case("reread-rabin") {
         run.later(
             case,
@@ -61,9 +72,13 @@ fn rest_of_dense(run: &mut Run, source: &Path) -> Result<()> {
             Some(CONTENT_CHUNK),
             || touch(&file),
         )?;
-        if run.any(&["reread-fixed", "changed", "restore-large", "check-data"]) {
-            bases.replace(run.bases(&cut(Cuts::Auto, false), &[Who::Ark])?);
+        let others = ["reread-fixed", "changed", "restore-large", "check-data"];
+        if run.any(&others) || state.is_some() {
+            bases.replace(run.bases(&auto, &[Who::Ark])?);
         }
+    }
+    if let Some(state) = &state {
+        state.save()?;
     }
     if let Some(case) = run.case("reread-fixed") {
         run.later(
@@ -74,21 +89,77 @@ fn rest_of_dense(run: &mut Run, source: &Path) -> Result<()> {
             || touch(&file),
         )?;
     }
+    let before = || {
+        state.as_ref().map_or(Ok(()), State::restore)?;
+        touch(&file)
+    };
+    if let Some(case) = run.case("reread-prints") {
+        let backup = Backup {
+            reread: true,
+            ..auto.clone()
+        };
+        run.later(case, &backup, &bases, None, before)?;
+    }
     if let Some(case) = run.case("restore-large") {
         run.restores(case, source, &bases)?;
     }
     if let Some(case) = run.case("check-data") {
         run.checks(case, source, &bases)?;
     }
-    if let Some(case) = run.case("changed") {
+    let changed = ["changed", "changed-prints"];
+    if run.any(&changed) {
         let count = run.sizes.pages.div_ceil(100);
         pages::change(&file, count, CHANGES, Fill::Dense)?;
         settle();
+    }
+    if let Some(case) = run.case("changed") {
         run.later(case, &usual(source), &bases, Some(PAGES_CHUNK), || {
             touch(&file)
         })?;
     }
+    if let Some(case) = run.case("changed-prints") {
+        run.later(case, &auto, &bases, None, before)?;
+    }
     run.forget(bases)
+}
+
+/// Fingerprints, and how they were when the repository was made: a run is begun anew with those.
+struct State {
+    used: PathBuf,
+    saved: PathBuf,
+}
+
+impl State {
+    /// None if no case needs it.
+    fn of(run: &Run) -> Result<Option<Self>> {
+        if !run.any(&["reread-prints", "changed-prints"]) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            used: run.work.folder("state")?,
+            saved: run.work.folder("state-saved")?,
+        }))
+    }
+
+    fn save(&self) -> Result<()> {
+        copy(&self.used, &self.saved)
+    }
+
+    fn restore(&self) -> Result<()> {
+        copy(&self.saved, &self.used)
+    }
+}
+
+/// Makes a folder of files the same as another.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let context = || format!("cannot copy {} to {}", from.display(), to.display());
+    std::fs::remove_dir_all(to).with_context(context)?;
+    std::fs::create_dir(to).with_context(context)?;
+    for entry in std::fs::read_dir(from).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        std::fs::copy(entry.path(), to.join(entry.file_name())).with_context(context)?;
+    }
+    Ok(())
 }
 
 /// First backups of a file of padded pages.

@@ -80,6 +80,7 @@ fn usual(source: &Path) -> Backup<'_> {
         source,
         reread: false,
         cuts: Cuts::Auto,
+        state: None,
     }
 }
 

@@ -4,7 +4,7 @@ mod stdin;
 
 use std::path::PathBuf;
 
-use ark_engine::archive::{Chunking, MEMORY};
+use ark_engine::archive::{Chunking, MEMORY, STATE_BYTES, StateRequest};
 use ark_engine::{
     ArchiveReport, ArchiveRequest, Outcome, Progress, Repository, Source, StreamRequest,
 };
@@ -64,6 +64,13 @@ pub(super) struct Backup {
     /// The most memory to take: bytes with K, M or G
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     memory: Option<u64>,
+    /// Keep fingerprints of what was read in this directory, so that the next backup hashes it faster; it may be
+    /// removed at any time
+    #[arg(long, value_name = "DIR", env = ark_api::env::STATE_DIR)]
+    state_dir: Option<PathBuf>,
+    /// The most these fingerprints may take on disk for each set of paths: bytes with K, M or G [default: 1G]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, requires = "state_dir")]
+    state_size: Option<u64>,
 }
 
 /// How files are cut into pieces.
@@ -130,6 +137,10 @@ impl Backup {
             one_file_system: self.one_file_system,
             chunking: self.chunking.into(),
             memory: self.memory()?,
+            state: self.state_dir.clone().map(|dir| StateRequest {
+                dir,
+                bytes: self.state_size.unwrap_or(STATE_BYTES),
+            }),
             ..ArchiveRequest::default()
         })
     }
@@ -166,6 +177,13 @@ pub(super) fn run(run: &Run, args: &Backup) -> Result<EngineExit> {
         engine::row(run.printer, run.repo.json, "archival", row);
     }
     engine::rows_dropped(run.printer, report.errors_dropped);
+    if let Some(problem) = report
+        .state
+        .as_ref()
+        .and_then(|state| state.problem.as_ref())
+    {
+        run.printer.warn(&format!("fingerprints: {problem}"));
+    }
     let snapshot = repo.find_snapshot(&report.snapshot_id)?;
     if run.repo.json {
         run.json(&engine::backup_json(&report, &snapshot))?;

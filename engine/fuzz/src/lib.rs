@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, unfulfilled_lint_expectations)] // most of what is included is not called from here
 
+mod archive;
 #[path = "../../src/chunk/mod.rs"]
 mod chunk;
 #[path = "../../src/crypto.rs"]

@@ -3,12 +3,16 @@
 //! Does: find the parent, have everything packed (`native`), and write the snapshot. Does not: follow links, keep access times, or decide what a partial outcome means.
 //!
 //! Order: lock; snapshots and parent; index; packs; index files; then, with everything found again in the
-//! store (`verify.rs`), lock and cancel looked at once more, the snapshot; unlock. Whatever ends a run
+//! store (`verify.rs`), lock and cancel looked at once more, the snapshot; the local state of
+//! fingerprints, which nothing depends on; unlock. Whatever ends a run
 //! earlier leaves packs that nothing refers to, which the next maintenance removes, and never a snapshot.
 
 mod attributes;
 mod cuts;
 mod filter;
+pub(crate) mod fingerprints;
+#[cfg(test)]
+mod lies_tests;
 pub(crate) mod native;
 mod run;
 mod source;
@@ -19,6 +23,7 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     cuts::{CutFile, CutFiles},
+    fingerprints::{STATE_BYTES, StateReport, StateRequest},
     source::Source,
     stream::{StreamRequest, archive_stream},
 };
@@ -73,6 +78,9 @@ pub struct ArchiveRequest {
     pub chunking: Chunking,
     /// Memory the archive may take, in bytes. What cannot be done with it is an error that says how much would do.
     pub memory: u64,
+    /// Where fingerprints of this volume are kept from one archive to the next, so that what did not change is
+    /// hashed faster. Nothing else depends on it; without it every block that is read is hashed in full.
+    pub state: Option<StateRequest>,
 }
 
 impl Default for ArchiveRequest {
@@ -91,6 +99,7 @@ impl Default for ArchiveRequest {
             one_file_system: false,
             chunking: Chunking::default(),
             memory: MEMORY,
+            state: None,
         }
     }
 }
@@ -123,6 +132,8 @@ pub struct ArchiveReport {
     pub notes: Vec<FileError>,
     /// How files were cut, and why: those of more than 512 KiB that were read.
     pub cut: Vec<CutFiles>,
+    /// What fingerprints were good for, if they were asked for.
+    pub state: Option<StateReport>,
     /// How long it took.
     pub duration: Duration,
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     os::fd::AsFd as _,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use rand::RngExt as _;
 use super::{
     ArchiveReport, ArchiveRequest, Chunking, attributes,
     cuts::Tally,
-    native::{self, Content},
+    native::{self, Content, Prints},
     source::{Origin, Source},
     verify,
 };
@@ -63,19 +63,27 @@ impl Run<'_> {
         request: Option<&ArchiveRequest>,
         lock: &Guard,
     ) -> Result<ArchiveReport> {
-        let parent = match request {
+        let mut parent = match request {
             Some(request) => self.parent(request)?,
             None => None,
         };
-        let had_parent = parent.is_some();
-        match self.attempt(request, parent, lock) {
-            // A parent that refers to something lost would lead every later run to the same end.
-            Err(error @ Error::RepositoryChanged { .. }) if had_parent => {
-                tracing::warn!(%error, "archiving again without a parent");
-                self.progress.reset();
-                self.attempt(request, None, lock)
+        let distrusted = AtomicBool::new(false);
+        loop {
+            let trusted = !distrusted.load(Ordering::Relaxed);
+            let had_parent = parent.is_some();
+            match self.attempt(request, parent.clone(), &distrusted, lock) {
+                // What was found by the state before may be as wrong.
+                Err(error) if trusted && distrusted.load(Ordering::Relaxed) => {
+                    tracing::error!(%error, "archiving again without what is remembered");
+                }
+                // A parent that refers to something lost would lead every later run to the same end.
+                Err(error @ Error::RepositoryChanged { .. }) if had_parent => {
+                    tracing::warn!(%error, "archiving again without a parent");
+                    parent = None;
+                }
+                done => return done,
             }
-            done => done,
+            self.progress.reset();
         }
     }
 
@@ -83,6 +91,7 @@ impl Run<'_> {
         &self,
         request: Option<&ArchiveRequest>,
         parent: Option<Snapshot>,
+        distrusted: &AtomicBool,
         lock: &Guard,
     ) -> Result<ArchiveReport> {
         let started = Timestamp::now();
@@ -108,6 +117,10 @@ impl Run<'_> {
             tally: &tally,
             progress: self.progress,
             cancel: self.cancel,
+            state: request.and_then(|request| request.state.as_ref()),
+            host: self.about.host,
+            paths: self.about.paths,
+            distrusted,
             allowed: &allowed,
         });
         // What went wrong first is why the rest did.
@@ -118,6 +131,7 @@ impl Run<'_> {
         let summary = summary(&done.counts, started, Timestamp::now());
         let file = self.snapshot_file(started, done.tree, &summary, parent.as_ref(), root_tags);
         let snapshot_id = self.save(&file)?;
+        let state = done.prints.map(Prints::publish);
         self.progress.settle();
         let (errors, errors_dropped) = rows.take();
         let (notes, _) = notes.take();
@@ -134,6 +148,7 @@ impl Run<'_> {
             excluded: done.counts.excluded.load(Ordering::Relaxed),
             notes,
             cut: tally.take(),
+            state,
             duration: Duration::ZERO,
         })
     }

@@ -9,6 +9,7 @@
 mod bytes;
 mod cuts;
 mod documents;
+mod prints;
 mod trees;
 
 /// One way to hand bytes to the parsers.
@@ -44,6 +45,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("name", trees::name, 16),
     target("pack_header", bytes::pack_header, 16),
     target("pages", cuts::pages, 1),
+    target("prints", prints::prints, 16),
     target("rabin", cuts::rabin, 64),
     target("snapshot", documents::snapshot, 64),
     target("tree", trees::tree, 128),

@@ -1,6 +1,6 @@
 //! JSON with the names restic uses, where it has one.
 
-use ark_engine::archive::{CutFiles, Cuts};
+use ark_engine::archive::{CutFiles, Cuts, StateReport};
 use ark_engine::browse::{EntryKind, Listed};
 use ark_engine::maintain::{Counts, ForgetGroup, Keep, PruneReport};
 use ark_engine::{ArchiveReport, FileError, KeyInfo, RestoreReport, Snapshot};
@@ -181,6 +181,18 @@ pub(crate) fn backup(report: &ArchiveReport, snapshot: &Snapshot) -> Value {
         "snapshot_id": report.snapshot_id,
         "error_count": super::rows(&report.errors, report.errors_dropped),
         "chunking": report.cut.iter().map(cut).collect::<Vec<_>>(),
+        "fingerprints": report.state.as_ref().map(fingerprints),
+    })
+}
+
+/// What fingerprints were good for.
+fn fingerprints(state: &StateReport) -> Value {
+    json!({
+        "blocks": state.blocks,
+        "bytes": state.bytes,
+        "looked_up": state.looked_up,
+        "state_written": state.written,
+        "problem": state.problem,
     })
 }
 

@@ -168,7 +168,14 @@ pub(crate) fn backup(report: &ArchiveReport, snapshot: &Snapshot) -> String {
     for files in &report.cut {
         text += &cut(files);
     }
-    if !report.cut.is_empty() {
+    if let Some(state) = &report.state {
+        text += &format!(
+            "Unchanged by their fingerprint: {}, {}\n",
+            count(state.blocks, "block"),
+            bytes(state.bytes),
+        );
+    }
+    if !report.cut.is_empty() || report.state.is_some() {
         text.push('\n');
     }
     text += &format!(

@@ -86,6 +86,9 @@ impl Worker<'_, '_> {
         count(&run.counts.bytes, meta.size);
         run.input.progress.bytes_done(meta.size);
         run.input.progress.file_done();
+        if let Some(prints) = run.prints.as_ref().filter(|_| meta.size > policy::SMALL) {
+            prints.keep(&path());
+        }
         if run.input.identical(&meta, known) {
             return Ok(Entry::Same(known));
         }
@@ -243,18 +246,21 @@ impl Worker<'_, '_> {
             .unwrap_or(usize::MAX)
             .min(self.buffer.len());
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut track = None;
         let read = read_up_to(&file, &mut buffer[..want], 0);
         let cut = match read {
             Ok(len) => {
                 meta.size = len as u64;
                 let (cuts, reason) = self.cuts(dir, fd, &buffer[..len], meta.size, known);
-                Ok((self.chunks(&buffer[..len], cuts), cuts, reason))
+                let remembers = run.prints.as_ref().filter(|_| meta.size > policy::SMALL);
+                track = remembers.and_then(|prints| prints.track(path));
+                Ok((self.chunks(&buffer[..len], cuts, &mut track), cuts, reason))
             }
             Err(error) => Err(error),
         };
         self.buffer = buffer;
-        let (ids, cuts, reason) = match cut {
-            Ok((ids, cuts, reason)) => (ids?, cuts, reason),
+        let ((ids, marks), cuts, reason) = match cut {
+            Ok((done, cuts, reason)) => (done?, cuts, reason),
             Err(error) => {
                 run.input.rows.add(path, FileOperation::Read, error);
                 return Ok(None);
@@ -264,6 +270,9 @@ impl Worker<'_, '_> {
         compare(run, path, &file, &described, meta.size);
         meta.ctime = run.input.stored_ctime(&described, now);
         let attributes = attributes_of(run, fd.as_fd(), path, name, &mut meta);
+        if let Some(prints) = run.prints.as_ref().filter(|_| meta.size > policy::SMALL) {
+            prints.learn(path, track.as_ref(), &marks, &ids);
+        }
         let mut node = self.node(name, &meta, attributes);
         node.content = Some(ids);
         self.count_file(meta.size, known.is_some());

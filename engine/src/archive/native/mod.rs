@@ -13,7 +13,7 @@
 //! reads into one buffer of a chunk's size; the walk waits when there is enough to do. Besides: 40 bytes for each
 //! blob of the repository, 64 for each new one, the names of directories being walked, and the JSON of those that are
 //! not complete (about 230 bytes an entry, a fifth of that in directories beyond 1 MiB). Hard links cost nothing: the
-//! format keeps their inode numbers. What does not fit is an error that says how much would do.
+//! format keeps their inode numbers. Fingerprints, if they are kept: see [`prints`]. What does not fit is an error that says how much would do.
 //!
 //! A file that cannot be read is a row. Everything else that fails ends the run, as do a panic and a cancel: all
 //! threads look at [`Run::go`] before they wait and while they do.
@@ -27,6 +27,7 @@ mod listing;
 mod node;
 pub(crate) mod packer;
 mod parent;
+mod prints;
 mod queue;
 pub(crate) mod squeeze;
 pub(crate) mod start;
@@ -47,7 +48,6 @@ use std::{
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-pub(super) use self::start::archive;
 use self::{
     budget::{Budget, Permit},
     fresh::Fresh,
@@ -56,7 +56,8 @@ use self::{
     upload::{Outlet, Uploads},
     worker::Worker,
 };
-use super::{cuts::Tally, filter::Filter, source::Origin};
+pub(super) use self::{prints::Prints, start::archive};
+use super::{cuts::Tally, filter::Filter, fingerprints::StateRequest, source::Origin};
 use crate::{
     Cancel, Progress,
     chunk::{policy::Chunking, rabin::Rabin},
@@ -105,6 +106,12 @@ pub(super) struct Input<'a> {
     pub(super) tally: &'a Tally,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a Cancel,
+    /// Where fingerprints are kept, and of which volume: the snapshot's host and paths.
+    pub(super) state: Option<&'a StateRequest>,
+    pub(super) host: &'a str,
+    pub(super) paths: &'a [String],
+    /// Set when the state of fingerprints told something wrong: the run fails then, and the next one does not use it.
+    pub(super) distrusted: &'a AtomicBool,
     /// Says whether writing is still allowed.
     pub(super) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
 }
@@ -138,6 +145,8 @@ pub(super) struct Done {
     pub(super) indexes: Vec<Id>,
     pub(super) written: u64,
     pub(super) counts: Counts,
+    /// To be published when the snapshot is written.
+    pub(super) prints: Option<Prints>,
 }
 
 /// One run, shared by its threads.
@@ -152,6 +161,7 @@ struct Run<'a> {
     _held: Permit,
     fresh: Fresh,
     rabin: Rabin,
+    prints: Option<Prints>,
     buffers: Arc<Buffers>,
     uploads: Uploads,
     queue: Queue,

@@ -7,6 +7,7 @@ use super::{
     budget::{self, Budget},
     fresh::Fresh,
     packer::Buffers,
+    prints::Prints,
     queue::Queue,
     upload::{self, Uploads},
 };
@@ -87,6 +88,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
     ));
     let reserve = Arc::downgrade(&buffers);
     budget.set_reserve(reserve);
+    let prints = Prints::open(&input, &budget)?;
     let run = Run {
         repo,
         sealer: Sealer::new(repo.key()),
@@ -96,6 +98,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
         budget,
         _held: held,
         rabin,
+        prints,
         buffers,
         uploads: Uploads::new(),
         queue: Queue::new(workers),
@@ -115,6 +118,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
         uploads,
         root,
         counts,
+        prints,
         ..
     } = run;
     let (packs, indexes, written) = uploads.written();
@@ -126,6 +130,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
         indexes,
         written,
         counts,
+        prints,
     })
 }
 

@@ -13,12 +13,16 @@ use super::{
     large::{self, Large},
     packer::{OpenPack, room},
     parent::{self, Parent},
+    prints::{Mark, Stored},
     queue::Work,
     squeeze::Squeezer,
     trees,
 };
 use crate::{
-    archive::filter::Filter,
+    archive::{
+        filter::Filter,
+        fingerprints::{Cut, Print, Record, Track},
+    },
     chunk::{policy::Cuts, rabin},
     crypto::Id,
     error::{Error, Result},
@@ -42,6 +46,8 @@ pub(super) struct Worker<'r, 'a> {
     pack: Option<OpenPack>,
     /// Content being read: room for the longest chunk, touched only as far as needed.
     pub(super) buffer: Vec<u8>,
+    /// What may be known of the piece taken.
+    pub(super) known: Vec<Record>,
     json: Vec<u8>,
 }
 
@@ -57,6 +63,7 @@ impl<'r, 'a> Worker<'r, 'a> {
             squeezer: Squeezer::new(run.level).map_err(|error| Error::Bug(error.to_string()))?,
             pack: None,
             buffer: vec![0; usize::try_from(rabin::MAX).unwrap_or(8 << 20)],
+            known: Vec::new(),
             json: Vec::new(),
         })
     }
@@ -153,26 +160,115 @@ impl<'r, 'a> Worker<'r, 'a> {
         self.run.input.progress.file_done();
     }
 
-    /// Cuts content and stores the chunks.
-    pub(super) fn chunks(&mut self, data: &[u8], cuts: Cuts) -> Result<Vec<Id>> {
-        let mut ids = Vec::new();
-        let mut rest = data;
-        let (least, most) = match cuts {
-            Cuts::Rabin => (rabin::MIN, rabin::MAX),
-            Cuts::Fixed(size) => (size, size),
+    /// Cuts a whole file's content and stores the chunks. `track` is what is remembered of it. Returns what is to be
+    /// remembered as well, if anything is.
+    pub(super) fn chunks(
+        &mut self,
+        data: &[u8],
+        cuts: Cuts,
+        track: &mut Option<Track>,
+    ) -> Result<(Vec<Id>, Vec<Mark>)> {
+        let run = self.run;
+        let (mut ids, mut marks) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        while at < data.len() {
+            let rest = &data[at..];
+            let offset = at as u64;
+            let known = match (&run.prints, &mut *track) {
+                (Some(prints), Some(track)) => prints.at(track, offset),
+                _ => None,
+            };
+            let known = known.as_ref();
+            let again = self.chunk_again(rest, offset, cuts, known)?;
+            let (stored, len, cut) = if let Some(again) = again {
+                again
+            } else {
+                let (chunk, cut) = self.cut(rest, cuts);
+                // Of content-defined chunks it is known by now that they are others.
+                let known = known.filter(|_| cut == Cut::Arithmetic);
+                (self.block(chunk, known)?, chunk.len(), cut)
+            };
+            ids.push(stored.id);
+            marks.push(Mark::of(&stored, offset, len, cut));
+            at += len;
+        }
+        Ok((ids, marks))
+    }
+
+    /// The content-defined chunk at the beginning of this, if it is the one remembered.
+    fn chunk_again(
+        &mut self,
+        rest: &[u8],
+        offset: u64,
+        cuts: Cuts,
+        known: Option<&Record>,
+    ) -> Result<Option<(Stored, usize, Cut)>> {
+        let end = offset + rest.len() as u64;
+        let Some(known) =
+            known.filter(|known| cuts == Cuts::Rabin && known.is_cut_again(offset, end))
+        else {
+            return Ok(None);
+        };
+        let chunk = usize::try_from(known.length)
+            .ok()
+            .and_then(|len| rest.get(..len));
+        let (Some(chunk), Some(prints)) = (chunk, &self.run.prints) else {
+            return Ok(None);
+        };
+        let print = prints.print(chunk);
+        if print != known.print {
+            return Ok(None);
+        }
+        let stored = self.printed(chunk, Some(print), Some(known))?;
+        Ok(Some((stored, chunk.len(), known.cut)))
+    }
+
+    /// The chunk at the beginning of this, and why it ends.
+    fn cut<'d>(&self, rest: &'d [u8], cuts: Cuts) -> (&'d [u8], Cut) {
+        let [least, most] = match cuts {
+            Cuts::Rabin => [rabin::MIN, rabin::MAX],
+            Cuts::Fixed(size) => [size, size],
         };
         let [least, most] = [least, most].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        while !rest.is_empty() {
-            let window = &rest[..rest.len().min(most)];
-            let cut = match cuts {
-                Cuts::Rabin => self.run.rabin.candidate(window, least),
-                Cuts::Fixed(_) => None,
-            };
-            let (chunk, after) = rest.split_at(cut.unwrap_or(window.len()));
-            ids.push(self.store(chunk)?);
-            rest = after;
+        let window = &rest[..rest.len().min(most)];
+        match cuts {
+            Cuts::Fixed(_) => (window, Cut::Arithmetic),
+            Cuts::Rabin => match self.run.rabin.candidate(window, least) {
+                Some(cut) => (&rest[..cut], Cut::Natural),
+                None if window.len() == most => (window, Cut::Natural),
+                None => (window, Cut::Forced),
+            },
         }
-        Ok(ids)
+    }
+
+    /// Makes sure that a block is in the repository, or on its way there; `known` is what may be known of it.
+    pub(super) fn block(&mut self, data: &[u8], known: Option<&Record>) -> Result<Stored> {
+        let print = self.run.prints.as_ref().map(|prints| prints.print(data));
+        self.printed(data, print, known)
+    }
+
+    /// The same, with its fingerprint.
+    pub(super) fn printed(
+        &mut self,
+        data: &[u8],
+        print: Option<Print>,
+        known: Option<&Record>,
+    ) -> Result<Stored> {
+        let run = self.run;
+        if let (Some(prints), Some(print), Some(known)) = (&run.prints, print, known)
+            && let Some(id) = prints.remembered(run, data, print, known)?
+        {
+            return Ok(Stored {
+                id,
+                print: Some(print),
+                hit: true,
+            });
+        }
+        Ok(Stored {
+            id: self.store(data)?,
+            print,
+            hit: false,
+        })
     }
 
     /// Makes sure that a chunk is in the repository, or in a pack on its way there.
