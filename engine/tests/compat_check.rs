@@ -15,6 +15,7 @@ mod crypto;
 #[allow(
     clippy::semicolon_if_nothing_returned,
     clippy::redundant_closure_for_method_calls,
+    unreachable_pub,
     reason = "a table of short functions"
 )]
 mod defects;
