@@ -33,13 +33,18 @@ pub(super) fn index(data: &[u8]) {
     }
     let table = builder.build();
     let mut json = index::START.to_vec();
+    // A pack that is listed again is the same one.
+    let mut numbers = std::collections::HashMap::new();
     for pack in packs() {
-        // One number for a pack, however often it is listed.
-        let stored = Id::parse(&pack.id);
-        let mut there = (0..).map_while(|number| table.pack(number));
-        let Some((id, end)) = there.find(|(id, _)| Some(*id) == stored) else {
+        let Some(stored) = Id::parse(&pack.id) else {
+            panic!("an id that is none was added");
+        };
+        let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        let number = *numbers.entry(stored).or_insert(next);
+        let Some((id, end)) = table.pack(number) else {
             panic!("a pack that was added is not there");
         };
+        assert_eq!(id, stored);
         let mut listed = Vec::new();
         for blob in &pack.blobs {
             let Some(id) = Id::parse(&blob.id) else {
@@ -49,6 +54,7 @@ pub(super) fn index(data: &[u8]) {
                 panic!("a blob that was added is not there");
             };
             let (_, end_there) = table.pack(place.pack).unwrap_or((id, 0));
+            assert!(place.pack <= number, "the first pack counts");
             assert!(place.offset + place.length <= end_there);
             assert!(blob.offset + blob.length <= end);
             listed.push(pack::Blob {
