@@ -33,9 +33,15 @@ pub(super) fn index(data: &[u8]) {
     }
     let table = builder.build();
     let mut json = index::START.to_vec();
-    for (number, pack) in packs().enumerate() {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let (Some((id, end)), Some(stored)) = (table.pack(number), Id::parse(&pack.id)) else {
+    // A pack that is listed again is the same one.
+    let mut numbers = std::collections::HashMap::new();
+    for pack in packs() {
+        let Some(stored) = Id::parse(&pack.id) else {
+            panic!("an id that is none was added");
+        };
+        let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        let number = *numbers.entry(stored).or_insert(next);
+        let Some((id, end)) = table.pack(number) else {
             panic!("a pack that was added is not there");
         };
         assert_eq!(id, stored);
