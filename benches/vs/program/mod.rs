@@ -1,7 +1,7 @@
 //! The programs that are compared, each called as its users call it.
 //!
 //! None keeps a cache: beside a repository on the same machine it would only be written, and after a run
-//! is rolled back it would be wrong. All else is each program's default, key derivation included.
+//! is rolled back it would be wrong. Ark's fingerprints are kept where a case is about them. All else is each program's default, key derivation included.
 
 mod ark;
 mod restic;

@@ -66,7 +66,7 @@ pub(super) struct Backup {
     memory: Option<u64>,
     /// Keep fingerprints of what was read in this directory, so that the next backup hashes it faster; it may be
     /// removed at any time
-    #[arg(long, value_name = "DIR", env = ark_api::env::STATE_DIR)]
+    #[arg(long, value_name = "DIR", env = ark_api::env::STATE_DIR, hide_env_values = true)]
     state_dir: Option<PathBuf>,
     /// The most these fingerprints may take on disk for each set of paths: bytes with K, M or G [default: 1G]
     #[arg(long, value_name = "SIZE", value_parser = values::size, requires = "state_dir")]

@@ -1,6 +1,8 @@
 //! The part of the archiver that reads what this program wrote on its own machine.
 
+#[path = "../../src/archive/fingerprints/format.rs"]
+pub(crate) mod format;
+
 pub(crate) mod fingerprints {
-    #[path = "../../../../src/archive/fingerprints/format.rs"]
-    pub(crate) mod format;
+    pub(crate) use super::format;
 }

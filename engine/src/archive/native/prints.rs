@@ -129,6 +129,7 @@ impl Prints {
             paths: input.paths,
         };
         let Some(memory) = budget.try_take(FIXED) else {
+            tracing::warn!("no memory for fingerprints");
             return Ok(None);
         };
         let mut prints = Self {
