@@ -10,7 +10,6 @@ use std::sync::{
 };
 
 use bytes::BytesMut;
-use sha2::{Digest as _, Sha256};
 
 use super::{
     Object, Problem, Run,
@@ -200,20 +199,19 @@ impl Reading<'_> {
         unpacker: &mut Unpacker,
     ) -> Result<Wrong> {
         let mut wrong = Wrong::default();
+        if Id::of(data) != id {
+            wrong.problems.push(Problem::PackContent);
+        }
+        self.go()?;
         let blobs = match self.header(data) {
             Ok(blobs) => blobs,
             Err(why) => {
-                if Id::of(data) != id {
-                    wrong.problems.push(Problem::PackContent);
-                }
                 let message = why.to_string();
                 wrong.problems.push(Problem::PackHeader { message });
                 wrong.suspect = true;
                 return Ok(wrong);
             }
         };
-        // A piece after the other is hashed, opened and compared, while it is in the processor's cache.
-        let mut hash = Sha256::new();
         let (mut offset, mut matched, mut unknown) = (0_u32, 0_u32, 0_u64);
         for blob in blobs {
             let place = Place {
@@ -223,24 +221,23 @@ impl Reading<'_> {
                 plain: blob.plain_length.unwrap_or(0),
             };
             offset = place.end();
-            let sealed = data.get_mut(place.offset as usize..place.end() as usize);
-            let sealed = sealed.unwrap_or_default();
-            hash.update(&sealed);
             let Some(position) = self.position(blob.kind, &blob.id, place) else {
                 unknown += 1;
                 continue;
             };
             matched += 1;
-            let key = self.run.repo.key();
-            let opened = open_in_place(key, &blob.id, place.plain, sealed, unpacker);
+            let range = place.offset as usize..place.end() as usize;
+            let opened = match data.get_mut(range) {
+                Some(sealed) => {
+                    let key = self.run.repo.key();
+                    open_in_place(key, &blob.id, place.plain, sealed, unpacker).map(drop)
+                }
+                None => Err(Invalid::new("it lies behind the end of its pack")),
+            };
             if let Err(why) = opened {
                 wrong.blobs.push((position, blob.kind, blob.id, why));
             }
             self.go()?;
-        }
-        hash.update(data.get(offset as usize..).unwrap_or_default());
-        if hash.finalize()[..] != id.0 {
-            wrong.problems.push(Problem::PackContent);
         }
         let absent = u64::from(known.count.saturating_sub(matched));
         if unknown > 0 || absent > 0 {
