@@ -55,27 +55,27 @@ fn text(report: &RepairIndexReport, dry_run: bool) -> String {
     if report.is_clean() {
         return "the index names what is there".to_owned();
     }
-    let mut text = if dry_run {
-        "what a repair would do:\n".to_owned()
-    } else {
-        String::new()
-    };
-    for why in report
+    let head = dry_run.then(|| "what a repair would do:".to_owned());
+    let unreadable = report
         .indexes_unreadable
         .iter()
-        .chain(&report.packs_unreadable)
-    {
-        text += &format!("{why}\n");
-    }
-    text += &format!("packs read and indexed:        {}\n", report.packs_indexed);
-    text += &format!("packs no longer named:         {}\n", report.packs_missing);
-    text += &format!(
-        "packs that cannot be read:     {}\n",
-        report.packs_unreadable.len()
-    );
-    text += &format!(
-        "index files that cannot be:    {}",
-        report.indexes_unreadable.len()
-    );
-    text
+        .chain(&report.packs_unreadable);
+    let numbers = [
+        format!("packs read and indexed:        {}", report.packs_indexed),
+        format!("packs no longer named:         {}", report.packs_missing),
+        format!(
+            "packs that cannot be read:     {}",
+            report.packs_unreadable.len()
+        ),
+        format!(
+            "index files that cannot be:    {}",
+            report.indexes_unreadable.len()
+        ),
+    ];
+    let lines: Vec<String> = head
+        .into_iter()
+        .chain(unreadable.cloned())
+        .chain(numbers)
+        .collect();
+    lines.join("\n")
 }
