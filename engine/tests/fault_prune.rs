@@ -124,8 +124,8 @@ impl Gate {
             let is_lock = call.operation == Operation::Write && call.path.starts_with("locks/");
             let before = locks.fetch_add(u64::from(is_lock), Ordering::SeqCst);
             if call.number == nth {
-                drop(send.send(before >= 2));
-                drop(wait.lock().unwrap().recv_timeout(Duration::from_mins(1)));
+                _ = send.send(before >= 2);
+                _ = wait.lock().unwrap().recv_timeout(Duration::from_mins(1));
             }
             if dies && call.number >= nth {
                 Fault::Refuse
@@ -188,7 +188,7 @@ fn meet(bench: &Bench, root: &Path, point: u64, (opening, all): (u64, u64)) -> u
     let beside = Beside::of(point);
     // Of a state that was forgotten, half of the time: what it needs is what is to go.
     let round = usize::from(dice[0]) % ROUNDS;
-    let request = request(bench, round, dice[1] % 2 == 0);
+    let request = request(bench, round, dice[1].is_multiple_of(2));
     let gate = Gate::at(nth, beside == Beside::Death);
     let second = Gate::at(u64::from(dice[2]) % 25 + 4, false);
     let (ours, theirs) = (
@@ -228,9 +228,9 @@ fn meet(bench: &Bench, root: &Path, point: u64, (opening, all): (u64, u64)) -> u
                         Err(_) => {}
                     }
                 };
-                drop(gate.go_on.send(()));
+                _ = gate.go_on.send(());
                 let ended = pruning.join().unwrap();
-                drop(second.go_on.send(()));
+                _ = second.go_on.send(());
                 let made = crossing.join().unwrap();
                 // Held before it has its lock, it may meet the other's later.
                 let made = excused(made, alone || held, point);
@@ -242,7 +242,7 @@ fn meet(bench: &Bench, root: &Path, point: u64, (opening, all): (u64, u64)) -> u
                 return made;
             }
             Beside::Death => {
-                drop(gate.go_on.send(()));
+                _ = gate.go_on.send(());
                 let ended = pruning.join().unwrap();
                 assert!(!matches!(ended, Err(Error::Bug(_))), "{point}: {ended:?}");
                 opened.unlock(true, &Cancel::new()).unwrap();
@@ -250,7 +250,7 @@ fn meet(bench: &Bench, root: &Path, point: u64, (opening, all): (u64, u64)) -> u
                 return true;
             }
         };
-        drop(gate.go_on.send(()));
+        _ = gate.go_on.send(());
         let ended = pruning.join().unwrap();
         assert!(ended.is_ok(), "{point} {nth} {beside:?}: {ended:?}");
         made
