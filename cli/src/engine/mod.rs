@@ -6,6 +6,7 @@
 
 mod backup;
 mod check;
+mod copy;
 mod dump;
 mod exit;
 mod find;
@@ -104,6 +105,8 @@ enum Verb {
     /// Repair what damage has left
     #[command(subcommand)]
     Repair(repair::RepairVerb),
+    /// Copy snapshots from another repository
+    Copy(Box<copy::Copy>),
     /// Make a repository of an older format version one of the newest
     Migrate(migrate::Migrate),
     /// Work with the passwords of a repository
@@ -242,6 +245,7 @@ fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
         Verb::Forget(args) => forget::run(run, *args),
         Verb::Prune(args) => prune::run(run, &args),
         Verb::Repair(verb) => repair::run(run, &verb),
+        Verb::Copy(args) => copy::run(run, &args),
         Verb::Migrate(args) => migrate::run(run, &args),
         Verb::Key(verb) => key::run(run, &verb),
         Verb::Unlock(args) => unlock::run(run, &args),

@@ -107,7 +107,7 @@ impl RepoArgs {
         );
         let source = match given {
             Some(source) => source,
-            None => password::Source::of_environment()?,
+            None => password::Source::of_environment("RESTIC_", "")?,
         };
         source.read()
     }
@@ -179,9 +179,20 @@ impl RepoArgs {
     }
 
     fn open_with(&self, run: &Run, options: OpenOptions) -> Result<Repository> {
-        let location = self.location()?;
-        let passwords = [self.password()?];
-        let store = self.store(&location)?;
+        let (location, password) = (self.location()?, self.password()?);
+        self.open_at(run, &location, password, options)
+    }
+
+    /// Opens another one, with the same credentials and the like.
+    pub(super) fn open_at(
+        &self,
+        run: &Run,
+        location: &Location,
+        password: Secret,
+        options: OpenOptions,
+    ) -> Result<Repository> {
+        let passwords = [password];
+        let store = self.store(location)?;
         Ok(Repository::open(
             store,
             &passwords,

@@ -29,20 +29,24 @@ impl Source {
         file.or_else(|| command.map(|command| Self::Command(command.to_owned())))
     }
 
-    /// The one that restic's variables name.
-    pub(super) fn of_environment() -> Result<Self> {
-        let file = variable("RESTIC_PASSWORD_FILE");
-        let command = variable("RESTIC_PASSWORD_COMMAND");
+    /// The one that variables name: restic's `RESTIC_PASSWORD` and so on, or the same with another beginning.
+    pub(super) fn of_environment(prefix: &str, option: &str) -> Result<Self> {
+        let [file_name, command_name, text_name] =
+            ["PASSWORD_FILE", "PASSWORD_COMMAND", "PASSWORD"].map(|name| format!("{prefix}{name}"));
+        let file = variable(&file_name);
+        let command = variable(&command_name);
         if file.is_some() && command.is_some() {
-            return Err(Error::usage(
-                "RESTIC_PASSWORD_FILE and RESTIC_PASSWORD_COMMAND are both set; only one can count",
-            ));
+            return Err(Error::usage(format!(
+                "{file_name} and {command_name} are both set; only one can count"
+            )));
         }
         let named = Self::of(file.as_deref().map(Path::new), command.as_deref());
-        let text = || Some(Self::Text(Secret::new(variable("RESTIC_PASSWORD")?)));
+        let text = || Some(Self::Text(Secret::new(variable(&text_name)?)));
         named.or_else(text).ok_or_else(|| Error::State {
             message: "no password is given".to_owned(),
-            hint: "give it with --password-file, --password-command or RESTIC_PASSWORD".to_owned(),
+            hint: format!(
+                "give it with --{option}password-file, --{option}password-command or {text_name}"
+            ),
         })
     }
 

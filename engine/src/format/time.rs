@@ -8,6 +8,15 @@ pub(crate) fn format(time: Timestamp) -> String {
     time.to_string()
 }
 
+/// The same with the offset it was written with.
+pub(crate) fn format_at(time: Timestamp, offset: Offset) -> String {
+    if offset == Offset::UTC {
+        format(time)
+    } else {
+        time.display_with_offset(offset).to_string()
+    }
+}
+
 /// Reads a time with any offset. `None` for what is not a time jiff can hold.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok()
@@ -36,6 +45,10 @@ mod tests {
             Some("0001-01-01T00:00:00Z")
         );
         assert_eq!(parse("yesterday"), None);
+        for text in ["2023-11-14T23:13:20.12+01:30", "2023-11-14T22:13:20.12Z"] {
+            let again = parse(text).map(|time| format_at(time, offset(text)));
+            assert_eq!(again.as_deref(), Some(text));
+        }
         assert_eq!(offset("2023-11-14T23:13:20.12+01:30").seconds(), 5400);
         assert_eq!(offset("2023-11-14T23:13:20Z"), Offset::UTC);
     }

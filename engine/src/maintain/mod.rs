@@ -1,6 +1,7 @@
 //! Maintenance of a repository.
 
 mod check;
+mod copy;
 mod forget;
 mod lists;
 mod migrate;
@@ -12,6 +13,7 @@ pub use check::{
     AffectedPath, CheckReport, CheckRequest, DataShare, Finding, MEMORY as CHECK_MEMORY, Object,
     Problem, Severity, check, check_with,
 };
+pub use copy::{CopiedSnapshot, CopyReport, CopyRequest, copy};
 pub use forget::{
     CalendarSpan, Counts, Decision, Forget, ForgetGroup, ForgetReport, GroupBy, GroupKey, Keep,
     KeepPolicy, Kept, apply_policy, forget,

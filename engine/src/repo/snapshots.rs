@@ -83,6 +83,25 @@ impl Snapshot {
         })
     }
 
+    /// Its document, with all that is known of it.
+    pub(crate) fn to_file(&self) -> SnapshotFile {
+        SnapshotFile {
+            time: time::format_at(self.time, self.offset),
+            parent: self.parent.clone(),
+            tree: self.tree.clone(),
+            paths: self.paths.clone(),
+            hostname: self.hostname.clone(),
+            username: self.username.clone(),
+            uid: self.uid,
+            gid: self.gid,
+            excludes: self.excludes.clone(),
+            tags: self.tags.clone(),
+            original: self.original.clone(),
+            program_version: self.program_version.clone(),
+            summary: self.summary.clone(),
+        }
+    }
+
     /// Whether it has all these tags; an empty tag fits a snapshot that has none, but for those that hold the root
     /// directory's metadata.
     pub fn has_tags(&self, tags: &[String]) -> bool {
