@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use kube::ResourceExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watch_object};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Context;
@@ -192,6 +193,8 @@ async fn wait<W: Waited>(
     limit: Option<Duration>,
 ) -> Result<Exit> {
     let name = object.name_any();
+    // Before anything is said: who reads it may interrupt at once.
+    let mut interrupts = Interrupts::listen()?;
     let mut line = ProgressLine::new(context.printer, format!("{} {name}", W::kind(&())));
     let ended = tokio::select! {
         ended = follow(cluster, object, &mut line) => ended,
@@ -203,13 +206,10 @@ async fn wait<W: Waited>(
             ),
             hint: goes_on::<W>(&name),
         }),
-        interrupted = interrupt() => {
-            interrupted?;
-            Err(Error::Cancelled {
-                message: "interrupted".to_owned(),
-                hint: goes_on::<W>(&name),
-            })
-        }
+        () = interrupts.next() => Err(Error::Cancelled {
+            message: "interrupted".to_owned(),
+            hint: goes_on::<W>(&name),
+        }),
     };
     line.clear();
     let (ended, exit) = ended?;
@@ -231,8 +231,28 @@ async fn deadline(limit: Option<Duration>) {
     }
 }
 
-async fn interrupt() -> Result<()> {
-    tokio::signal::ctrl_c().await.map_err(Error::Output)
+/// The signals that end a wait: SIGINT and SIGTERM.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    /// Takes the signals from now on; until then they end the process.
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(Error::Output)?,
+            terminate: signal(SignalKind::terminate()).map_err(Error::Output)?,
+        })
+    }
+
+    /// Ends with the next signal.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Follows the object until it has ended.

@@ -35,7 +35,7 @@ use std::time::Duration;
 use ark_engine::Cancel;
 use clap::{Args, Subcommand};
 use tokio::runtime::{Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use self::exit::EngineExit;
 use self::open::RepoArgs;
@@ -176,7 +176,12 @@ pub(crate) fn main(engine: Engine, printer: Printer) -> EngineExit {
 fn watched(engine: Engine, printer: Printer, runtime: &Runtime) -> Result<EngineExit> {
     let cancel = Cancel::new();
     let (sender, ended) = mpsc::channel();
-    runtime.spawn(watch(cancel.clone(), sender.clone()));
+    // Before the operation begins: what it says may make somebody interrupt it at once.
+    let entered = runtime.enter();
+    let interrupt = signal(SignalKind::interrupt())?;
+    let terminate = signal(SignalKind::terminate())?;
+    drop(entered);
+    runtime.spawn(watch(interrupt, terminate, cancel.clone(), sender.clone()));
     let run = Run {
         repo: engine.repo,
         printer,
@@ -209,14 +214,7 @@ fn told(operation: impl FnOnce() -> Result<EngineExit>) -> Result<EngineExit> {
 }
 
 /// Cancels on the first signal; ends the wait on the second, or after a while.
-async fn watch(cancel: Cancel, ended: Sender<Ended>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        // Without handlers a signal ends the process at once.
-        return;
-    };
+async fn watch(mut interrupt: Signal, mut terminate: Signal, cancel: Cancel, ended: Sender<Ended>) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
