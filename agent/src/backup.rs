@@ -12,7 +12,6 @@ use ark_api::PodVolumeBackup;
 use ark_api::condition::reason;
 use ark_api::naming::{SNAPSHOT_HOST, tag};
 use ark_api::pod_volume_backup::{PodReference, PodVolumeBackupSpec, VolumePhase};
-use ark_engine::archive::StateRequest;
 use ark_engine::{ArchiveReport, ArchiveRequest, Cancel, Progress, Snapshot, Source, archive};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -33,7 +32,7 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeBackup>) -> Result<Finish>
     let before = look(&ctx, &spec).await?;
     task.reporter.status.path = Some(before.path.display().to_string());
     let request = ArchiveRequest {
-        state: ctx.settings.state_dir.clone().map(StateRequest::new),
+        state: ctx.settings.state.clone(),
         ..request(&spec, &uid, before.path.clone())?
     };
     let access = location::repository(
@@ -58,6 +57,9 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeBackup>) -> Result<Finish>
         .await?;
     match taken {
         Taken::Now(report) => {
+            if let Some(state) = &report.state {
+                ctx.metrics.fingerprints(state);
+            }
             note(task, &report);
             let finish = Finish::with_file_errors(&report.errors, report.errors_dropped, "stored")
                 .with_notes(&report.notes);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ark_api::pod_volume_backup::VolumePhase;
+use ark_engine::archive::StateReport;
 
 /// Terminal phases, in the order they are shown.
 const PHASES: [(VolumePhase, &str); 4] = [
@@ -49,6 +50,10 @@ impl WorkMetrics {
 pub(crate) struct Metrics {
     pub(crate) backup: WorkMetrics,
     pub(crate) restore: WorkMetrics,
+    /// Bytes that fingerprints showed to be unchanged.
+    pub(crate) fingerprint_bytes: AtomicU64,
+    /// Backups whose fingerprints were not used, not written, or not for everything.
+    pub(crate) fingerprint_problems: AtomicU64,
     /// Objects in a watch that could not be read.
     pub(crate) malformed: AtomicU64,
     /// Times a watch broke.
@@ -56,6 +61,18 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    /// Counts what fingerprints were good for.
+    pub(crate) fn fingerprints(&self, report: &StateReport) {
+        let problems = u64::from(report.problem.is_some());
+        let counts = [
+            (&self.fingerprint_bytes, report.bytes),
+            (&self.fingerprint_problems, problems),
+        ];
+        for (counter, more) in counts {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
     /// The text form. `running` and `waiting` are gauges of the queue, `ready` is the readiness.
     pub(crate) fn render(&self, running: usize, waiting: usize, ready: bool) -> String {
         let mut out = String::new();
@@ -102,6 +119,18 @@ impl Metrics {
             "counter",
             "Bytes of file content dealt with.",
             &by_kind(|w| &w.bytes),
+        );
+        family(
+            "fingerprint_bytes_total",
+            "counter",
+            "Bytes that fingerprints showed to be unchanged.",
+            &plain(load(&self.fingerprint_bytes)),
+        );
+        family(
+            "fingerprint_problems_total",
+            "counter",
+            "Backups whose fingerprints were not used, not written, or not for everything.",
+            &plain(load(&self.fingerprint_problems)),
         );
         family(
             "running",

@@ -5,7 +5,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ark_api::env;
+use ark_api::{env, size};
+use ark_engine::archive::StateRequest;
 
 /// Volumes worked on at the same time when nothing else is said.
 const DEFAULT_CONCURRENCY: usize = 2;
@@ -26,7 +27,7 @@ pub(crate) struct Settings {
     /// Where `local` locations live, if there are any.
     pub(crate) local_root: Option<PathBuf>,
     /// Where fingerprints of volumes are kept, if they are.
-    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) state: Option<StateRequest>,
     /// Secret with credentials for locations that name none.
     pub(crate) default_secret: Option<String>,
     /// Volumes worked on at the same time.
@@ -75,6 +76,16 @@ impl Settings {
                 everywhere
             }),
         };
+        let mut state = get(env::STATE_DIR).map(StateRequest::new);
+        match get(env::STATE_SIZE).map(|text| size::parse(&text)) {
+            None => {}
+            Some(Ok(bytes)) => {
+                if let Some(state) = &mut state {
+                    state.bytes = bytes;
+                }
+            }
+            Some(Err(why)) => problems.push(format!("{}: {why}", env::STATE_SIZE)),
+        }
         if !problems.is_empty() {
             return Err(problems.join("; "));
         }
@@ -86,7 +97,7 @@ impl Settings {
                 .unwrap_or_else(|| env::DEFAULT_HOST_PODS.to_owned())
                 .into(),
             local_root: get(env::LOCAL_STORE_ROOT).map(PathBuf::from),
-            state_dir: get(env::STATE_DIR).map(PathBuf::from),
+            state,
             default_secret: get(env::DEFAULT_CREDENTIALS_SECRET),
             concurrency,
             http,
@@ -119,25 +130,34 @@ mod tests {
         assert_eq!(settings.pods_dir, PathBuf::from("/host_pods"));
         assert_eq!(settings.concurrency, 2);
         assert_eq!(settings.http.port(), 8085);
-        assert_eq!((settings.local_root, settings.state_dir), (None, None));
+        assert_eq!((settings.local_root, settings.state), (None, None));
     }
 
     #[test]
     fn fingerprints_are_kept_where_asked() {
-        let pairs = [&NEEDED[..], &[("ARK_STATE_DIR", "/state")]].concat();
+        let mut pairs = [&NEEDED[..], &[("ARK_STATE_DIR", "/state")]].concat();
         let settings = read(&pairs).unwrap();
-        assert_eq!(settings.state_dir, Some(PathBuf::from("/state")));
+        assert_eq!(settings.state, Some(StateRequest::new("/state")));
+        pairs.push(("ARK_STATE_SIZE", "3Gi"));
+        let settings = read(&pairs).unwrap();
+        assert_eq!(settings.state.map(|state| state.bytes), Some(3 << 30));
     }
 
     #[test]
     fn all_problems_at_once() {
-        let error = read(&[("ARK_AGENT_CONCURRENCY", "0"), ("ARK_HTTP_ADDRESS", "x")]).unwrap_err();
+        let error = read(&[
+            ("ARK_AGENT_CONCURRENCY", "0"),
+            ("ARK_HTTP_ADDRESS", "x"),
+            ("ARK_STATE_SIZE", "much"),
+        ])
+        .unwrap_err();
         for name in [
             "ARK_NAMESPACE",
             "ARK_NODE_NAME",
             "ARK_POD_NAME",
             "ARK_AGENT_CONCURRENCY",
             "ARK_HTTP_ADDRESS",
+            "ARK_STATE_SIZE",
         ] {
             assert!(error.contains(name), "{error}");
         }

@@ -28,6 +28,8 @@ pub const HTTP_ADDRESS: &str = "ARK_HTTP_ADDRESS";
 pub const ARTEFACT_ADDRESS: &str = "ARK_ARTEFACT_ADDRESS";
 /// Directory in which `ark engine backup` and the agent keep fingerprints of what they read; without it they keep none.
 pub const STATE_DIR: &str = "ARK_STATE_DIR";
+/// The most that directory may take on disk, as [`crate::size::parse`] reads it.
+pub const STATE_SIZE: &str = "ARK_STATE_SIZE";
 
 /// Where the agent sees the kubelet's `pods` directory, unless [`HOST_PODS`] says otherwise.
 pub const DEFAULT_HOST_PODS: &str = "/host_pods";

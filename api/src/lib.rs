@@ -41,6 +41,7 @@ pub mod requests;
 pub mod restore;
 pub mod results;
 pub mod schedule;
+pub mod size;
 pub mod snapshot_location;
 pub mod store_settings;
 pub mod volume;

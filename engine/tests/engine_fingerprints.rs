@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use ark_engine::{
@@ -490,6 +491,38 @@ fn a_state_has_the_size_it_is_given() {
     let state = report.state.clone().unwrap();
     assert!(state.bytes > 0, "{state:?}");
     volume.assert_right(&report);
+}
+
+#[test]
+fn the_volume_read_longest_ago_makes_room_for_another() {
+    let volume = Volume::new();
+    let run = |host: &str, bytes| {
+        let request = ArchiveRequest {
+            host: host.to_owned(),
+            state: Some(StateRequest {
+                dir: volume.state_dir(),
+                bytes,
+            }),
+            ..volume.request()
+        };
+        archive(&volume.repo, &request).unwrap().state.unwrap()
+    };
+    let one = run("one", 64 * MIB).written.unwrap();
+    let room = 2 * one + one / 2;
+    assert_eq!(run("two", room).written, Some(one));
+    let long_ago = SystemTime::now() - Duration::from_hours(1);
+    for state in files(&volume.state_dir()) {
+        let state = fs::File::open(state).unwrap();
+        state.set_modified(long_ago).unwrap();
+    }
+    // Used, and nothing to write.
+    assert_eq!(run("one", room).written, None);
+    assert_eq!(run("three", room).written, Some(one));
+    assert_eq!(files(&volume.state_dir()).len(), 2);
+    let again = run("one", room);
+    assert_eq!((again.bytes, again.problem), (ALL, None));
+    assert_eq!(run("two", room).looked_up, 0, "it had to go");
+    assert_eq!(files(&volume.state_dir()).len(), 2);
 }
 
 #[test]

@@ -57,6 +57,32 @@ async fn files_are_stored_and_come_back_and_the_gate_opens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_is_remembered_by_the_node() {
+    const LENGTH: usize = 3 << 20;
+    let mut node = Node::new().await;
+    let mut noise = 1_u32;
+    let data: Vec<u8> = std::iter::repeat_with(|| {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        noise.to_be_bytes()[0]
+    })
+    .take(LENGTH)
+    .collect();
+    node.start_agent();
+    // Of the same workload: another pod's files, the same volume.
+    for (name, remembered) in [("web-1", 0), ("web-2", LENGTH)] {
+        let (pod, dir) = node.pod_with_empty_dir(name, "html").await;
+        fs::write(dir.join("database"), &data).unwrap();
+        let status = back_up(&node, node.backup(name, &pod, "html")).await;
+        assert_eq!(said(&status), (Phase::Completed, ""));
+        let (_, metrics) = node.http("/metrics").await;
+        for (counter, value) in [("bytes", remembered), ("problems", 0)] {
+            let line = format!("ark_agent_fingerprint_{counter}_total {value}");
+            assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn claims_must_be_mounted() {
     let mut node = Node::new().await;
     let volumes = json!([

@@ -68,8 +68,9 @@ pub(super) struct Backup {
     /// removed at any time
     #[arg(long, value_name = "DIR", env = ark_api::env::STATE_DIR, hide_env_values = true)]
     state_dir: Option<PathBuf>,
-    /// The most these fingerprints may take on disk for each set of paths: bytes with K, M or G [default: 1G]
-    #[arg(long, value_name = "SIZE", value_parser = values::size, requires = "state_dir")]
+    /// The most that directory may take on disk: bytes with K, M or G; the fingerprints used longest ago go first
+    /// [default: 1G]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, env = ark_api::env::STATE_SIZE, hide_env_values = true)]
     state_size: Option<u64>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub(super) use ark_api::size::parse as size;
 use ark_engine::{
     FormatVersion,
     maintain::{DataShare, Keep, Unused},
@@ -12,25 +13,6 @@ use jiff::{
     civil::{Date, DateTime, Time},
     tz::TimeZone,
 };
-
-/// Bytes: a number, with a suffix of `K`, `M`, `G` or `T` for powers of 1024.
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err("use a number of bytes, or one with K, M, G or T".to_owned()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "it is no number of bytes".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "it is too large".to_owned())
-}
 
 /// A part of the data: `n/t`, `x%`, or a size.
 pub(super) fn data_share(text: &str) -> Result<DataShare, String> {
@@ -184,9 +166,6 @@ mod tests {
 
     #[test]
     fn sizes_and_limits() {
-        assert_eq!(size("10"), Ok(10));
-        assert_eq!(size("3k"), Ok(3072));
-        assert_eq!(size("2G"), Ok(2 << 30));
         for bad in ["", "k", "1x", "-1", "1.5g", "99999999T", "1kk"] {
             assert!(size(bad).is_err(), "{bad}");
         }

@@ -35,6 +35,7 @@ impl Node {
             .env("ARK_POD_NAME", "agent-x")
             .env("ARK_HOST_PODS", self.pods_dir())
             .env("ARK_LOCAL_STORE_ROOT", self.dir.path().join("store"))
+            .env("ARK_STATE_DIR", self.dir.path().join("state"))
             .env("ARK_HTTP_ADDRESS", "127.0.0.1:0")
             .env("ARK_LOG", "info,ark_agent=debug")
             .envs(env.iter().copied())

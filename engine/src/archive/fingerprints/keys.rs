@@ -16,7 +16,10 @@ use aes_gcm::{AeadInPlace as _, Aes256Gcm, KeyInit as _, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::Sha256;
 
-use super::format::{GENERATION, MAGIC, Print, TAG};
+use super::{
+    format::{GENERATION, MAGIC, Print, TAG},
+    room::PREFIX,
+};
 use crate::{
     crypto::Key,
     error::{Error, Result},
@@ -115,8 +118,8 @@ impl Keys {
     }
 
     /// The name of the state's file. It tells nothing to who has not got the repository's key.
-    pub(super) fn file_name(&self) -> String {
-        format!("prints-{}", hex::encode(&self.name[..16]))
+    pub(in crate::archive) fn file_name(&self) -> String {
+        format!("{PREFIX}{}", hex::encode(&self.name[..16]))
     }
 
     /// What seals the segments of one state.

@@ -10,12 +10,13 @@
 //! older than the repository costs time; what is authentic of it is used, the rest is not.
 //!
 //! Order: the successor is written to a temporary file while the backup runs (`writer.rs`); when the snapshot
-//! is in the repository it is synced and renamed over the one before. A kill at any moment leaves one of the two,
+//! is in the repository it is synced and renamed over the one before; then room is made (`room.rs`). A kill at any moment leaves one of the two,
 //! whole, and at most a temporary file, which the next run removes. Of runs at the same time the last to rename wins.
 
 pub(crate) mod format;
 mod keys;
 mod reader;
+mod room;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -26,11 +27,12 @@ pub(in crate::archive) use self::{
     format::{Cut, ENTRY_MEMORY, Print, Record, SEGMENT},
     keys::{Keys, Volume},
     reader::{Reader, Track},
+    room::make as make_room,
     writer::{Writer, remove},
 };
 
-/// The most a state takes on disk, in bytes, unless said otherwise. A file of 64 KiB chunks takes 0.12 % of its size,
-/// one of content-defined chunks a hundredth of that.
+/// The most the states of a directory take on disk, in bytes, unless said otherwise. A file of 64 KiB chunks takes 0.12 %
+/// of its size, one of content-defined chunks a hundredth of that.
 pub const STATE_BYTES: u64 = 1 << 30;
 
 /// Where fingerprints are kept.
@@ -39,7 +41,8 @@ pub struct StateRequest {
     /// A directory; made if it is not there. It may be shared by any number of repositories and volumes, and removed at
     /// any moment.
     pub dir: PathBuf,
-    /// The most one state may take on disk, in bytes; twice of it for a moment. Blocks beyond are not remembered.
+    /// The most all states in it may take on disk, in bytes; twice of it for a moment. Those used longest ago are removed
+    /// for others, and blocks of one that would be larger are not remembered.
     pub bytes: u64,
 }
 

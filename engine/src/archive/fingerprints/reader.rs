@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use rustix::fs::OFlags;
@@ -119,6 +120,11 @@ impl Reader {
             .kept
             .resize_with(reader.table.len(), AtomicBool::default);
         Ok(reader)
+    }
+
+    /// Notes that it was of use just now; see `room.rs`.
+    pub(in crate::archive) fn touch(&self) -> io::Result<()> {
+        self.file.set_modified(SystemTime::now())
     }
 
     fn table(&self, trailer: &Trailer) -> Option<Vec<Entry>> {

@@ -312,9 +312,12 @@ fn what_was_not_finished_goes_and_what_lives_stays() {
     drop(Writer::create(dir, &keys, PLENTY).unwrap());
     assert_eq!(names(dir), [&*state]);
     // As a run leaves one that is killed.
-    fs::write(dir.join(format!("{state}.1.tmp")), "half").unwrap();
-    let elsewhere = format!("{}.1.tmp", keys_of("repository", 1, "/another").file_name());
-    fs::write(dir.join(&elsewhere), "half of another").unwrap();
+    let random = "1".repeat(16);
+    fs::write(dir.join(format!("{state}.{random}.tmp")), "half").unwrap();
+    let other = keys_of("repository", 1, "/another").file_name();
+    fs::write(dir.join(format!("{other}.{random}.tmp")), "half of another").unwrap();
+    let foreign = "notes.1.tmp".to_owned();
+    fs::write(dir.join(&foreign), "of somebody").unwrap();
     let one = Writer::create(dir, &keys, PLENTY).unwrap();
     let two = Writer::create(dir, &keys, PLENTY).unwrap();
     assert_eq!(names(dir).len(), 4, "{:?}", names(dir));
@@ -327,9 +330,7 @@ fn what_was_not_finished_goes_and_what_lives_stays() {
     two.add(key(&keys, 0), 5, few.iter().copied()).unwrap();
     two.publish().unwrap();
     assert_eq!(read(dir, &keys).unwrap(), [few, vec![], vec![]]);
-    let mut left = [state, elsewhere];
-    left.sort();
-    assert_eq!(names(dir), left);
+    assert_eq!(names(dir), [foreign, state]);
 }
 
 #[test]

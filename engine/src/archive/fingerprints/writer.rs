@@ -2,8 +2,8 @@
 //!
 //! Order: temporary file, locked; header; segments of records as they fill; at the end segments of entries and the
 //! trailer; sync; rename over the state before; sync of the directory. Whatever ends it earlier leaves the state before
-//! as it was, and the temporary file is removed, by this run or, after a kill, by the next one of the same volume: it
-//! tells those that live by their lock. Does not: retry, or decide what is remembered. Fails with what the
+//! as it was, and the temporary file is removed, by this run or, after a kill, by the next one in the same directory:
+//! it tells those that live by their lock. Does not: retry, or decide what is remembered. Fails with what the
 //! system says; a caller gives the state up then, not the backup.
 
 use std::{
@@ -13,11 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
-
 use super::{
     format::{ENTRY, Entry, GENERATION, MAGIC, Record, SEGMENT, TAG, Trailer},
     keys::{Keys, Kind, Seal},
+    room,
 };
 
 /// A state that is not there yet.
@@ -42,7 +41,7 @@ impl Writer {
     pub(in crate::archive) fn create(dir: &Path, keys: &Keys, most: u64) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let name = keys.file_name();
-        sweep(dir, &name)?;
+        room::sweep(dir)?;
         let mut generation = [0; GENERATION];
         rand::fill(&mut generation);
         let seal = keys.seal(&generation).map_err(io::Error::other)?;
@@ -167,30 +166,4 @@ pub(in crate::archive) fn remove(dir: &Path, keys: &Keys) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Removes what runs that were killed have left. One that was just made and is not locked yet may go, too: that run
-/// then writes no state.
-fn sweep(dir: &Path, name: &str) -> io::Result<()> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let found = entry.file_name();
-        let found = found.to_string_lossy();
-        let random = found
-            .strip_prefix(name)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .and_then(|rest| rest.strip_suffix(".tmp"));
-        if random.is_none() {
-            continue;
-        }
-        let file = File::options()
-            .read(true)
-            .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
-            .open(entry.path());
-        if file.is_ok_and(|file| file.try_lock().is_ok()) {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     archive::fingerprints::{
         Cut, ENTRY_MEMORY, Keys, Print, Reader, Record, SEGMENT, StateReport, StateRequest, Track,
-        Volume, Writer,
+        Volume, Writer, make_room,
     },
     crypto::Id,
     error::{Error, Result},
@@ -315,10 +315,22 @@ impl Prints {
         }
     }
 
+    /// Removes states of other volumes if there are too many.
+    fn make_room(&self) {
+        let request = &self.request;
+        if let Err(error) = make_room(&request.dir, &self.keys.file_name(), request.bytes) {
+            self.trouble("old states cannot be removed", error);
+        }
+    }
+
     fn succeed(&self) -> io::Result<Option<u64>> {
         let mut successor = self.successor();
         let all_kept = self.reader.as_ref().is_some_and(Reader::all_kept);
-        if successor.given_up || successor.writer.is_none() && all_kept {
+        if successor.given_up {
+            return Ok(None);
+        }
+        if let (None, Some(reader), true) = (&successor.writer, &self.reader, all_kept) {
+            reader.touch()?;
             return Ok(None);
         }
         if let Some(reader) = &self.reader {
@@ -332,7 +344,11 @@ impl Prints {
             }
         }
         match successor.writer.take().filter(|writer| writer.files() > 0) {
-            Some(writer) => writer.publish().map(Some),
+            Some(writer) => {
+                let written = writer.publish()?;
+                self.make_room();
+                Ok(Some(written))
+            }
             // Nothing is remembered any more.
             None if self.reader.is_some() && !successor.given_up => {
                 crate::archive::fingerprints::remove(&self.request.dir, &self.keys)?;
