@@ -154,7 +154,7 @@ impl Outcome {
 
     fn bound_line(&self) -> String {
         let Some(bound) = self.bound else {
-            return "  bound   start, key derivation and metadata: little or no content is read"
+            return "  bound   none computed: what is read and hashed depends on what is known of the source"
                 .to_owned();
         };
         let wall = self.middle(Who::Ark, wall);

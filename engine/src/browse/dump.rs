@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     Cancel, Progress,
-    crypto::Id,
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
     index::{Index, Packs},
@@ -78,8 +77,7 @@ fn content(
             return Err(Error::Cancelled);
         }
         let why = Invalid::new("its content list is malformed");
-        let id = Id::parse(blob)
-            .ok_or_else(|| repo.damaged(format!("entry {}", path.display()), &why))?;
+        let id = blob.ok_or_else(|| repo.damaged(format!("entry {}", path.display()), &why))?;
         let data = blobs.read(BlobKind::Data, &id)?;
         out.write_all(&data)
             .map_err(|source| Error::Output { source })?;

@@ -57,7 +57,7 @@ pub fn dump_range(
             let end = offset.saturating_add(length);
             let (mut at, mut written) = (0_u64, 0);
             let mut last: Option<(Id, Vec<u8>)> = None;
-            for (number, text) in node.content.iter().enumerate() {
+            for (number, blob) in node.content.iter().enumerate() {
                 if at >= end {
                     break;
                 }
@@ -65,8 +65,8 @@ pub fn dump_range(
                     return Err(Error::Cancelled);
                 }
                 let why = Invalid::new("its content list is malformed");
-                let id = Id::parse(text)
-                    .ok_or_else(|| repo.damaged(format!("entry {}", path.display()), &why))?;
+                let id =
+                    blob.ok_or_else(|| repo.damaged(format!("entry {}", path.display()), &why))?;
                 let begins = at;
                 at = at.saturating_add(u64::from(blobs.plain_length(BlobKind::Data, &id)?));
                 let Some((from, to)) = overlap((begins, at), (offset, end)) else {

@@ -82,7 +82,7 @@ impl Tar<'_, '_> {
         if entry.kind == b'0' {
             for blob in &node.content {
                 let why = Invalid::new("its content list is malformed");
-                let id = Id::parse(blob)
+                let id = blob
                     .ok_or_else(|| self.repo.damaged(format!("entry {}", path.display()), &why))?;
                 length += u64::from(self.blobs.plain_length(BlobKind::Data, &id)?);
                 ids.push(id);

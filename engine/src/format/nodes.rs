@@ -304,7 +304,7 @@ mod tests {
         Ok(nodes
             .map(|node| {
                 node.ok().map(|node| {
-                    let ids = node.content.iter().map(|text| Id::parse(text)).collect();
+                    let ids = node.content.into_iter().collect();
                     (node.name, node.kind, node.size, node.subtree, ids)
                 })
             })

@@ -12,6 +12,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Invalid, null_as_default};
+use crate::crypto::Id;
 
 /// One entry of a directory, as stored.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -46,8 +47,9 @@ pub(crate) struct Node {
     pub(crate) extended_attributes: Vec<Attribute>,
     #[serde(deserialize_with = "null_as_default")]
     pub(crate) device: u64,
-    #[serde(deserialize_with = "null_as_default")]
-    pub(crate) content: Vec<String>,
+    /// Its blobs in order; `None` stands for what is no id.
+    #[serde(deserialize_with = "ids_or_null")]
+    pub(crate) content: Vec<Option<Id>>,
     pub(crate) subtree: Option<String>,
 }
 
@@ -59,6 +61,52 @@ pub(crate) struct Attribute {
     pub(crate) name: String,
     #[serde(deserialize_with = "null_as_default")]
     pub(crate) value: String,
+}
+
+/// A text that may be an id.
+struct IdText(Option<Id>);
+
+impl<'de> Deserialize<'de> for IdText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = IdText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<IdText, E> {
+                Ok(IdText(Id::parse(text)))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// A list of ids. A large file has millions: their texts are never kept.
+fn ids_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<Id>>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<Option<Id>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of ids")
+        }
+
+        fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut ids = Vec::new();
+            while let Some(IdText(id)) = list.next_element()? {
+                ids.push(id);
+            }
+            Ok(ids)
+        }
+    }
+    deserializer.deserialize_any(List)
 }
 
 /// More entries than any file system has in one directory are refused.

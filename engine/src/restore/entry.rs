@@ -163,8 +163,8 @@ impl Walker<'_, '_> {
     fn blobs(&self, node: &Node) -> Result<Vec<(Id, Place)>, Failure> {
         let run = self.run;
         let read = |message: String| Failure::Row(FileOperation::Read, message);
-        let blob = |text: &String| {
-            let id = Id::parse(text).ok_or_else(|| {
+        let blob = |id: &Option<Id>| {
+            let id = id.ok_or_else(|| {
                 let message = "its content list is malformed";
                 Failure::Row(FileOperation::Tree, message.to_owned())
             })?;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use rustix::{fs::AtFlags, io::Errno};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Failure, RestoreAction,
@@ -265,11 +266,12 @@ impl Run<'_> {
 
 /// What makes two names of one inode the same file.
 fn identity(node: &Node) -> Id {
-    let mut text = format!("{} {} {}\n", node.kind, node.device, node.linktarget);
+    let head = format!("{} {} {}\n", node.kind, node.device, node.linktarget);
+    let mut hash = Sha256::new_with_prefix(head);
     for blob in &node.content {
-        text.push_str(blob);
+        hash.update(blob.map_or([0; 32], |id| id.0));
     }
-    Id::of(text.as_bytes())
+    Id(hash.finalize().into())
 }
 
 /// All names of a file, and what they have in common; `None` if they have several contents.

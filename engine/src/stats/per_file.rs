@@ -71,8 +71,7 @@ impl Counting<'_> {
                     }
                     continue;
                 }
-                let ids = node.content.iter().map(|text| Id::parse(text));
-                match ids.collect::<Option<Vec<_>>>() {
+                match node.content.iter().copied().collect::<Option<Vec<_>>>() {
                     Some(ids) => self.file(&mut sets, &mut totals, &path, &ids)?,
                     None => self.problems.add(format_args!(
                         "{}: its content list is malformed",

@@ -339,12 +339,12 @@ impl<'a> Up<'a> {
         }
     }
 
-    fn needs(&self, number: usize, subtree: Option<&Id>, content: &[String]) -> bool {
+    fn needs(&self, number: usize, subtree: Option<&Id>, content: &[Option<Id>]) -> bool {
         let tree = subtree
             .into_iter()
             .flat_map(|id| self.lost.blob(self.index, BlobKind::Tree, id));
-        let data = content.iter().filter_map(|text| Id::parse(text));
-        let mut data = data.flat_map(|id| self.lost.blob(self.index, BlobKind::Data, &id));
+        let data = content.iter().flatten();
+        let mut data = data.flat_map(|id| self.lost.blob(self.index, BlobKind::Data, id));
         tree.into_iter().any(|n| n == number) || data.any(|n| n == number)
     }
 }

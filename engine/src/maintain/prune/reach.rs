@@ -35,21 +35,20 @@ pub(super) fn all(
             continue;
         }
         let damaged = |why: &Invalid| repo.damaged(format!("tree {tree}"), why);
-        let id = |text: &String| {
-            Id::parse(text)
-                .ok_or_else(|| damaged(&Invalid::new("it names something without an id")))
+        let id = |id: Option<Id>| {
+            id.ok_or_else(|| damaged(&Invalid::new("it names something without an id")))
         };
         for node in needs.read(&tree)? {
             let node = node.map_err(|why| damaged(&why))?;
             match &node.subtree {
-                Some(tree) => todo.push(id(tree)?),
+                Some(tree) => todo.push(id(Id::parse(tree))?),
                 None if node.kind == "dir" => {
                     return Err(damaged(&Invalid::new("a directory in it has no content")));
                 }
                 None => {}
             }
             for blob in &node.content {
-                needs.data(&id(blob)?)?;
+                needs.data(&id(*blob)?)?;
             }
         }
     }
