@@ -83,6 +83,13 @@ impl Sizes {
     }
 }
 
+/// Bytes that can be written below a folder before it or the machine's memory is full.
+pub(crate) fn left(dir: &Path) -> Result<u64> {
+    let room = statvfs(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    let available = available().context("cannot read how much memory there is")?;
+    Ok(available.min(room.f_bavail * room.f_frsize))
+}
+
 /// Checks that `work` is in memory and that there is room for the largest of the cases.
 pub(crate) fn check(work: &Path, sizes: &Sizes, cases: &[&str]) -> Result<()> {
     let failed = || format!("cannot look at {}", work.display());

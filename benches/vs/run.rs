@@ -23,6 +23,9 @@ use crate::{
     work::Work,
 };
 
+/// Bytes that a run which writes little takes at most, its own memory included.
+const LITTLE: u64 = 1 << 30;
+
 /// What a run has.
 pub(crate) struct Run {
     /// Its folder.
@@ -79,9 +82,11 @@ impl Run {
     /// A case of first backups: each into a new repository.
     pub(crate) fn first(&mut self, case: Case, backup: &Backup<'_>, chunk: usize) -> Result<()> {
         print::step(&format!("{}: {}", case.name, case.title));
+        let bytes = Listing::of(backup.source)?.bytes();
         let samples = self.rounds.run(|who, round| {
             let (dir, place) = self.fresh(who)?;
             let before = Listing::of(&dir)?.bytes();
+            self.work.warm(bytes)?;
             let usage = measure::run(&self.work, &self.program(who).backup(&place, backup))?;
             let added = Listing::of(&dir)?.bytes() - before;
             if who == Who::Ark && round == 0 {
@@ -129,6 +134,7 @@ impl Run {
             let (dir, listing) = bases.of(who)?;
             before()?;
             let place = Place::Local(dir.to_owned());
+            self.work.warm(LITTLE)?;
             let usage = measure::run(&self.work, &self.program(who).backup(&place, backup))?;
             let added = Listing::of(dir)?.bytes() - listing.bytes();
             listing
@@ -152,11 +158,13 @@ impl Run {
     /// A case of restores. The first of each program is compared with the source.
     pub(crate) fn restores(&mut self, case: Case, source: &Path, bases: &Bases) -> Result<()> {
         print::step(&format!("{}: {}", case.name, case.title));
+        let bytes = Listing::of(source)?.bytes();
         let samples = self.rounds.run(|who, round| {
             let target = self.work.folder("target")?;
             let (dir, _) = bases.of(who)?;
             let place = Place::Local(dir.to_owned());
             let call = self.program(who).restore(&place, &target);
+            self.work.warm(bytes)?;
             let usage = measure::run(&self.work, &call)?;
             if round == 0 {
                 let inside = target.join(source.strip_prefix("/").unwrap_or(source));
@@ -171,8 +179,7 @@ impl Run {
                 requests: None,
             })
         })?;
-        let bytes = float(Listing::of(source)?.bytes());
-        let stored = float(bases.of(Who::Ark)?.1.bytes());
+        let (bytes, stored) = (float(bytes), float(bases.of(Who::Ark)?.1.bytes()));
         let speeds = self.speeds(source, 1 << 20)?;
         let bound = speeds.map(|speeds| Bound::restore(&speeds, Load::restore(bytes, stored)));
         self.done(case, samples, bound);
@@ -194,6 +201,7 @@ impl Run {
             ensure!(copied.success(), "the repository could not be copied");
             let before = Listing::of(&dir)?.bytes();
             let place = Place::Local(dir.clone());
+            self.work.warm(LITTLE)?;
             let usage = measure::run(&self.work, &self.program(who).prune(&place))?;
             let after = Listing::of(&dir)?.bytes();
             if round == 0 {
@@ -263,6 +271,7 @@ impl Run {
         let samples = self.rounds.run(|who, _| {
             let (dir, listing) = bases.of(who)?;
             let place = Place::Local(dir.to_owned());
+            self.work.warm(LITTLE)?;
             let usage = measure::run(&self.work, &call(self, who, &place))?;
             let now = Listing::of(dir)?;
             ensure!(
@@ -286,6 +295,7 @@ impl Run {
         let samples = self.rounds.run(|who, _| {
             let (dir, _) = bases.of(who)?;
             let place = Place::Local(dir.to_owned());
+            self.work.warm(LITTLE)?;
             let usage = measure::run(&self.work, &self.program(who).check_data(&place))?;
             Ok(Sample {
                 usage,

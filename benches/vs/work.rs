@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::measure::own_group;
+use crate::{measure::own_group, room};
 
 const SCRIPT: &str = r#"groups=' '
 while read -r sign group; do
@@ -87,6 +87,23 @@ impl Work {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Uses memory for so many bytes of files and gives it back. A virtual machine's host takes memory away that nobody
+    /// has used for a while; who touches it next waits for it, up to a second for each GiB. That is to be nobody who is measured.
+    pub(crate) fn warm(&self, bytes: u64) -> Result<()> {
+        let path = self.path("warm");
+        let bytes = bytes.min(room::left(&self.dir)? / 2);
+        let filled = || -> std::io::Result<()> {
+            let mut file = std::fs::File::create(&path)?;
+            let zeros = [0; 1 << 16];
+            for _ in 0..bytes.div_ceil(zeros.len() as u64) {
+                file.write_all(&zeros)?;
+            }
+            drop(file);
+            std::fs::remove_file(&path)
+        };
+        filled().with_context(|| format!("cannot use memory by way of {}", path.display()))
     }
 
     /// Starts a process in a group of its own, which ends with this program at the latest.
