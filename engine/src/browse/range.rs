@@ -17,6 +17,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
+    index::Packs,
     repo::{Repository, Snapshot, blobs::BlobReader},
 };
 
@@ -41,7 +42,7 @@ pub fn dump_range(
     reading(
         repo,
         cancel,
-        |reader| Ok((reader.index()?, reader.store.clone())),
+        |reader| Ok((reader.index(Packs::All, u64::MAX)?, reader.store.clone())),
         |(index, _)| index,
         |(index, store)| {
             let mut blobs = BlobReader::new(repo, &store, &index);

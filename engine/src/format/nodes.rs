@@ -13,7 +13,11 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Invalid, tree};
+use super::{
+    Invalid,
+    scan::{self, Scanned},
+    tree,
+};
 use crate::crypto::Id;
 
 /// One entry of a directory, as much of it as a walk over directories needs.
@@ -79,6 +83,21 @@ struct Fields<'a> {
 }
 
 impl<'a> Node<'a> {
+    fn scanned(fields: &Scanned<'a>, text: &'a str) -> Self {
+        let or_empty = |text: Option<&'a str>| Cow::Borrowed(text.unwrap_or(""));
+        Self {
+            name: or_empty(fields.name),
+            kind: or_empty(fields.kind),
+            size: fields.size.unwrap_or(0),
+            links: fields.links.unwrap_or(0),
+            inode: fields.inode.unwrap_or(0),
+            device: fields.device.unwrap_or(0),
+            subtree: fields.subtree.map(Cow::Borrowed),
+            content: fields.content.flatten(),
+            text,
+        }
+    }
+
     fn parse(text: &'a str) -> Result<Self, Invalid> {
         let fields: Fields<'a> =
             serde_json::from_str(text).map_err(|error| Invalid(format!("not a node: {error}")))?;
@@ -182,6 +201,51 @@ impl Iterator for Ids<'_> {
 /// # Errors
 /// `Ok(Err)` if the document is no directory; nodes before the place where that shows were handed out.
 pub(crate) fn each<'a, E>(
+    json: &'a [u8],
+    mut each: impl FnMut(Result<Node<'a>, Invalid>) -> Result<(), E>,
+) -> Result<Result<(), Invalid>, E> {
+    let Some(mut scan) = scan::nodes(json) else {
+        return parsed(json, each);
+    };
+    let none = |why: &str| Ok(Err(Invalid(format!("it is no directory: {why}"))));
+    let mut count = 0;
+    scan.blanks();
+    let mut ended = scan.eat(b']');
+    while !ended {
+        count += 1;
+        if count > tree::MAX_ENTRIES {
+            return none("more entries than there can be");
+        }
+        match scan.node() {
+            Some((fields, text)) => each(Ok(Node::scanned(&fields, text)))?,
+            None => {
+                // The parser knows where it ends, and what it means.
+                let mut parser = serde_json::Deserializer::from_str(scan.rest());
+                match <&RawValue>::deserialize(&mut parser) {
+                    Ok(text) => {
+                        scan.skip(text.get().len());
+                        each(Node::parse(text.get()))?;
+                    }
+                    Err(error) => return none(&error.to_string()),
+                }
+            }
+        }
+        scan.blanks();
+        ended = scan.eat(b']');
+        if !ended && !scan.eat(b',') {
+            return none("its list has no end");
+        }
+        scan.blanks();
+    }
+    if scan.rest().trim_end() == "}" {
+        return Ok(Ok(()));
+    }
+    // What comes after the list is for the parser.
+    let rest = format!("{{\"nodes\":[]{}", scan.rest());
+    parsed(rest.as_bytes(), |_| Ok(()))
+}
+
+fn parsed<'a, E>(
     json: &'a [u8],
     mut each: impl FnMut(Result<Node<'a>, Invalid>) -> Result<(), E>,
 ) -> Result<Result<(), Invalid>, E> {
@@ -340,6 +404,71 @@ mod tests {
         }
     }
 
+    /// As it is, and so that the quick way does not recognise it.
+    fn both_ways(json: &[u8]) -> (Option<Seen>, Option<Seen>) {
+        let slowly = [b" ", json].concat();
+        (streamed(json).ok(), streamed(&slowly).ok())
+    }
+
+    #[test]
+    fn the_quick_way_sees_the_same() {
+        let id = Id::of(b"x");
+        let usual = format!(
+            r#"{{"name":"a b","type":"file","mode":420,"mtime":"2026-01-02T03:04:05.6Z","uid":0,"size":18446744073709551615,"links":2,"inode":7,"device_id":0,"content":["{id}","{id}"]}}"#
+        );
+        let quick = format!(r#"{{"nodes":[{usual},{{"name":"é","type":"dir","subtree":"{id}","content":null}}]}}"#);
+        let mut scan = scan::nodes(quick.as_bytes()).unwrap();
+        let (first, text) = scan.node().unwrap();
+        assert_eq!(text, usual);
+        assert_eq!((first.size, first.links), (Some(u64::MAX), Some(2)));
+        assert!(scan.eat(b',') && scan.node().is_some() && scan.rest() == "]}");
+        let one = |node: &str| format!(r#"{{"nodes":[{node}]}}"#);
+        for json in [
+            quick.clone() + "\n",
+            quick.replace(',', " , "),
+            quick.replace("a b", "a\\\\b"),
+            quick.replace("a b", "a\\u00e9b"),
+            quick.replace("a b", "a\\ud800b"),
+            quick.replace("a b", "a\\x"),
+            quick.replace("a b", "a\tb"),
+            one(r#"{"name":"a","name":"b"}"#),
+            one(r#"{"content":null,"content":[]}"#),
+            one(r#"{"mode":1,"mode":2}"#),
+            one(r#"{"size":01}"#),
+            one(r#"{"mode":01}"#),
+            one(r#"{"size":-1}"#),
+            one(r#"{"size":1.0}"#),
+            one(r#"{"size":18446744073709551616}"#),
+            one(r#"{"mode":18446744073709551616}"#),
+            one(r#"{"size":"1"}"#),
+            one(r#"{"size":null}"#),
+            one(r#"{"name":null,"extended_attributes":[{"name":"n","value":"v"}]}"#),
+            one(r#"{"other":"\q"}"#),
+            one(r#"{"other":"\u12"}"#),
+            one(r#"{"other":"\\"}"#),
+            one(r#"{"other":tru}"#),
+            one(r#"{"name":"a""#),
+            one(r#"{"name":"a",}"#),
+            one(r#"{},"#),
+            one(""),
+            one(" "),
+            one("nul"),
+            one("7"),
+            one("[]"),
+            one(&format!(r#"{{"content":["{id}",]}}"#)),
+            one(&format!(r#"{{"content":["{}"]}}"#, id.to_string().to_uppercase())),
+            one("{}") + "}",
+            r#"{"nodes":[{}],"more":{}}"#.to_owned(),
+            r#"{"nodes":[{}],"nodes":null}"#.to_owned(),
+            r#"{"nodes":[{}]"#.to_owned(),
+        ] {
+            let (quick, slow) = both_ways(json.as_bytes());
+            assert_eq!(quick, slow, "{json}");
+        }
+        let (quick, slow) = both_ways(b"{\"nodes\":[{\"name\":\"\xff\"}]}");
+        assert_eq!(quick, slow);
+    }
+
     #[test]
     fn content_that_is_none() {
         let id = Id::of(b"x");
@@ -383,6 +512,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn documents_with_a_change(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+            let id = Id::of(b"x");
+            let mut json = format!(
+                r#"{{"nodes":[{{"name":"a","type":"file","size":10,"content":["{id}"],"more":"x"}},{{"name":"b","type":"dir","subtree":"{id}","content":null}}]}}"#
+            )
+            .into_bytes();
+            let at = at.index(json.len());
+            if cut {
+                json.remove(at);
+            } else {
+                json[at] = byte;
+            }
+            let (quick, slow) = both_ways(&json);
+            prop_assert_eq!(quick, slow);
+        }
+
         #[test]
         fn any_bytes(json in proptest::collection::vec(any::<u8>(), 0..60)) {
             prop_assert!(streamed(&json).is_err() || spans(&json).is_ok());

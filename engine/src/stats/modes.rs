@@ -14,11 +14,11 @@ use std::{
 use super::{StatsRequest, graph::Graph, overview::root, per_file::content, problems::Problems};
 use crate::{
     Cancel,
-    browse::early::{Reader, reading},
+    browse::early::{Reader, reading_all},
     crypto::{Id, OVERHEAD},
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
-    index::{Bits, Index},
+    index::{Bits, Index, Packs},
     repo::{
         Repository, Snapshot,
         walk::{Node, Tree, Visitor, Walk},
@@ -79,32 +79,31 @@ pub fn count(
 ) -> Result<Totals> {
     let totals = |reader: &Reader<'_>| {
         let snapshots = reader.snapshots(&request.snapshots, &request.filter)?;
-        let index = reader.index()?;
+        let which = match mode {
+            StatsMode::RestoreSize => Packs::Trees,
+            _ => Packs::All,
+        };
+        let index = reader.index(which, request.memory)?;
         let counting = Counting {
             repo,
             reader,
             index: &index,
-            memory: request.memory,
+            memory: request.memory.saturating_sub(index.memory()),
             problems: Problems::default(),
-            cancel,
+            cancel: &reader.cancel,
         };
         let mut totals = match mode {
             StatsMode::RestoreSize => counting.restore_size(&snapshots),
             StatsMode::FilesByContents => counting.files_by_contents(&snapshots),
             StatsMode::BlobsPerFile => counting.blobs_per_file(&snapshots),
             StatsMode::RawData => counting.raw_data(&snapshots),
-        }?;
+        }
+        .map_err(|error| error.beside(index.memory(), request.memory))?;
         totals.snapshots = snapshots.len() as u64;
         (totals.problems, totals.problems_dropped) = counting.problems.take();
-        Ok((totals, index))
+        Ok(totals)
     };
-    reading(
-        repo,
-        cancel,
-        totals,
-        |(_, index)| index,
-        |(totals, _)| Ok(totals),
-    )
+    reading_all(repo, cancel, totals)
 }
 
 pub(super) struct Counting<'a> {

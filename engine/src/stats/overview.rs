@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::{StatsRequest, graph::Graph, problems::Problems};
 use crate::{
     Cancel,
-    browse::early::{Reader, reading},
+    browse::early::{Reader, reading_all},
     crypto::Id,
     error::{Error, Result},
     format::index::BlobKind,
-    index::{self, Bits, Copies, Index, Place},
+    index::{self, Bits, Copies, Index, Packs, Place},
     maintain::{GroupBy, GroupKey},
     repo::{Repository, Snapshot},
 };
@@ -139,25 +139,13 @@ pub fn stats(
     let report = |reader: &Reader<'_>| {
         let all = reader.snapshots(&[], &crate::SnapshotFilter::default())?;
         let shown = reader.snapshots(&request.snapshots, &request.filter)?;
-        let index = reader.index_with(Copies::All)?;
-        let report = overview(
-            repo,
-            reader,
-            &index,
-            (all, &shown),
-            request.memory,
-            by,
-            cancel,
-        )?;
-        Ok((report, index))
+        let index = reader.index_with(Packs::All, Copies::All, request.memory)?;
+        let taken = index.memory();
+        let left = request.memory.saturating_sub(taken);
+        overview(repo, reader, &index, (all, &shown), left, by)
+            .map_err(|error| error.beside(taken, request.memory))
     };
-    reading(
-        repo,
-        cancel,
-        report,
-        |(_, index)| index,
-        |(report, _)| Ok(report),
-    )
+    reading_all(repo, cancel, report)
 }
 
 fn overview(
@@ -167,8 +155,8 @@ fn overview(
     (all, shown): (Vec<Snapshot>, &[Snapshot]),
     memory: u64,
     by: GroupBy,
-    cancel: &Cancel,
 ) -> Result<StatsReport> {
+    let cancel = &reader.cancel;
     let mut volumes: BTreeMap<GroupKey, Vec<Snapshot>> = BTreeMap::new();
     for snapshot in all {
         volumes
