@@ -236,7 +236,11 @@ fn dump_is_whole(repo: &Repository, snapshot: &Snapshot) -> bool {
 #[test]
 fn what_was_checked_before_an_index_file_was_gone_is_checked_anew() {
     let (bench, repo) = prepared();
-    assert!(ark_engine::check(&repo, true, &Cancel::new()).unwrap().is_ok());
+    assert!(
+        ark_engine::check(&repo, true, &Cancel::new())
+            .unwrap()
+            .is_ok()
+    );
     let repo = slow_to_settle(&bench);
     let index = common::files(&bench.repo_dir().join("index")).remove(0);
     let (request, progress) = (CheckRequest::default(), Progress::new());

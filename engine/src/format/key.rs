@@ -16,9 +16,6 @@ pub(crate) const MAX_MEMORY: u64 = 512 << 20;
 pub(crate) const MAX_BLOCKS: u64 = 1 << 20;
 /// Most passes a derivation may make.
 const MAX_P: u32 = 32;
-/// Tables of passes that are made at the same time take so many bytes at most, or one of them takes more: what a derivation for
-/// a password of a person needs on two processors.
-const TABLES: u64 = 64 << 20;
 
 /// log2(N) for random passwords: 16 MiB and some tens of milliseconds. A random password of 128 bits
 /// and more needs no stretching.
@@ -150,27 +147,9 @@ fn decode_stored(json: &[u8]) -> Result<Key, Invalid> {
     })
 }
 
-/// Passes of a derivation made at the same time: as many as there are processors, and as have room for their tables.
-fn at_once(cost: &scrypt::Params, cores: usize) -> usize {
-    let table = 128_u64 << cost.log_n().min(40);
-    let table = table.saturating_mul(u64::from(cost.r())).max(1);
-    let room = usize::try_from(TABLES / table).unwrap_or(usize::MAX);
-    let passes = usize::try_from(cost.p()).unwrap_or(usize::MAX);
-    room.min(cores).min(passes).max(1)
-}
-
-fn derive(password: &str, salt: &[u8], cost: &scrypt::Params) -> Result<Key, Invalid> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // The library makes passes on the threads of the pool that it is called in.
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(at_once(cost, cores))
-        .thread_name(|n| format!("key-{n}"))
-        .build()
-        .map_err(|error| Invalid(format!("its key cannot be derived: {error}")))?;
+fn derive(password: &str, salt: &[u8], params: &scrypt::Params) -> Result<Key, Invalid> {
     let mut bytes = [0; 64];
-    threads
-        .install(|| scrypt::scrypt(password.as_bytes(), salt, cost, &mut bytes))
-        .map_err(Invalid::new)?;
+    scrypt::scrypt(password.as_bytes(), salt, params, &mut bytes).map_err(Invalid::new)?;
     Ok(Key::from_bytes(&bytes))
 }
 
@@ -223,20 +202,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn passes_at_once_have_room_for_their_tables() {
-        let at_once = |log_n, p, cores| at_once(&scrypt::Params::new(log_n, 8, p).unwrap(), cores);
-        assert_eq!(at_once(LIGHT, 1, 64), 1);
-        assert_eq!(at_once(STRONG, 3, 1), 1);
-        assert_eq!(at_once(STRONG, 3, 64), 2);
-        assert_eq!(at_once(17, 32, 64), 1);
-        assert_eq!(at_once(10, 32, 4), 4);
-    }
-
     /// A vector of RFC 7914, of several passes.
     #[test]
     fn several_passes_give_what_the_standard_says() {
-        let key = derive("password", b"NaCl", &scrypt::Params::new(10, 8, 16).unwrap()).unwrap();
+        let cost = scrypt::Params::new(10, 8, 16).unwrap();
+        let key = derive("password", b"NaCl", &cost).unwrap();
         assert_eq!(
             hex::encode(key.encrypt),
             "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"

@@ -29,7 +29,12 @@ pub(super) fn nodes(json: &[u8]) -> Option<Scan<'_>> {
     // In texts they are not allowed, and elsewhere nobody writes them but at the end.
     let control = |byte: &u8| *byte < 0x20;
     let usual = json.strip_suffix('\n').unwrap_or(json);
-    if usual.bytes().map(|byte| u8::from(control(&byte))).fold(0, |a, b| a | b) != 0 {
+    if usual
+        .bytes()
+        .map(|byte| u8::from(control(&byte)))
+        .fold(0, |a, b| a | b)
+        != 0
+    {
         return None;
     }
     json.starts_with(START).then_some(Scan {
@@ -139,7 +144,11 @@ impl<'a> Scan<'a> {
                 let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
                 let is_id = quoted[0] == b'"'
                     && quoted[65] == b'"'
-                    && quoted[1..65].iter().map(|b| u8::from(!digit(b))).fold(0, |a, b| a | b) == 0;
+                    && quoted[1..65]
+                        .iter()
+                        .map(|b| u8::from(!digit(b)))
+                        .fold(0, |a, b| a | b)
+                        == 0;
                 if !is_id {
                     return None;
                 }

@@ -142,14 +142,14 @@ pub fn prune(
         cancel,
     };
     let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
-    let planned = run.plan(&lock);
+    let planned = lock.outcome(run.plan(&lock));
     repo.runtime().block_on(lock.release(cancel));
     let planned = planned?;
     if request.dry_run {
         return Ok(would_do(&planned));
     }
     let lock = repo.block_on(repo.lock_early(Locked::Exclusive, cancel))?;
-    let done = run.commit(planned, &lock);
+    let done = lock.outcome(run.commit(planned, &lock));
     repo.runtime().block_on(lock.release(cancel));
     done
 }
@@ -225,6 +225,10 @@ impl Run<'_> {
         let anew = (0..).zip(&planned.fates);
         let anew = anew.filter(|(_, fate)| **fate == Fate::WrittenAnew);
         let anew: Vec<u32> = anew.map(|(n, _)| n).collect();
+        if anew.is_empty() {
+            // Nothing has been done yet that the lock is needed for.
+            return Ok(planned);
+        }
         let allowed = self.allowed(lock);
         let copying = Copying {
             repo: self.repo,
