@@ -3,6 +3,7 @@
 use std::{io::Write, path::Path};
 
 use super::{
+    early,
     path::{Found, find},
     tar::Tar,
 };
@@ -11,7 +12,6 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
-    index::{Index, Packs},
     repo::{Locked, Repository, Snapshot, blobs::BlobReader},
 };
 
@@ -19,8 +19,8 @@ use crate::{
 /// what was written is right up to where an error ends it. Blocks: call it on a thread of its own.
 ///
 /// # Errors
-/// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store
-/// says.
+/// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `MemoryLimit`, `Locked`, `Cancelled`, and what
+/// the store says.
 pub fn dump(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -44,7 +44,7 @@ fn content(
     cancel: &Cancel,
 ) -> Result<u64> {
     let store = repo.store().with_cancel(cancel.clone());
-    let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
+    let index = early::index(repo, &store)?;
     let mut blobs = BlobReader::new(repo, &store, &index);
     let no_file = |what: &str| Error::InvalidConfig {
         what: "path in a snapshot",

@@ -5,8 +5,9 @@
 
 use crate::{
     Cancel,
+    ceiling::{Beside, Ceiling},
     error::Result,
-    index::{self, Copies, Index, Loading, Packs},
+    index::{self, Copies, Index, Packs},
     repo::{Locked, Repository, Snapshot, SnapshotFilter},
     storage::Store,
 };
@@ -60,22 +61,33 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// The index, with packs that are marked for deletion.
-    pub(crate) fn index(&self) -> Result<Index> {
-        self.index_with(Copies::First)
+    /// The index, with packs that are marked for deletion and so many places of each blob; and what there is of so many
+    /// bytes of memory beside it.
+    pub(crate) fn index_within(
+        &self,
+        memory: u64,
+        copies: Copies,
+        beside: Beside,
+    ) -> Result<(Index, Ceiling)> {
+        let mut ceiling = Ceiling::new(memory);
+        let parts = (self.repo, &self.store);
+        let index = ceiling.index(parts, Packs::All, copies, beside);
+        let index = self.repo.block_on(index)?;
+        Ok((index, ceiling))
     }
+}
 
-    /// The same, with so many places of each blob.
-    pub(crate) fn index_with(&self, copies: Copies) -> Result<Index> {
-        let loading = Loading {
-            which: Packs::All,
-            copies,
-            limit: u64::MAX,
-            unreadable: None,
-        };
-        self.repo
-            .block_on(Index::load_as(self.repo, &self.store, loading))
-    }
+/// What an operation that reads a few blobs has for them.
+const BLOBS: u64 = 32 << 20;
+
+/// The index, for an operation that reads a few blobs.
+pub(super) fn index(repo: &Repository, store: &Store) -> Result<Index> {
+    let beside = Beside {
+        bytes: BLOBS,
+        bits: 0,
+    };
+    let mut ceiling = repo.ceiling();
+    repo.block_on(ceiling.index((repo, store), Packs::All, Copies::First, beside))
 }
 
 /// Runs an operation that only reads, under a shared lock: `prepare` early, then `finish` once the lock is held.

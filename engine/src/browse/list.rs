@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    EntryInfo, EntryKind,
+    EntryInfo, EntryKind, early,
     path::{Found, find, subtree},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         Invalid, name,
         tree::{Entries, Node},
     },
-    index::{Index, Packs},
+    index::Index,
     repo::{
         Locked, Repository, Snapshot,
         blobs::{BlobReader, is_content},
@@ -42,7 +42,7 @@ pub struct Listed {
 /// A directory that cannot be read is listed with the problem, and the rest goes on.
 ///
 /// # Errors
-/// `PathNotFound`, `Locked`, `Cancelled`, what the store says, and what `each` returns.
+/// `PathNotFound`, `MemoryLimit`, `Locked`, `Cancelled`, what the store says, and what `each` returns.
 pub fn list(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -54,7 +54,7 @@ pub fn list(
     let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
     let store = repo.store().with_cancel(cancel.clone());
     let done = (|| {
-        let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
+        let index = early::index(repo, &store)?;
         let mut walk = Walk {
             repo,
             index: &index,

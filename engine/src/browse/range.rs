@@ -9,7 +9,7 @@
 use std::{io::Write, path::Path};
 
 use super::{
-    early::reading,
+    early::{index, reading},
     path::{Found, find},
 };
 use crate::{
@@ -28,7 +28,8 @@ const LOOK: usize = 4096;
 /// right up to where an error ends it. Blocks: call it on a thread of its own.
 ///
 /// # Errors
-/// `PathNotFound`; `InvalidConfig` if it is no file; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store says.
+/// `PathNotFound`; `InvalidConfig` if it is no file; `Damaged`, `Output`, `MemoryLimit`, `Locked`, `Cancelled`, and what the
+/// store says.
 pub fn dump_range(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -41,7 +42,7 @@ pub fn dump_range(
     reading(
         repo,
         cancel,
-        |reader| Ok((reader.index()?, reader.store.clone())),
+        |reader| Ok((index(repo, &reader.store)?, reader.store.clone())),
         |(index, _)| index,
         |(index, store)| {
             let mut blobs = BlobReader::new(repo, &store, &index);

@@ -86,6 +86,7 @@ impl Commit<'_> {
             &survey,
             &snapshots,
             &files,
+            self.memory,
             self.cancel,
         )?;
         if later.snapshots > 0 {
