@@ -15,10 +15,7 @@ mod same;
 use self::blobs::Moving;
 use crate::{
     Cancel, Progress, Repository,
-    archive::{
-        MEMORY,
-        native::budget::Budget,
-    },
+    archive::{MEMORY, native::budget::Budget},
     ceiling::{Beside, Ceiling},
     error::{Error, Result},
     format::snapshot::SnapshotFile,
