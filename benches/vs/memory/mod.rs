@@ -166,7 +166,7 @@ impl Run {
         print::step(&format!("{}: {}", operation.name, operation.title));
         let (ark, ceiling) = self.ark(operation)?;
         print::note(&format!("ark     {}", outcome::shown(&ark)));
-        let places = self.places(&self.restic)?;
+        let places = self.places(&self.restic, operation)?;
         let call = operation.restic(&self.restic, &places);
         let restic = measure::run(&self.work, &call)?;
         print::note(&format!("restic  {}", outcome::shown(&restic)));
@@ -182,7 +182,7 @@ impl Run {
     fn ark(&self, operation: &Operation) -> Result<(Usage, Ceiling)> {
         let mut ceiling = Ceiling::default();
         loop {
-            let places = self.places(&self.ark)?;
+            let places = self.places(&self.ark, operation)?;
             let call = operation.ark(&self.ark, &places, ceiling.named());
             let attempt = measure::attempt(&self.work, &call)?;
             if !attempt.succeeded()
@@ -202,17 +202,19 @@ impl Run {
         }
     }
 
-    /// Places as an operation finds them: an empty target, and another, empty repository.
-    fn places(&self, program: &dyn Program) -> Result<Places> {
+    /// Places as an operation finds them: an empty target, and another, empty repository if it needs one.
+    fn places(&self, program: &dyn Program, operation: &Operation) -> Result<Places> {
         let target = self.work.folder("target")?;
         self.work.remove("other")?;
-        let other = self.work.path("other");
-        measure::run(&self.work, &program.init(&Place::Local(other.clone())))?;
+        let other = Place::Local(self.work.path("other"));
+        if operation.needs_other() {
+            measure::run(&self.work, &program.init(&other))?;
+        }
         Ok(Places {
             repo: self.place(),
             source: self.source.clone(),
             target,
-            other: Place::Local(other),
+            other,
         })
     }
 }

@@ -142,9 +142,14 @@ impl Operation {
         self.call(self.restic, places, |place, verb| restic.call(place, verb))
     }
 
+    /// Whether it needs another repository.
+    pub(super) fn needs_other(&self) -> bool {
+        self.ark.first() == Some(&"copy")
+    }
+
     fn call(&self, words: &[&str], places: &Places, of: impl Fn(&Place, &str) -> Call) -> Call {
         let (verb, rest) = words.split_first().unwrap_or((&"", &[]));
-        let mut call = if *verb == "copy" {
+        let mut call = if self.needs_other() {
             let call = of(&places.other, verb).variable("RESTIC_FROM_PASSWORD", PASSWORD);
             match &places.repo {
                 Place::Local(repo) => call.arg("--from-repo").arg(repo),

@@ -44,7 +44,7 @@ fn content(
     cancel: &Cancel,
 ) -> Result<u64> {
     let store = repo.store().with_cancel(cancel.clone());
-    let index = early::index(repo, &store)?;
+    let index = early::index_for_blobs(repo, &store)?;
     let mut blobs = BlobReader::new(repo, &store, &index);
     let no_file = |what: &str| Error::InvalidConfig {
         what: "path in a snapshot",

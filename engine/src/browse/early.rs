@@ -81,7 +81,7 @@ impl Reader<'_> {
 const BLOBS: u64 = 32 << 20;
 
 /// The index, for an operation that reads a few blobs.
-pub(super) fn index(repo: &Repository, store: &Store) -> Result<Index> {
+pub(super) fn index_for_blobs(repo: &Repository, store: &Store) -> Result<Index> {
     let beside = Beside {
         bytes: BLOBS,
         bits: 0,

@@ -54,7 +54,7 @@ pub fn list(
     let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
     let store = repo.store().with_cancel(cancel.clone());
     let done = (|| {
-        let index = early::index(repo, &store)?;
+        let index = early::index_for_blobs(repo, &store)?;
         let mut walk = Walk {
             repo,
             index: &index,

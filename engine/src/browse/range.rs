@@ -9,7 +9,7 @@
 use std::{io::Write, path::Path};
 
 use super::{
-    early::{index, reading},
+    early::{index_for_blobs, reading},
     path::{Found, find},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub fn dump_range(
     reading(
         repo,
         cancel,
-        |reader| Ok((index(repo, &reader.store)?, reader.store.clone())),
+        |reader| Ok((index_for_blobs(repo, &reader.store)?, reader.store.clone())),
         |(index, _)| index,
         |(index, store)| {
             let mut blobs = BlobReader::new(repo, &store, &index);
