@@ -263,18 +263,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same; memory that does not suffice, of `limit` bytes, counted together with what was taken before.
-    pub(crate) fn beside(self, taken: u64, limit: u64) -> Self {
-        match self {
-            Self::MemoryLimit { what, needed, .. } => Self::MemoryLimit {
-                what,
-                needed: needed.saturating_add(taken),
-                limit,
-            },
-            error => error,
-        }
-    }
-
     /// How to treat this error.
     pub fn class(&self) -> Class {
         match self {

@@ -25,6 +25,7 @@
 //! your own (or `spawn_blocking`), never from a worker of a runtime.
 
 mod cancel;
+mod ceiling;
 mod chunk;
 mod crypto;
 mod error;

@@ -20,8 +20,8 @@ use crate::{
 /// what was written is right up to where an error ends it. Blocks: call it on a thread of its own.
 ///
 /// # Errors
-/// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store
-/// says.
+/// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `MemoryLimit`, `Locked`, `Cancelled`, and what
+/// the store says.
 pub fn dump(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -34,7 +34,7 @@ pub fn dump(
         repo,
         cancel,
         |reader| {
-            let index = reader.index(Packs::All, u64::MAX)?;
+            let index = reader.index_for_blobs(Packs::All)?;
             Ok((index, reader.store.clone()))
         },
         |(index, _)| index,

@@ -11,9 +11,10 @@ use std::{collections::BTreeSet, sync::mpsc};
 
 use crate::{
     Cancel,
+    ceiling::{Beside, Ceiling},
     crypto::Id,
     error::{Error, Result},
-    index::{self, Copies, Index, Loading, Packs},
+    index::{self, Copies, Index, Packs},
     repo::{Locked, Repository, Snapshot, SnapshotFilter, blobs::is_content, lock::Guard},
     storage::Store,
 };
@@ -71,21 +72,36 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// The index of these packs, in so many bytes.
-    pub(crate) fn index(&self, which: Packs, limit: u64) -> Result<Index> {
-        self.index_with(which, Copies::First, limit)
+    /// The index of these packs, with so many places of each blob; and what there is of so many bytes of memory beside it.
+    pub(crate) fn index_within(
+        &self,
+        memory: u64,
+        (which, copies): (Packs, Copies),
+        beside: Beside,
+    ) -> Result<(Index, Ceiling)> {
+        let mut ceiling = Ceiling::new(memory);
+        let index = self.index(&mut ceiling, (which, copies), beside)?;
+        Ok((index, ceiling))
     }
 
-    /// The same, with so many places of each blob.
-    pub(crate) fn index_with(&self, which: Packs, copies: Copies, limit: u64) -> Result<Index> {
-        let loading = Loading {
-            which,
-            copies,
-            limit,
-            unreadable: None,
+    /// The index of these packs, for an operation that reads a few blobs.
+    pub(crate) fn index_for_blobs(&self, which: Packs) -> Result<Index> {
+        let beside = Beside {
+            bytes: BLOBS,
+            bits: 0,
         };
-        let load = Index::load_as(self.repo, &self.store, loading);
-        let index = self.repo.block_on(load)?;
+        self.index(&mut self.repo.ceiling(), (which, Copies::First), beside)
+    }
+
+    fn index(
+        &self,
+        ceiling: &mut Ceiling,
+        (which, copies): (Packs, Copies),
+        beside: Beside,
+    ) -> Result<Index> {
+        let parts = (self.repo, &self.store);
+        let index = ceiling.index(parts, which, copies, beside);
+        let index = self.repo.block_on(index)?;
         self.read(&index);
         Ok(index)
     }
@@ -98,6 +114,9 @@ impl Reader<'_> {
         }
     }
 }
+
+/// What an operation that reads a few blobs has for them.
+const BLOBS: u64 = 32 << 20;
 
 /// Runs an operation that only reads, under a shared lock: `prepare` early, then `finish` once the lock is held.
 pub(crate) fn reading<P, T>(

@@ -18,7 +18,7 @@ use crate::{
         Invalid, name,
         tree::{Entries, Node},
     },
-    index::{Index, Packs},
+    index::Index,
     repo::{
         Repository, Snapshot,
         blobs::{BlobReader, is_content},
@@ -43,7 +43,7 @@ pub struct Listed {
 /// A directory that cannot be read is listed with the problem, and the rest goes on.
 ///
 /// # Errors
-/// `PathNotFound`, `Locked`, `Cancelled`, what the store says, and what `each` returns.
+/// `PathNotFound`, `MemoryLimit`, `Locked`, `Cancelled`, what the store says, and what `each` returns.
 pub fn list(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -56,7 +56,7 @@ pub fn list(
         repo,
         cancel,
         |reader| {
-            let index = reader.index(Packs::Trees, u64::MAX)?;
+            let index = reader.index_for_blobs(Packs::Trees)?;
             Ok((index, reader.store.clone()))
         },
         |(index, _)| index,

@@ -34,6 +34,8 @@ use crate::{
 const LIMIT: u64 = 512 << 20;
 /// Index files read at the same time.
 const PARALLEL: usize = 4;
+/// Bytes of an index file's name, or a marked pack's, in a set.
+const FILE: usize = size_of::<Id>() * 2;
 
 /// Which packs an index is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +74,7 @@ pub(crate) struct Loading<'a> {
 }
 
 impl Index {
-    /// Reads the index files there are now.
-    pub(crate) async fn load(repo: &Repository, store: &Store, which: Packs) -> Result<Self> {
-        Self::load_within(repo, store, which, u64::MAX).await
-    }
-
-    /// The same, in so many bytes of memory.
+    /// Reads the index files there are now, in so many bytes of memory.
     ///
     /// # Errors
     /// `MemoryLimit`, with what it takes: all index files are read for that.
@@ -123,7 +120,8 @@ impl Index {
             .map(|(id, size)| async move { (id, read(repo, store, id, size).await) })
             .buffer_unordered(PARALLEL);
         let mut builder = Builder::keeping(loading.copies);
-        let mut needed = 0;
+        // The names of the files stay, too.
+        let mut needed = (listed.len() * FILE) as u64;
         // Of several places of one blob, the pack added first counts: live ones come first.
         let mut later = Vec::new();
         let mut marked = BTreeSet::new();
@@ -196,6 +194,11 @@ impl Index {
         self.blobs.record(position)
     }
 
+    /// Where the record at a position lies, without looking for the beginning of its id.
+    pub(crate) fn place(&self, position: u32) -> Option<Place> {
+        self.blobs.place(position)
+    }
+
     /// All records with their positions, in order; the copies of one blob side by side.
     pub(crate) fn records(&self) -> impl Iterator<Item = (u32, Record)> {
         self.blobs.records()
@@ -243,7 +246,7 @@ impl Index {
 
     /// Bytes it occupies.
     pub(crate) fn memory(&self) -> u64 {
-        (self.blobs.memory() + (self.files.len() + self.marked.len()) * size_of::<Id>() * 2) as u64
+        (self.blobs.memory() + (self.files.len() + self.marked.len()) * FILE) as u64
     }
 
     /// The index files it was read from.

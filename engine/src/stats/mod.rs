@@ -7,8 +7,8 @@
 //!
 //! What cannot be read is a problem, told with the numbers, which then are those of the rest.
 //!
-//! Memory: [`StatsRequest::memory`] bytes: 40 for each blob are the index, four and a bit for each blob who needs it, about 100 bytes
-//! for each directory; and as long as there is room the blobs of each, which otherwise are read again. Too little is the error `MemoryLimit`.
+//! Memory: [`StatsRequest::memory`] bytes in all: 44 and a bit for each blob, about 200 bytes for each directory,
+//! and as long as there is room the blobs of each, which otherwise are read again. Too little is the error `MemoryLimit`.
 
 mod graph;
 mod modes;
@@ -29,7 +29,7 @@ pub struct StatsRequest {
     pub snapshots: Vec<String>,
     /// Which snapshots count.
     pub filter: SnapshotFilter,
-    /// Bytes of memory, with those of the index.
+    /// Bytes of memory to take in all.
     pub memory: u64,
 }
 

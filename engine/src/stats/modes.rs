@@ -15,10 +15,11 @@ use super::{StatsRequest, graph::Graph, overview::root, per_file::content, probl
 use crate::{
     Cancel,
     browse::early::{Reader, reading_all},
+    ceiling::{Beside, times},
     crypto::{Id, OVERHEAD},
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
-    index::{Bits, Index, Packs},
+    index::{Bits, Copies, Index, Packs},
     repo::{
         Repository, Snapshot,
         walk::{Node, Tree, Visitor, Walk},
@@ -66,6 +67,11 @@ pub struct Totals {
 pub(super) const ENTRY: u64 = 48;
 /// What reading takes.
 pub(super) const READING: u64 = 64 << 20;
+/// What all that takes beside the index: sets of positions, and of directories one for a few hundred blobs.
+const BESIDE: Beside = Beside {
+    bytes: READING + (2 << 20),
+    bits: 10,
+};
 
 /// Counts in one mode. Blocks: call it on a thread of its own.
 ///
@@ -79,16 +85,17 @@ pub fn count(
 ) -> Result<Totals> {
     let totals = |reader: &Reader<'_>| {
         let snapshots = reader.snapshots(&request.snapshots, &request.filter)?;
-        let which = match mode {
+        let packs = match mode {
             StatsMode::RestoreSize => Packs::Trees,
             _ => Packs::All,
         };
-        let index = reader.index(which, request.memory)?;
+        let (index, ceiling) =
+            reader.index_within(request.memory, (packs, Copies::First), BESIDE)?;
         let counting = Counting {
             repo,
             reader,
             index: &index,
-            memory: request.memory.saturating_sub(index.memory()),
+            memory: ceiling.left(),
             problems: Problems::default(),
             cancel: &reader.cancel,
         };
@@ -98,7 +105,7 @@ pub fn count(
             StatsMode::BlobsPerFile => counting.blobs_per_file(&snapshots),
             StatsMode::RawData => counting.raw_data(&snapshots),
         }
-        .map_err(|error| error.beside(index.memory(), request.memory))?;
+        .map_err(|error| ceiling.in_all(error))?;
         totals.snapshots = snapshots.len() as u64;
         (totals.problems, totals.problems_dropped) = counting.problems.take();
         Ok(totals)
@@ -155,6 +162,7 @@ impl Counting<'_> {
             cancel: self.cancel,
         }
         .run(&roots, visitor)
+        .map_err(|error| times(2, error))
     }
 
     /// A set of positions.

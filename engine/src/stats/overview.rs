@@ -2,16 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use super::{StatsRequest, graph::Graph, problems::Problems};
+use super::{
+    StatsRequest,
+    graph::{self, Graph},
+    problems::Problems,
+};
 use crate::{
     Cancel,
     browse::early::{Reader, reading_all},
+    ceiling::{Beside, plus},
     crypto::Id,
     error::{Error, Result},
     format::index::BlobKind,
     index::{self, Bits, Copies, Index, Packs, Place},
     maintain::{GroupBy, GroupKey},
     repo::{Repository, Snapshot},
+};
+
+/// What counting takes beside the index: of each blob which snapshot was the first to need it, sets of positions, and of
+/// directories one for a few hundred blobs.
+const BESIDE: Beside = Beside {
+    bytes: graph::READING + (2 << 20),
+    bits: 32 + 10,
 };
 
 /// Blobs, and how much they are.
@@ -139,11 +151,11 @@ pub fn stats(
     let report = |reader: &Reader<'_>| {
         let all = reader.snapshots(&[], &crate::SnapshotFilter::default())?;
         let shown = reader.snapshots(&request.snapshots, &request.filter)?;
-        let index = reader.index_with(Packs::All, Copies::All, request.memory)?;
-        let taken = index.memory();
-        let left = request.memory.saturating_sub(taken);
+        let (index, ceiling) =
+            reader.index_within(request.memory, (Packs::All, Copies::All), BESIDE)?;
+        let left = ceiling.left();
         overview(repo, reader, &index, (all, &shown), left, by)
-            .map_err(|error| error.beside(taken, request.memory))
+            .map_err(|error| ceiling.in_all(error))
     };
     reading_all(repo, cancel, report)
 }
@@ -177,11 +189,12 @@ fn overview(
     let blobs = 4 * index.len() as u64 + Bits::memory(index.len());
     let left = memory.checked_sub(blobs).ok_or(Error::MemoryLimit {
         what: "counting blobs".to_owned(),
-        needed: 2 * blobs,
+        needed: blobs + graph::READING,
         limit: memory,
     })?;
     let parts = (repo, &reader.store, index);
-    let graph = Graph::read(parts, &roots, true, left, &problems, cancel)?;
+    let graph = Graph::read(parts, &roots, true, left, &problems, cancel);
+    let graph = graph.map_err(|error| plus(blobs, error))?;
     let Shares {
         added,
         unique,

@@ -40,6 +40,7 @@ use log::{Cause, Log};
 use crate::{
     Cancel, Progress, Repository,
     browse::early::{Reader, reading_all},
+    ceiling::{self, Beside, Ceiling},
     crypto::Id,
     error::{Error, Result},
     format::Invalid,
@@ -49,11 +50,15 @@ use crate::{
 };
 
 /// Memory a check may take unless something else is asked for.
-pub const MEMORY: u64 = 256 << 20;
-/// The program, its runtime and connections, index files being read, and what an allocator wastes.
-const BASE: u64 = 48 << 20;
+pub const MEMORY: u64 = ceiling::MEMORY;
 /// Bytes for a pack that is listed: its name and size, twice for a moment, and what is known of it.
 const LISTED: u64 = 250;
+/// What there has to be beside the index: what going through directories takes, two bits for each blob, and packs of some 200
+/// blobs.
+const BESIDE: Beside = Beside {
+    bytes: 24 << 20,
+    bits: 24,
+};
 
 /// How to check.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,17 +194,16 @@ impl Run<'_> {
         self.progress.reset();
         self.repo.block_on(self.keys())?;
         let roots = self.snapshots()?;
-        let index = self.index()?;
+        let mut ceiling = Ceiling::new(self.request.memory);
+        let index = self.index(&mut ceiling)?;
         reader.read(&index);
         let packs = self.repo.block_on(index::pack_sizes(self.store))?;
         let known = Known::of(&index);
         let suspects = self.compare(&index, &known, &packs);
         let (used, seen) = (Bits::new(index.len()), Bits::new(index.len()));
-        let taken = BASE
-            + index.memory()
-            + 2 * Bits::memory(index.len())
-            + (packs.len() as u64 + index.pack_count() as u64) * LISTED;
-        let room = self.request.memory.saturating_sub(taken);
+        let listed = packs.len() as u64 + index.pack_count() as u64;
+        ceiling.take(2 * Bits::memory(index.len()) + listed * LISTED);
+        let room = ceiling.left();
         let walk = Walk {
             repo: self.repo,
             store: self.store,
@@ -210,7 +214,7 @@ impl Run<'_> {
         };
         let trees: Vec<Id> = roots.iter().map(|root| root.tree).collect();
         let visitor = trees::Trees::new(&index, &used, &self.log, self.progress);
-        let in_all = |error: Error| error.beside(taken, self.request.memory);
+        let in_all = |error| ceiling.in_all(error);
         walk.run(&trees, &visitor).map_err(in_all)?;
         let mut report = CheckReport {
             snapshots: roots.len() as u64,
@@ -265,7 +269,7 @@ impl Run<'_> {
         Ok(roots)
     }
 
-    fn index(&self) -> Result<Index> {
+    fn index(&self, ceiling: &mut Ceiling) -> Result<Index> {
         let mut left_out = |id: Id, error: Error| {
             let object = Object::Index(id.to_string());
             self.log.add(object, unreadable(&error), Cause::Nothing);
@@ -274,13 +278,11 @@ impl Run<'_> {
         let loading = Loading {
             which: Packs::Live,
             copies: Copies::All,
-            limit: self.request.memory.saturating_sub(BASE),
+            limit: u64::MAX,
             unreadable: Some(&mut left_out),
         };
-        let load = Index::load_as(self.repo, self.store, loading);
-        self.repo
-            .block_on(load)
-            .map_err(|error| error.beside(BASE, self.request.memory))
+        let parts = (self.repo, self.store);
+        self.repo.block_on(ceiling.index_as(parts, loading, BESIDE))
     }
 
     /// Compares the packs there are with the index. Returns those whose sizes do not agree.

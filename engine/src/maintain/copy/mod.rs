@@ -15,14 +15,18 @@ mod same;
 use self::blobs::Moving;
 use crate::{
     Cancel, Progress, Repository,
-    archive::{
-        MEMORY,
-        native::budget::{self, Budget},
-    },
+    archive::{MEMORY, native::budget::Budget},
+    ceiling::{Beside, Ceiling},
     error::{Error, Result},
     format::snapshot::SnapshotFile,
-    index::{Bits, Copies, Index, Loading, Packs},
+    index::{Bits, Copies, Packs},
     repo::{Locked, Snapshot, lock::Guard},
+};
+
+/// What copying takes beside the indexes, with one thread; and for each blob two bits and four bytes.
+const BESIDE: Beside = Beside {
+    bytes: 88 << 20,
+    bits: 2 + 32,
 };
 
 /// What to copy, and how.
@@ -124,34 +128,26 @@ fn locked(
         .filter(|snapshot| same::of(snapshot, &there).is_none())
         .collect();
 
-    let budget = Budget::new(request.memory);
-    let mut memory = budget.take(budget::BASE, "the program")?;
-    let has = destination.block_on(Index::load_within(
-        destination,
-        &to,
-        Packs::Live,
-        budget.left(),
-    ))?;
-    memory.join(budget.take(has.memory(), "the destination's index")?);
-    let loading = Loading {
-        which: Packs::All,
-        copies: Copies::All,
-        limit: budget.left(),
-        unreadable: None,
-    };
-    let index = source.block_on(Index::load_as(source, &from, loading))?;
-    memory.join(budget.take(
-        index.memory() + 2 * Bits::memory(index.len()),
-        "the source's index",
-    )?);
+    let mut ceiling = Ceiling::new(request.memory);
+    let (which, copies) = (Packs::Live, Copies::First);
+    let has = ceiling.index((destination, &to), which, copies, BESIDE);
+    let has = destination.block_on(has)?;
+    let (which, copies) = (Packs::All, Copies::All);
+    let index = ceiling.index((source, &from), which, copies, BESIDE);
+    let index = source.block_on(index)?;
+    ceiling.take(2 * Bits::memory(index.len()));
     let needed = needed::of(
         (source, &from),
         &index,
         &has,
         &missing,
-        budget.left(),
+        ceiling.left(),
         cancel,
-    )?;
+    )
+    .map_err(|error| ceiling.in_all(error))?;
+    let budget = Budget::new(request.memory);
+    let mut memory = budget.take(ceiling.taken(), "the program and the indexes")?;
+    memory.give_back(has.memory());
     drop(has);
     let moving = Moving {
         source: (source, &from),

@@ -184,6 +184,7 @@ impl Commit<'_> {
             survey,
             &look.snapshots,
             &look.files,
+            self.memory,
             self.cancel,
         )?;
         if later.snapshots > 0 || *counted {
