@@ -1,9 +1,11 @@
-//! A directory's document gone through in one pass, as far as it is written as programs write it.
+//! Directories and index files gone through in one pass, as far as they are written as programs write them.
 //!
-//! Does: find where each node ends, and the few fields of it that a walk needs, without looking at a byte twice. Does not: decide
+//! Does: of a directory find where each node ends, and the few fields of it that a walk needs, without looking at a byte twice. Does not: decide
 //! what is valid. Whatever is unusual in a node (escapes in a text that is needed, numbers that are no plain ones, lists of
 //! anything but ids, a field given twice) it leaves to the parser, which is asked about that node alone. Nothing is accepted here
-//! that the parser would refuse, or read otherwise.
+//! that the parser would refuse, or read otherwise. An index file is read here as a whole, or not at all.
+
+use super::index::{Blob, BlobKind, Pack};
 
 /// Fields of a node, where it lies in the document.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,28 +21,32 @@ pub(super) struct Scanned<'a> {
     pub(super) content: Option<Option<&'a str>>,
 }
 
-/// What the documents of all programs begin with.
-const START: &str = "{\"nodes\":[";
+/// What directories begin with.
+const NODES: &str = "{\"nodes\":[";
+/// What index files begin with.
+const PACKS: &str = "{\"packs\":[";
 
-/// The nodes of a document, if it begins as usual.
+/// The nodes of a directory, if it begins as usual.
 pub(super) fn nodes(json: &[u8]) -> Option<Scan<'_>> {
+    list(json, NODES)
+}
+
+/// A document that begins so, without control characters but for a line's end behind it.
+fn list<'a>(json: &'a [u8], start: &str) -> Option<Scan<'a>> {
     // Quick, for nearly all bytes are ASCII; and from here on a piece between two ASCII bytes is text.
     let json = std::str::from_utf8(json).ok()?;
     // In texts they are not allowed, and elsewhere nobody writes them but at the end.
-    let control = |byte: &u8| *byte < 0x20;
     let usual = json.strip_suffix('\n').unwrap_or(json);
-    if usual
-        .bytes()
-        .map(|byte| u8::from(control(&byte)))
-        .fold(0, |a, b| a | b)
-        != 0
-    {
-        return None;
-    }
-    json.starts_with(START).then_some(Scan {
-        json,
-        at: START.len(),
-    })
+    let control = usual.bytes().map(|byte| u8::from(byte < 0x20));
+    let at = start.len();
+    (control.fold(0, |a, b| a | b) == 0 && json.starts_with(start)).then_some(Scan { json, at })
+}
+
+/// The packs of an index file that holds nothing else. `None` if there is anything unusual about it.
+pub(super) fn packs(json: &[u8]) -> Option<Vec<Pack>> {
+    let mut scan = list(json, PACKS)?;
+    let packs = scan.list(Scan::pack)?;
+    (scan.rest().trim_end() == "}").then_some(packs)
 }
 
 /// A place in a document.
@@ -206,6 +212,88 @@ impl<'a> Scan<'a> {
                 return None;
             }
         }
+    }
+}
+
+impl Scan<'_> {
+    /// What comes up to the end of a list that has begun.
+    fn list<T>(&mut self, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let mut all = Vec::new();
+        if self.eat(b']') {
+            return Some(all);
+        }
+        loop {
+            all.push(one(self)?);
+            if self.eat(b']') {
+                return Some(all);
+            }
+            if !self.eat(b',') {
+                return None;
+            }
+        }
+    }
+
+    /// An object, whose fields are handed to `field`, which reads them.
+    fn object(&mut self, mut field: impl FnMut(&mut Self, &str) -> Option<()>) -> Option<()> {
+        if !self.eat(b'{') {
+            return None;
+        }
+        loop {
+            let key = self.text()?;
+            if !self.eat(b':') {
+                return None;
+            }
+            field(self, key)?;
+            if self.eat(b'}') {
+                return Some(());
+            }
+            if !self.eat(b',') {
+                return None;
+            }
+        }
+    }
+
+    fn pack(&mut self) -> Option<Pack> {
+        let (mut id, mut blobs) = (None, None);
+        self.object(|scan, key| match key {
+            "id" => once(&mut id, scan.text()?.to_owned()),
+            "blobs" if scan.eat(b'[') => once(&mut blobs, scan.list(Self::blob)?),
+            _ => None,
+        })?;
+        Some(Pack {
+            id: id?,
+            blobs: blobs?,
+        })
+    }
+
+    fn blob(&mut self) -> Option<Blob> {
+        let (mut id, mut kind) = (None, None);
+        let (mut offset, mut length, mut plain) = (None, None, None);
+        self.object(|scan, key| {
+            let mut number = |field: &mut Option<u32>| {
+                let number = scan.number()?;
+                once(field, u32::try_from(number).ok()?)
+            };
+            match key {
+                "offset" => number(&mut offset),
+                "length" => number(&mut length),
+                "uncompressed_length" => number(&mut plain),
+                "id" => once(&mut id, scan.text()?.to_owned()),
+                "type" => match scan.text()? {
+                    "data" => once(&mut kind, BlobKind::Data),
+                    "tree" => once(&mut kind, BlobKind::Tree),
+                    _ => None,
+                },
+                _ => None,
+            }
+        })?;
+        Some(Blob {
+            id: id?,
+            kind: kind?,
+            offset: offset?,
+            length: length?,
+            uncompressed_length: plain,
+        })
     }
 }
 
