@@ -18,7 +18,7 @@ use crate::{
         Invalid, name,
         tree::{Entries, Node},
     },
-    index::Index,
+    index::{Index, Packs},
     repo::{
         Repository, Snapshot,
         blobs::{BlobReader, is_content},

@@ -9,7 +9,7 @@
 use std::{io::Write, path::Path};
 
 use super::{
-    early::{index_for_blobs, reading},
+    early::reading,
     path::{Found, find},
 };
 use crate::{
