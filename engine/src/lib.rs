@@ -41,6 +41,7 @@ mod progress;
 mod repo;
 mod rows;
 mod seal;
+mod sha;
 
 pub mod archive;
 pub mod browse;

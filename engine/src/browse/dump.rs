@@ -3,7 +3,7 @@
 use std::{io::Write, path::Path};
 
 use super::{
-    early,
+    early::reading,
     path::{Found, find},
     tar::Tar,
 };
@@ -12,7 +12,8 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
-    repo::{Locked, Repository, Snapshot, blobs::BlobReader},
+    index::Packs,
+    repo::{Repository, Snapshot, blobs::BlobReader},
 };
 
 /// Writes the content of a file, or of a directory as a tar archive, and returns its length. Every blob is compared with its id before it is written, so
@@ -29,23 +30,29 @@ pub fn dump(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<u64> {
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let done = content(repo, snapshot, path, out, progress, cancel);
-    repo.runtime().block_on(lock.release(cancel));
-    done
+    reading(
+        repo,
+        cancel,
+        |reader| {
+            let index = reader.index_for_blobs(Packs::All)?;
+            Ok((index, reader.store.clone()))
+        },
+        |(index, _)| index,
+        |(index, store)| {
+            let blobs = BlobReader::new(repo, &store, &index);
+            content((repo, blobs), snapshot, path, out, progress, cancel)
+        },
+    )
 }
 
 fn content(
-    repo: &Repository,
+    (repo, mut blobs): (&Repository, BlobReader<'_>),
     snapshot: &Snapshot,
     path: &Path,
     out: &mut dyn Write,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<u64> {
-    let store = repo.store().with_cancel(cancel.clone());
-    let index = early::index_for_blobs(repo, &store)?;
-    let mut blobs = BlobReader::new(repo, &store, &index);
     let no_file = |what: &str| Error::InvalidConfig {
         what: "path in a snapshot",
         message: format!(

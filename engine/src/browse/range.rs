@@ -17,6 +17,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
+    index::Packs,
     repo::{Repository, Snapshot, blobs::BlobReader},
 };
 
@@ -42,7 +43,10 @@ pub fn dump_range(
     reading(
         repo,
         cancel,
-        |reader| Ok((index_for_blobs(repo, &reader.store)?, reader.store.clone())),
+        |reader| {
+            let index = reader.index_for_blobs(Packs::All)?;
+            Ok((index, reader.store.clone()))
+        },
         |(index, _)| index,
         |(index, store)| {
             let mut blobs = BlobReader::new(repo, &store, &index);

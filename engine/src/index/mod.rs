@@ -23,7 +23,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{
-        index::{BlobKind, IndexFile},
+        index::{BlobKind, IndexFile, Pack},
         unpacked,
     },
     repo::{Repository, blobs::is_content},
@@ -44,6 +44,8 @@ pub(crate) enum Packs {
     Live,
     /// Also marked ones, which may still be there: for reading.
     All,
+    /// Of all of them the directories: for who reads no file content.
+    Trees,
 }
 
 /// All blobs of a repository.
@@ -124,7 +126,7 @@ impl Index {
         let mut later = Vec::new();
         let mut marked = BTreeSet::new();
         while let Some((id, read)) = reading.next().await {
-            let file = match (read, &mut loading.unreadable) {
+            let mut file = match (read, &mut loading.unreadable) {
                 (Ok(Some(file)), _) => file,
                 (Ok(None), _) => continue,
                 (Err(error), Some(unreadable)) if is_content(&error) => {
@@ -133,6 +135,10 @@ impl Index {
                 }
                 (Err(error), _) => return Err(error),
             };
+            if loading.which == Packs::Trees {
+                only_trees(&mut file.packs);
+                only_trees(&mut file.packs_to_delete);
+            }
             for pack in &file.packs {
                 let added = builder.add_listed(pack);
                 if let Err(why) = added {
@@ -149,7 +155,7 @@ impl Index {
             }
             let gone = file.packs_to_delete.iter();
             marked.extend(gone.filter_map(|pack| Id::parse(&pack.id)));
-            if loading.which == Packs::All {
+            if loading.which != Packs::Live {
                 later.extend(file.packs_to_delete);
             }
         }
@@ -252,6 +258,14 @@ impl Index {
     pub(crate) fn pack(&self, number: u32) -> (Id, u32) {
         self.blobs.pack(number).unwrap_or((Id([0; 32]), 0))
     }
+}
+
+/// Leaves out file content, and packs of nothing else.
+fn only_trees(packs: &mut Vec<Pack>) {
+    for pack in &mut *packs {
+        pack.blobs.retain(|blob| blob.kind == BlobKind::Tree);
+    }
+    packs.retain(|pack| !pack.blobs.is_empty());
 }
 
 /// The index files there are, with their sizes.

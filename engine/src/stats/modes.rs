@@ -14,12 +14,12 @@ use std::{
 use super::{StatsRequest, graph::Graph, overview::root, per_file::content, problems::Problems};
 use crate::{
     Cancel,
-    browse::early::{Reader, reading},
+    browse::early::{Reader, reading_all},
     ceiling::{Beside, times},
     crypto::{Id, OVERHEAD},
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
-    index::{Bits, Copies, Index},
+    index::{Bits, Copies, Index, Packs},
     repo::{
         Repository, Snapshot,
         walk::{Node, Tree, Visitor, Walk},
@@ -85,14 +85,19 @@ pub fn count(
 ) -> Result<Totals> {
     let totals = |reader: &Reader<'_>| {
         let snapshots = reader.snapshots(&request.snapshots, &request.filter)?;
-        let (index, ceiling) = reader.index_within(request.memory, Copies::First, BESIDE)?;
+        let packs = match mode {
+            StatsMode::RestoreSize => Packs::Trees,
+            _ => Packs::All,
+        };
+        let (index, ceiling) =
+            reader.index_within(request.memory, (packs, Copies::First), BESIDE)?;
         let counting = Counting {
             repo,
             reader,
             index: &index,
             memory: ceiling.left(),
             problems: Problems::default(),
-            cancel,
+            cancel: &reader.cancel,
         };
         let mut totals = match mode {
             StatsMode::RestoreSize => counting.restore_size(&snapshots),
@@ -103,15 +108,9 @@ pub fn count(
         .map_err(|error| ceiling.in_all(error))?;
         totals.snapshots = snapshots.len() as u64;
         (totals.problems, totals.problems_dropped) = counting.problems.take();
-        Ok((totals, index))
+        Ok(totals)
     };
-    reading(
-        repo,
-        cancel,
-        totals,
-        |(_, index)| index,
-        |(totals, _)| Ok(totals),
-    )
+    reading_all(repo, cancel, totals)
 }
 
 pub(super) struct Counting<'a> {

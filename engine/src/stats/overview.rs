@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     Cancel,
-    browse::early::{Reader, reading},
+    browse::early::{Reader, reading_all},
     ceiling::{Beside, plus},
     crypto::Id,
     error::{Error, Result},
     format::index::BlobKind,
-    index::{self, Bits, Copies, Index, Place},
+    index::{self, Bits, Copies, Index, Packs, Place},
     maintain::{GroupBy, GroupKey},
     repo::{Repository, Snapshot},
 };
@@ -151,26 +151,13 @@ pub fn stats(
     let report = |reader: &Reader<'_>| {
         let all = reader.snapshots(&[], &crate::SnapshotFilter::default())?;
         let shown = reader.snapshots(&request.snapshots, &request.filter)?;
-        let (index, ceiling) = reader.index_within(request.memory, Copies::All, BESIDE)?;
-        let report = overview(
-            repo,
-            reader,
-            &index,
-            (all, &shown),
-            ceiling.left(),
-            by,
-            cancel,
-        )
-        .map_err(|error| ceiling.in_all(error))?;
-        Ok((report, index))
+        let (index, ceiling) =
+            reader.index_within(request.memory, (Packs::All, Copies::All), BESIDE)?;
+        let left = ceiling.left();
+        overview(repo, reader, &index, (all, &shown), left, by)
+            .map_err(|error| ceiling.in_all(error))
     };
-    reading(
-        repo,
-        cancel,
-        report,
-        |(_, index)| index,
-        |(report, _)| Ok(report),
-    )
+    reading_all(repo, cancel, report)
 }
 
 fn overview(
@@ -180,8 +167,8 @@ fn overview(
     (all, shown): (Vec<Snapshot>, &[Snapshot]),
     memory: u64,
     by: GroupBy,
-    cancel: &Cancel,
 ) -> Result<StatsReport> {
+    let cancel = &reader.cancel;
     let mut volumes: BTreeMap<GroupKey, Vec<Snapshot>> = BTreeMap::new();
     for snapshot in all {
         volumes

@@ -8,7 +8,7 @@
 //! Does not: write, or read file content. What cannot be read is told as a [`Found::Problem`] of each snapshot it is in,
 //! and the rest goes on.
 //!
-//! Memory: [`FindRequest::memory`] bytes in all, 40 for each blob among them. When they are used up, nothing more is remembered, and
+//! Memory: [`FindRequest::memory`] bytes in all, 40 for each directory among them. When they are used up, nothing more is remembered, and
 //! directories are read again; a single directory for which they are too few is a problem, or the error `MemoryLimit`.
 //!
 //! ```text
@@ -35,7 +35,7 @@ use super::{EntryInfo, EntryKind, MEMORY, early::reading};
 use crate::{
     Cancel,
     error::{Error, Result},
-    index::{Bits, Copies},
+    index::{Bits, Copies, Packs},
     repo::{Repository, Snapshot, SnapshotFilter},
 };
 
@@ -172,8 +172,12 @@ pub fn find(
             if !request.reverse {
                 snapshots.reverse();
             }
-            let beside = memo::needs();
-            let (index, ceiling) = reader.index_within(request.memory, Copies::First, beside)?;
+            let which = match &request.what {
+                FindWhat::Packs(_) => Packs::All,
+                _ => Packs::Trees,
+            };
+            let (index, ceiling) =
+                reader.index_within(request.memory, (which, Copies::First), memo::needs())?;
             let query = query.resolve(repo, &reader.store, &index)?;
             let memo = memo::Memo::new(&index, ceiling.left());
             let memo = memo.map_err(|error| ceiling.in_all(error))?;

@@ -11,7 +11,8 @@
 //! to tell which of their blobs are lost. When there is damage, the directories are gone through once more to tell whom it affects.
 //!
 //! Does not: write, or repair. Packs that nobody's index names are not read. Snapshots are listed before the index, and the
-//! index before the packs: what a backup beside it adds is not taken for damage.
+//! index before the packs: what a backup beside it adds is not taken for damage. All of it begins while the lock settles; if an index
+//! file that was read is gone by the time the lock is held, all is checked anew.
 //!
 //! Memory: [`CheckRequest::memory`] is kept: the index (40 bytes a blob), two bits a blob, 12 bytes a directory, some 250 a
 //! pack, and the rest for packs and directories being read.
@@ -38,12 +39,13 @@ use log::{Cause, Log};
 
 use crate::{
     Cancel, Progress, Repository,
+    browse::early::{Reader, reading_all},
     ceiling::{self, Beside, Ceiling},
     crypto::Id,
     error::{Error, Result},
     format::Invalid,
     index::{self, Bits, Copies, Index, Loading, Packs},
-    repo::{Locked, blobs::is_content, keys, walk::Walk},
+    repo::{blobs::is_content, keys, walk::Walk},
     storage::Store,
 };
 
@@ -151,18 +153,17 @@ pub fn check_with(
     cancel: &Cancel,
 ) -> Result<CheckReport> {
     request.data.validate()?;
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let store = repo.store().with_cancel(cancel.clone());
-    let run = Run {
-        repo,
-        store: &store,
-        request,
-        progress,
-        cancel,
-        log: Log::default(),
-    };
-    let done = run.all();
-    repo.runtime().block_on(lock.release(cancel));
+    let done = reading_all(repo, cancel, |reader| {
+        let run = Run {
+            repo,
+            store: &reader.store,
+            request,
+            progress,
+            cancel: &reader.cancel,
+            log: Log::default(),
+        };
+        run.all(reader)
+    });
     if cancel.is_cancelled() {
         return Err(Error::Cancelled);
     }
@@ -188,11 +189,14 @@ struct Root {
 }
 
 impl Run<'_> {
-    fn all(&self) -> Result<CheckReport> {
+    fn all(&self, reader: &Reader<'_>) -> Result<CheckReport> {
+        // An attempt before this one may have counted.
+        self.progress.reset();
         self.repo.block_on(self.keys())?;
         let roots = self.snapshots()?;
         let mut ceiling = Ceiling::new(self.request.memory);
         let index = self.index(&mut ceiling)?;
+        reader.read(&index);
         let packs = self.repo.block_on(index::pack_sizes(self.store))?;
         let known = Known::of(&index);
         let suspects = self.compare(&index, &known, &packs);

@@ -17,7 +17,6 @@ use super::survey::Survey;
 use crate::{
     Cancel, Progress, Repository,
     archive::native::budget::{Budget, Permit},
-    crypto::Id,
     error::Result,
     format::{Invalid, compressed, pack},
     index::Record,
@@ -233,7 +232,7 @@ impl Copying<'_> {
                 .map_err(|why| damaged(&why.to_string()))?;
             &decompressed
         };
-        let id = Id::of(plain);
+        let id = filler.id_of(plain);
         if !id.0.starts_with(&record.prefix) {
             return Err(damaged("its content does not match its id"));
         }
