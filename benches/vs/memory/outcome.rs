@@ -154,16 +154,18 @@ pub(super) fn write(path: &Path, about: &About, of: &Made, outcomes: &[Outcome])
         restic: &'a Usage,
         ceiling: &'a Ceiling,
     }
-    let row = |outcome: &'_ Outcome| Row {
-        name: outcome.operation.name,
-        ark: &outcome.ark,
-        restic: &outcome.restic,
-        ceiling: &outcome.ceiling,
-    };
     let document = Document {
         about,
         blobs: of.data + of.trees,
-        operations: outcomes.iter().map(row).collect(),
+        operations: outcomes
+            .iter()
+            .map(|outcome| Row {
+                name: outcome.operation.name,
+                ark: &outcome.ark,
+                restic: &outcome.restic,
+                ceiling: &outcome.ceiling,
+            })
+            .collect(),
     };
     report::document(path, &document)
 }

@@ -19,8 +19,9 @@ use crate::{
     ceiling::{Beside, Ceiling},
     error::{Error, Result},
     format::snapshot::SnapshotFile,
-    index::{Bits, Copies, Packs},
+    index::{Bits, Copies, Index, Packs},
     repo::{Locked, Snapshot, lock::Guard},
+    storage::Store,
 };
 
 /// What copying takes beside the indexes, with one thread; and for each blob two bits and four bytes.
@@ -129,12 +130,7 @@ fn locked(
         .collect();
 
     let mut ceiling = Ceiling::new(request.memory);
-    let (which, copies) = (Packs::Live, Copies::First);
-    let has = ceiling.index((destination, &to), which, copies, BESIDE);
-    let has = destination.block_on(has)?;
-    let (which, copies) = (Packs::All, Copies::All);
-    let index = ceiling.index((source, &from), which, copies, BESIDE);
-    let index = source.block_on(index)?;
+    let (has, index) = indexes((source, &from), (destination, &to), &mut ceiling)?;
     ceiling.take(2 * Bits::memory(index.len()));
     let needed = needed::of(
         (source, &from),
@@ -190,6 +186,42 @@ fn locked(
     }
     drop(memory);
     Ok(report)
+}
+
+/// The destination's index, and the source's. If there is too little for the first, what both take is named.
+fn indexes(
+    (source, from): (&Repository, &Store),
+    (destination, to): (&Repository, &Store),
+    ceiling: &mut Ceiling,
+) -> Result<(Index, Index)> {
+    let all = |ceiling: &mut Ceiling, beside| {
+        let index = ceiling.index((source, from), Packs::All, Copies::All, beside);
+        source.block_on(index)
+    };
+    let has = ceiling.index((destination, to), Packs::Live, Copies::First, BESIDE);
+    match destination.block_on(has) {
+        Ok(has) => Ok((has, all(ceiling, BESIDE)?)),
+        Err(Error::MemoryLimit {
+            what,
+            needed,
+            limit,
+        }) => {
+            // With nothing at all it says what it takes, and the program, which is counted already.
+            let mut nothing = Ceiling::new(0);
+            let alone = Beside { bytes: 0, ..BESIDE };
+            let other = match all(&mut nothing, alone) {
+                Err(Error::MemoryLimit { needed, .. }) => needed.saturating_sub(nothing.taken()),
+                Err(error) => return Err(error),
+                Ok(index) => index.memory(),
+            };
+            Err(Error::MemoryLimit {
+                what,
+                needed: needed.saturating_add(other),
+                limit,
+            })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The snapshot's document in the destination. It has no parent there.
