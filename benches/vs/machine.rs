@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fs, thread};
 
 use anyhow::Result;
 
-use crate::{program::Who, report::About, run::Run};
+use crate::{program::Program, report::About};
 
 /// The machine, the programs' versions and the time.
-pub(crate) fn about(run: &Run, quick: bool) -> Result<About> {
+pub(crate) fn about(programs: &[(&'static str, &dyn Program)], quick: bool) -> Result<About> {
     let mut versions = BTreeMap::new();
-    for who in Who::ALL {
-        versions.insert(who.name(), run.program(who).version()?);
+    for (name, program) in programs {
+        versions.insert(*name, program.version()?);
     }
     let kernel = rustix::system::uname();
     Ok(About {

@@ -1,15 +1,19 @@
 //! Ark's engine beside restic and rustic: same data, same run, alternating, each in repositories it made
 //! itself. `cargo xtask bench vs` builds the programs and calls this one; docs/performance.md says how
-//! it measures.
+//! it measures. `cargo xtask bench memory` does the same for the memory of each on a repository of many blobs.
 //!
 //! Nothing here asserts a time. A case that cannot be measured, because a program fails, what was restored
 //! is not the source or there is no room, is an error.
 
 mod bound;
 mod case;
+#[path = "../../engine/src/crypto.rs"]
+#[allow(dead_code, reason = "a part of it is needed here")]
+mod crypto;
 mod data;
 mod machine;
 mod measure;
+mod memory;
 mod print;
 mod program;
 mod proxy;
@@ -19,6 +23,7 @@ mod rounds;
 mod run;
 mod scenario;
 mod statistics;
+mod synthetic;
 mod work;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -27,7 +32,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser};
 
 use crate::{
-    program::{Ark, Restic, Rustic},
+    program::{Ark, Restic, Rustic, Who},
     room::Sizes,
     rounds::Rounds,
     run::Run,
@@ -40,6 +45,8 @@ use crate::{
 enum Arguments {
     /// Ark's engine beside restic and rustic
     Vs(Vs),
+    /// The memory that each takes on a repository with many blobs
+    Memory(memory::Options),
     /// Make the data of a case, to profile with
     Make {
         /// Which
@@ -98,6 +105,7 @@ struct Vs {
 fn main() -> ExitCode {
     let done = match Arguments::parse() {
         Arguments::Vs(options) => vs(options),
+        Arguments::Memory(options) => memory::run(&options),
         Arguments::Make {
             kind,
             folder,
@@ -135,7 +143,8 @@ fn vs(options: Vs) -> Result<()> {
         minio: options.minio,
         postgres: options.postgres,
     };
-    let about = machine::about(&run, options.quick)?;
+    let programs = Who::ALL.map(|who| (who.name(), run.program(who)));
+    let about = machine::about(&programs, options.quick)?;
     for line in about.lines() {
         print::note(&line);
     }

@@ -64,12 +64,18 @@ impl Call {
 
     /// The first line the program prints: its version, where that was asked for.
     pub(crate) fn first_line(&self) -> Result<String> {
+        let text = self.output()?;
+        Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+    }
+
+    /// What the program prints.
+    pub(crate) fn output(&self) -> Result<String> {
         let output = Command::new(&self.program)
             .args(&self.args)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .output()
             .with_context(|| format!("cannot start {}", self.shown()))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
@@ -100,8 +106,45 @@ struct Ended {
     signal: Option<i32>,
 }
 
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// What it took.
+    pub(crate) usage: Usage,
+    code: Option<i32>,
+    signal: Option<i32>,
+    /// The last it said.
+    pub(crate) said: String,
+}
+
+impl Attempt {
+    /// It succeeded.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
 /// Runs a program and expects success. Its output goes to a log of the run, which a failure quotes.
 pub(crate) fn run(work: &Work, call: &Call) -> Result<Usage> {
+    expect(call, attempt(work, call)?)
+}
+
+/// What it took, if it succeeded.
+pub(crate) fn expect(call: &Call, attempt: Attempt) -> Result<Usage> {
+    if attempt.succeeded() {
+        return Ok(attempt.usage);
+    }
+    let Attempt {
+        code, signal, said, ..
+    } = attempt;
+    bail!(
+        "`{}` failed (exit code {code:?}, signal {signal:?}): {said}",
+        call.shown()
+    )
+}
+
+/// Runs a program, whatever comes of it. Its output goes to a log of the run.
+pub(crate) fn attempt(work: &Work, call: &Call) -> Result<Attempt> {
     let log = work.path("output.log");
     let answer = work.path("usage.json");
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -136,14 +179,12 @@ pub(crate) fn run(work: &Work, call: &Call) -> Result<Usage> {
     }
     let text = fs::read(&answer).with_context(|| format!("cannot read {}", answer.display()))?;
     let ended: Ended = serde_json::from_slice(&text).context("no usage was written")?;
-    match (ended.code, ended.signal) {
-        (Some(0), _) => Ok(ended.usage),
-        (code, signal) => bail!(
-            "`{}` failed (exit code {code:?}, signal {signal:?}): {}",
-            call.shown(),
-            tail(&log)
-        ),
-    }
+    Ok(Attempt {
+        usage: ended.usage,
+        code: ended.code,
+        signal: ended.signal,
+        said: tail(&log),
+    })
 }
 
 /// Whether a variable is one that some of the programs look at.

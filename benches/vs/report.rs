@@ -304,8 +304,12 @@ pub(crate) fn write(path: &Path, about: &About, outcomes: &[Outcome]) -> Result<
             bound_seconds: outcome.bound,
         })
         .collect();
-    let mut text = serde_json::to_string_pretty(&Document { about, cases })
-        .context("the results are no JSON")?;
+    document(path, &Document { about, cases })
+}
+
+/// Writes a document as JSON.
+pub(crate) fn document(path: &Path, document: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(document).context("the results are no JSON")?;
     text.push('\n');
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -92,6 +92,21 @@ pub(crate) fn left(dir: &Path) -> Result<u64> {
 
 /// Checks that `work` is in memory and that there is room for the largest of the cases.
 pub(crate) fn check(work: &Path, sizes: &Sizes, cases: &[&str]) -> Result<()> {
+    let need = cases.iter().map(|case| sizes.need(case)).max().unwrap_or(0) + GIB;
+    let many = cases.contains(&"empty-files");
+    let nodes = if many { sizes.empty * 12 / 10 } else { 0 };
+    let less = "`--quick` takes an eighth, `--case` chooses";
+    enough(work, (need, need), nodes, less)
+}
+
+/// Checks that `work` is in memory, and that there are so many bytes in it, so many of memory, and so many inodes. `less` says
+/// how to get by with less.
+pub(crate) fn enough(
+    work: &Path,
+    (room_needed, memory_needed): (u64, u64),
+    nodes: u64,
+    less: &str,
+) -> Result<()> {
     let failed = || format!("cannot look at {}", work.display());
     let system = statfs(work).with_context(failed)?;
     ensure!(
@@ -101,12 +116,11 @@ pub(crate) fn check(work: &Path, sizes: &Sizes, cases: &[&str]) -> Result<()> {
     );
     let room = statvfs(work).with_context(failed)?;
     let free = room.f_bavail * room.f_frsize;
-    let need = cases.iter().map(|case| sizes.need(case)).max().unwrap_or(0) + GIB;
     let available = available().context("cannot read how much memory there is")?;
     let mut missing = Vec::new();
-    for (what, has) in [
-        ("free in the file system", free),
-        ("of available memory", available),
+    for (what, has, need) in [
+        ("free in the file system", free, room_needed),
+        ("of available memory", available, memory_needed),
     ] {
         if has < need {
             missing.push(format!(
@@ -116,8 +130,7 @@ pub(crate) fn check(work: &Path, sizes: &Sizes, cases: &[&str]) -> Result<()> {
             ));
         }
     }
-    let nodes = sizes.empty * 12 / 10;
-    if cases.contains(&"empty-files") && room.f_favail < nodes {
+    if room.f_favail < nodes {
         missing.push(format!(
             "{} free inodes, where {nodes} are needed",
             room.f_favail
@@ -127,8 +140,7 @@ pub(crate) fn check(work: &Path, sizes: &Sizes, cases: &[&str]) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "not enough room in {}: {}; `--quick` takes an eighth, `--case` chooses, and a tmpfs can be \
-         enlarged with `mount -o remount,size=`",
+        "not enough room in {}: {}; {less}, and a tmpfs can be enlarged with `mount -o remount,size=`",
         work.display(),
         missing.join("; ")
     )

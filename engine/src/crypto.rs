@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 /// Bytes that [`Key::seal`] adds: nonce and tag.
 pub(crate) const OVERHEAD: usize = NONCE + TAG;
-const NONCE: usize = 16;
+/// Bytes of it before the text.
+pub(crate) const NONCE: usize = 16;
 const TAG: usize = 16;
 
 /// A name in the repository: the SHA-256 of a content.

@@ -25,6 +25,7 @@
 //! your own (or `spawn_blocking`), never from a worker of a runtime.
 
 mod cancel;
+mod ceiling;
 mod chunk;
 mod crypto;
 mod error;
@@ -40,6 +41,7 @@ mod progress;
 mod repo;
 mod rows;
 mod seal;
+mod sha;
 
 pub mod archive;
 pub mod browse;

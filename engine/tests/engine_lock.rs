@@ -11,13 +11,17 @@ mod common;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use ark_engine::{
     Cancel, Class, Error, Holder, HolderLiveness, LockTiming, OpenOptions, Progress, Repository,
+    Snapshot,
+    browse::{self, FindNames, FindRequest, FindWhat},
+    maintain::{self, CheckRequest, GroupBy, PruneRequest, Unused},
+    stats::{self, StatsMode, StatsRequest},
 };
 use common::{Bench, archive, restore, trees, wait_until};
 
@@ -124,14 +128,7 @@ fn whoever_is_faster_finds_nothing_written_and_nothing_restored() {
     // More than a pack of new data is read before it is known who was faster.
     fs::write(bench.source().join("new"), trees::noise(7, 40 << 20)).unwrap();
     let before = common::files(&bench.repo_dir());
-    let options = OpenOptions {
-        lock_timing: LockTiming {
-            settle: Duration::from_secs(2),
-            ..LockTiming::default()
-        },
-        ..OpenOptions::default()
-    };
-    let repo = bench.open_with(options).unwrap();
+    let repo = slow_to_settle(&bench);
     let late = |run: &(dyn Fn() -> Result<(), Error> + Sync)| {
         let error = std::thread::scope(|scope| {
             let run = scope.spawn(run);
@@ -147,6 +144,116 @@ fn whoever_is_faster_finds_nothing_written_and_nothing_restored() {
     late(&|| restore(&repo, &snapshot, &bench.target()).map(drop));
     assert_eq!(fs::read_dir(bench.target()).unwrap().count(), 0);
     bench.archive(&repo);
+}
+
+/// An open repository whose locks take long to settle.
+fn slow_to_settle(bench: &Bench) -> Repository {
+    let options = OpenOptions {
+        lock_timing: LockTiming {
+            settle: Duration::from_secs(2),
+            ..LockTiming::default()
+        },
+        ..OpenOptions::default()
+    };
+    bench.open_with(options).unwrap()
+}
+
+#[test]
+fn whoever_is_faster_hears_nothing_told() {
+    let (bench, repo) = prepared();
+    let name = exclusive_lock(&bench);
+    let rival = fs::read(&name).unwrap();
+    fs::remove_file(&name).unwrap();
+    let snapshot = repo.snapshots().unwrap().remove(0);
+    let before = common::files(&bench.repo_dir());
+    let repo = slow_to_settle(&bench);
+    let cancel = Cancel::new();
+    let find = || {
+        let what = FindWhat::Names(FindNames {
+            patterns: vec!["*".to_owned()],
+            ..FindNames::default()
+        });
+        let request = FindRequest {
+            what,
+            ..FindRequest::default()
+        };
+        let told = &mut |_: &_, _| panic!("told before the lock was held");
+        browse::find(&repo, &request, &cancel, told).map(drop)
+    };
+    let list = || {
+        let told = &mut |_| panic!("told before the lock was held");
+        browse::list(&repo, &snapshot, Path::new("/"), true, &cancel, told)
+    };
+    let dump = || {
+        let (mut out, progress) = (Vec::new(), Progress::new());
+        let root = Path::new("/");
+        let done = browse::dump(&repo, &snapshot, root, &mut out, &progress, &cancel);
+        assert_eq!(out, b"", "written before the lock was held");
+        done.map(drop)
+    };
+    let counts = StatsRequest::default();
+    let overview = || stats::stats(&repo, &counts, GroupBy::default(), &cancel).map(drop);
+    let count = || stats::count(&repo, &counts, StatsMode::RawData, &cancel).map(drop);
+    let check = || ark_engine::check(&repo, true, &cancel).map(drop);
+    let prune = || {
+        let request = PruneRequest {
+            max_unused: Unused::Bytes(0),
+            ..PruneRequest::default()
+        };
+        maintain::prune(&repo, &request, &Progress::new(), &cancel).map(drop)
+    };
+    let operations: [(&str, &(dyn Fn() -> Result<(), Error> + Sync)); 7] = [
+        ("find", &find),
+        ("list", &list),
+        ("dump", &dump),
+        ("stats", &overview),
+        ("count", &count),
+        ("check", &check),
+        ("prune", &prune),
+    ];
+    std::thread::scope(|scope| {
+        let all = operations.map(|(what, run)| (what, scope.spawn(run)));
+        wait_until("all have written their locks", || {
+            locks(&bench).len() == operations.len()
+        });
+        fs::write(&name, &rival).unwrap();
+        for (what, run) in all {
+            let error = run.join().unwrap().unwrap_err();
+            assert!(matches!(error, Error::Locked { .. }), "{what}: {error}");
+        }
+    });
+    fs::remove_file(&name).unwrap();
+    assert_eq!(common::files(&bench.repo_dir()), before);
+    assert!(check().is_ok() && overview().is_ok() && dump_is_whole(&repo, &snapshot));
+}
+
+fn dump_is_whole(repo: &Repository, snapshot: &Snapshot) -> bool {
+    let (mut out, cancel) = (Vec::new(), Cancel::new());
+    let root = Path::new("/");
+    browse::dump(repo, snapshot, root, &mut out, &Progress::new(), &cancel).is_ok_and(|n| n > 0)
+}
+
+#[test]
+fn what_was_checked_before_an_index_file_was_gone_is_checked_anew() {
+    let (bench, repo) = prepared();
+    assert!(
+        ark_engine::check(&repo, true, &Cancel::new())
+            .unwrap()
+            .is_ok()
+    );
+    let repo = slow_to_settle(&bench);
+    let index = common::files(&bench.repo_dir().join("index")).remove(0);
+    let (request, progress) = (CheckRequest::default(), Progress::new());
+    let report = std::thread::scope(|scope| {
+        let run = scope.spawn(|| maintain::check_with(&repo, &request, &progress, &Cancel::new()));
+        wait_until("directories were checked", || {
+            progress.snapshot().files_done > 0
+        });
+        fs::remove_file(&index).unwrap();
+        run.join().unwrap().unwrap()
+    });
+    assert!(!report.is_ok(), "what was found early was told");
+    assert_eq!((report.packs, report.trees), (0, 0));
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::{exec, place, print};
 pub enum BenchCommand {
     /// Backups and restores beside the newest restic and rustic, in alternating rounds on a tmpfs
     Vs(Vs),
+    /// The memory of each operation on a repository of ten million blobs, beside the newest restic
+    Memory(Memory),
 }
 
 /// How it is measured.
@@ -40,10 +42,28 @@ pub struct Vs {
     work: PathBuf,
 }
 
+/// What is measured of memory.
+#[derive(Debug, Args)]
+pub struct Memory {
+    /// Blobs of the repository
+    #[arg(long, value_name = "COUNT")]
+    blobs: Option<u64>,
+    /// Write the results as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only this operation; may be repeated (an unknown name lists all)
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
+    /// A tmpfs to work in
+    #[arg(long, value_name = "FOLDER", default_value = "/dev/shm")]
+    work: PathBuf,
+}
+
 /// Measures.
 pub fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Vs(options) => vs(&options),
+        BenchCommand::Memory(options) => memory(&options),
     }
 }
 
@@ -54,16 +74,7 @@ fn vs(options: &Vs) -> Result<()> {
     wanted.extend(with_postgres.then_some(Tool::Initdb));
     wanted.extend(with_minio.then_some(Tool::Minio));
     tools::ensure(&wanted)?;
-
-    let mut cargo = exec::cargo();
-    cargo
-        .args(["build", "--release", "--locked", "--bins"])
-        .args(["-p", "ark-bench", "-p", "ark-cli"]);
-    exec::run(&mut cargo)?;
-
-    let built = place::target().join("release");
-    let mut bench = Command::new(built.join("ark-bench"));
-    bench.arg("vs").arg("--ark").arg(built.join("ark"));
+    let mut bench = built("vs")?;
     for (flag, tool) in [("--restic", Tool::NewestRestic), ("--rustic", Tool::Rustic)] {
         bench.arg(flag).arg(tools::path(tool)?);
     }
@@ -79,9 +90,49 @@ fn vs(options: &Vs) -> Result<()> {
         bench.arg("--postgres").arg(folder);
     }
     options.pass_on(&mut bench);
+    hand_over(bench)
+}
+
+fn memory(options: &Memory) -> Result<()> {
+    tools::ensure(&[Tool::NewestRestic])?;
+    let mut bench = built("memory")?;
+    bench.arg("--restic").arg(tools::path(Tool::NewestRestic)?);
+    options.pass_on(&mut bench);
+    hand_over(bench)
+}
+
+/// The program that measures, built as Ark's is, with what it measures.
+fn built(what: &str) -> Result<Command> {
+    let mut cargo = exec::cargo();
+    cargo
+        .args(["build", "--release", "--locked", "--bins"])
+        .args(["-p", "ark-bench", "-p", "ark-cli"]);
+    exec::run(&mut cargo)?;
+    let built = place::target().join("release");
+    let mut bench = Command::new(built.join("ark-bench"));
+    bench.arg(what).arg("--ark").arg(built.join("ark"));
+    Ok(bench)
+}
+
+/// In place of this process: what interrupts the task interrupts the measurement.
+fn hand_over(mut bench: Command) -> Result<()> {
     print::command(&bench);
-    // In place of this process: what interrupts the task interrupts the measurement.
     Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().display()))
+}
+
+impl Memory {
+    fn pass_on(&self, bench: &mut Command) {
+        if let Some(blobs) = self.blobs {
+            bench.args(["--blobs", &blobs.to_string()]);
+        }
+        if let Some(file) = &self.json {
+            bench.arg("--json").arg(file);
+        }
+        for case in &self.cases {
+            bench.args(["--case", case]);
+        }
+        bench.arg("--work").arg(&self.work);
+    }
 }
 
 impl Vs {
@@ -126,6 +177,22 @@ mod tests {
         assert!(options(&[]).needs("postgres"));
         assert!(options(&["small-first", "postgres-later"]).needs("postgres"));
         assert!(!options(&["small-first"]).needs("minio"));
+    }
+
+    #[test]
+    fn every_option_of_memory_reaches_the_measurement() {
+        let mut command = Command::new("ark-bench");
+        let options = Memory {
+            blobs: Some(5),
+            json: Some(PathBuf::from("out.json")),
+            cases: vec!["find".to_owned()],
+            work: PathBuf::from("/dev/shm"),
+        };
+        options.pass_on(&mut command);
+        assert_eq!(
+            print::render(&command),
+            "ark-bench --blobs 5 --json out.json --case find --work /dev/shm"
+        );
     }
 
     #[test]

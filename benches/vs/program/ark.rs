@@ -14,7 +14,8 @@ const REPOSITORIES: &str = "engine";
 pub(crate) struct Ark(pub(crate) PathBuf);
 
 impl Ark {
-    fn call(&self, place: &Place, verb: &str) -> Call {
+    /// A call of one of the commands on repositories.
+    pub(crate) fn call(&self, place: &Place, verb: &str) -> Call {
         place.as_restic_takes_it(Call::new(&self.0).args([REPOSITORIES, verb]))
     }
 }

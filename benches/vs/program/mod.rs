@@ -15,7 +15,7 @@ pub(crate) use self::{ark::Ark, restic::Restic, rustic::Rustic};
 use crate::measure::Call;
 
 /// The password of all repositories, which live for one run.
-const PASSWORD: &str = "a password for measurements";
+pub(crate) const PASSWORD: &str = "a password for measurements";
 
 /// One of the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,7 +11,8 @@ use crate::measure::Call;
 pub(crate) struct Restic(pub(crate) PathBuf);
 
 impl Restic {
-    fn call(&self, place: &Place, verb: &str) -> Call {
+    /// A call of one of its commands.
+    pub(crate) fn call(&self, place: &Place, verb: &str) -> Call {
         place.as_restic_takes_it(Call::new(&self.0).args([verb, "--quiet", "--no-cache"]))
     }
 

@@ -9,7 +9,7 @@ use ark_engine::{
 use clap::Args;
 use serde_json::json;
 
-use super::{EngineExit, Run, open, password::Source, select::FilterArgs};
+use super::{EngineExit, Run, open, password::Source, select::FilterArgs, values};
 use crate::{
     error::{Error, Result},
     print::engine::progress::Reporter,
@@ -38,6 +38,8 @@ pub(super) struct Copy {
     /// Command that prints its password; RESTIC_FROM_PASSWORD_COMMAND when left out
     #[arg(long, value_name = "COMMAND", conflicts_with = "from_password_file")]
     from_password_command: Option<String>,
+    #[command(flatten)]
+    memory: values::MemoryArgs,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -92,7 +94,10 @@ pub(super) fn run(run: &Run, args: &Copy) -> Result<EngineExit> {
             .map(find)
             .collect::<ark_engine::Result<_>>()?
     };
-    let request = CopyRequest::new(snapshots);
+    let request = CopyRequest {
+        snapshots,
+        memory: args.memory.bytes(),
+    };
     let progress = Progress::new();
     let reporter = Reporter::written(run.printer, run.repo.quiet || run.repo.json, &progress);
     let done = maintain::copy(&source, &destination, &request, &progress, &run.cancel);

@@ -25,13 +25,15 @@ pub(super) struct Dump {
     #[arg(long, value_name = "BYTES", value_parser = values::size)]
     length: Option<u64>,
     #[command(flatten)]
+    memory: values::MemoryArgs,
+    #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
     read: ReadArgs,
 }
 
 pub(super) fn run(run: &Run, args: &Dump) -> Result<EngineExit> {
-    let repo = run.repo.open_to_read(run, args.read)?;
+    let repo = run.repo.open_to_read_within(run, args.read, args.memory)?;
     let snapshot = repo.select_snapshot(&args.snapshot, &args.filter.filter())?;
     let mut out = run.printer.writer();
     let progress = Progress::new();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ark_engine::browse;
 use clap::Args;
 
-use super::{EngineExit, Run, open::ReadArgs, select::FilterArgs};
+use super::{EngineExit, Run, open::ReadArgs, select::FilterArgs, values};
 use crate::error::Result;
 use crate::print::engine;
 
@@ -25,13 +25,15 @@ pub(super) struct Ls {
     #[arg(short, long)]
     long: bool,
     #[command(flatten)]
+    memory: values::MemoryArgs,
+    #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
     read: ReadArgs,
 }
 
 pub(super) fn run(run: &Run, args: &Ls) -> Result<EngineExit> {
-    let repo = run.repo.open_to_read(run, args.read)?;
+    let repo = run.repo.open_to_read_within(run, args.read, args.memory)?;
     let snapshot = repo.select_snapshot(&args.snapshot, &args.filter.filter())?;
     if run.repo.json {
         run.json(&engine::listing_head(&snapshot))?;

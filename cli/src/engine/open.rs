@@ -11,7 +11,10 @@ use ark_engine::{
 };
 use clap::Args;
 
-use super::{Run, password, values};
+use super::{
+    Run, password,
+    values::{self, MemoryArgs},
+};
 use crate::error::{Error, Result};
 
 /// Options of every command on a repository.
@@ -167,6 +170,30 @@ impl RepoArgs {
     /// Opens the repository.
     pub(crate) fn open(&self, run: &Run) -> Result<Repository> {
         self.open_with(run, self.open_options())
+    }
+
+    /// Opens it, and gives operations so much memory.
+    pub(crate) fn open_within(&self, run: &Run, memory: MemoryArgs) -> Result<Repository> {
+        let options = OpenOptions {
+            memory: Some(memory.bytes()),
+            ..self.open_options()
+        };
+        self.open_with(run, options)
+    }
+
+    /// The same, for reading.
+    pub(crate) fn open_to_read_within(
+        &self,
+        run: &Run,
+        read: ReadArgs,
+        memory: MemoryArgs,
+    ) -> Result<Repository> {
+        let options = OpenOptions {
+            no_lock: read.no_lock,
+            memory: Some(memory.bytes()),
+            ..self.open_options()
+        };
+        self.open_with(run, options)
     }
 
     /// Opens it for reading.

@@ -44,6 +44,8 @@ pub(super) struct HowArgs {
     /// Write packs anew that hold data without compression
     #[arg(long)]
     repack_uncompressed: bool,
+    #[command(flatten)]
+    memory: values::MemoryArgs,
 }
 
 pub(super) fn run(run: &Run, args: &Prune) -> Result<EngineExit> {
@@ -66,9 +68,9 @@ pub(super) fn prune(
         repack_small: how.repack_small,
         repack_uncompressed: how.repack_uncompressed,
         max_time: how.max_time,
+        memory: how.memory.bytes(),
         dry_run,
         assume_forgotten: if dry_run { forgotten } else { Vec::new() },
-        ..PruneRequest::default()
     };
     let progress = Progress::new();
     let reporter = Reporter::written(run.printer, run.repo.quiet || run.repo.json, &progress);

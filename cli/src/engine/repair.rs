@@ -4,7 +4,7 @@ use ark_engine::maintain::{self, RepairIndexReport};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{EngineExit, Run};
+use super::{EngineExit, Run, values};
 use crate::error::Result;
 
 /// What can be repaired.
@@ -26,11 +26,13 @@ pub(super) struct Index {
     /// Do nothing, and show what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
+    #[command(flatten)]
+    memory: values::MemoryArgs,
 }
 
 pub(super) fn run(run: &Run, verb: &RepairVerb) -> Result<EngineExit> {
     let RepairVerb::Index(args) = verb;
-    let repo = run.repo.open(run)?;
+    let repo = run.repo.open_within(run, args.memory)?;
     let report = maintain::repair_index(&repo, args.read_all_packs, args.dry_run, &run.cancel)?;
     if run.repo.json {
         run.json(&json!({

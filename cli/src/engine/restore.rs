@@ -34,9 +34,8 @@ pub(super) struct Restore {
     /// Do nothing, and show what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// The most memory to take: bytes with K, M or G
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
-    memory: Option<u64>,
+    #[command(flatten)]
+    memory: values::MemoryArgs,
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
@@ -51,7 +50,6 @@ pub(super) fn run(run: &Run, args: Restore) -> Result<EngineExit> {
         path: args.target.clone(),
         message: error.to_string(),
     })?;
-    let default = RestoreRequest::default();
     let request = RestoreRequest {
         snapshot: snapshot.id.clone(),
         target: args.target,
@@ -60,7 +58,9 @@ pub(super) fn run(run: &Run, args: Restore) -> Result<EngineExit> {
         select: args.include,
         delete_extra: args.delete,
         dry_run: args.dry_run,
-        memory: args.memory.unwrap_or(default.memory),
+        // Buffers take a quarter, and the index may take most of the rest.
+        memory: args.memory.bytes() / 4,
+        ceiling: Some(args.memory.bytes()),
     };
     let progress = Progress::new();
     let reporter = Reporter::moving(run.printer, run.repo.quiet, run.repo.json, &progress);

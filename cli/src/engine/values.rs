@@ -107,7 +107,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// Memory of commands that go through whole repositories.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct MemoryArgs {
-    /// Bytes of memory to take, beside 40 for each blob of the repository: a number, or one with K, M or G
+    /// The most memory to take: bytes with K, M or G; the index takes 40 for each blob of the repository
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
     memory: u64,
 }

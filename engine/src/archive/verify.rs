@@ -2,7 +2,7 @@
 //!
 //! Does: compare the sizes of the packs with what the store has, both of those this run wrote and of older ones
 //! it counts on; then, unless all index files that were read or written are still there (they never change),
-//! read the index anew and make sure that every pack the snapshot needs is in a live one. That catches a
+//! read the index files anew and make sure that every pack the snapshot needs is in a live one. That catches a
 //! maintenance that ignored the lock, and packs that were lost. Does not: read content. Fails with
 //! `RepositoryChanged`, or `Damaged` where an older pack is not what the index says.
 
@@ -15,7 +15,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::pack,
-    index::{self, Index, Packs},
+    index,
     repo::Repository,
     storage::Store,
 };
@@ -33,10 +33,16 @@ pub(super) fn verify(repo: &Repository, store: &Store, done: &Done) -> Result<()
     if needed.all(|id| there.contains_key(id)) {
         return Ok(());
     }
-    let now = repo.block_on(Index::load(repo, store, Packs::Live))?;
-    let live: HashSet<Id> = now.pack_ids().collect();
-    let mut needed = used.keys().chain(done.packs.keys());
-    match needed.find(|pack| !live.contains(*pack)) {
+    // Only packs count, so that no second index is needed beside the first.
+    let mut missing: HashSet<Id> = used.keys().chain(done.packs.keys()).copied().collect();
+    for (id, size) in there {
+        if let Some(file) = repo.block_on(index::read(repo, store, id, size))? {
+            for pack in file.packs.iter().filter_map(|pack| Id::parse(&pack.id)) {
+                missing.remove(&pack);
+            }
+        }
+    }
+    match missing.iter().min() {
         Some(pack) => Err(Error::RepositoryChanged {
             location: repo.location(),
             message: format!("pack {pack}, which the new snapshot needs, is in no live index"),

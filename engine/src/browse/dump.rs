@@ -3,6 +3,7 @@
 use std::{io::Write, path::Path};
 
 use super::{
+    early::reading,
     path::{Found, find},
     tar::Tar,
 };
@@ -10,16 +11,16 @@ use crate::{
     Cancel, Progress,
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
-    index::{Index, Packs},
-    repo::{Locked, Repository, Snapshot, blobs::BlobReader},
+    index::Packs,
+    repo::{Repository, Snapshot, blobs::BlobReader},
 };
 
 /// Writes the content of a file, or of a directory as a tar archive, and returns its length. Every blob is compared with its id before it is written, so
 /// what was written is right up to where an error ends it. Blocks: call it on a thread of its own.
 ///
 /// # Errors
-/// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store
-/// says.
+/// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `MemoryLimit`, `Locked`, `Cancelled`, and what
+/// the store says.
 pub fn dump(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -28,23 +29,29 @@ pub fn dump(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<u64> {
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let done = content(repo, snapshot, path, out, progress, cancel);
-    repo.runtime().block_on(lock.release(cancel));
-    done
+    reading(
+        repo,
+        cancel,
+        |reader| {
+            let index = reader.index_for_blobs(Packs::All)?;
+            Ok((index, reader.store.clone()))
+        },
+        |(index, _)| index,
+        |(index, store)| {
+            let blobs = BlobReader::new(repo, &store, &index);
+            content((repo, blobs), snapshot, path, out, progress, cancel)
+        },
+    )
 }
 
 fn content(
-    repo: &Repository,
+    (repo, mut blobs): (&Repository, BlobReader<'_>),
     snapshot: &Snapshot,
     path: &Path,
     out: &mut dyn Write,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<u64> {
-    let store = repo.store().with_cancel(cancel.clone());
-    let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
-    let mut blobs = BlobReader::new(repo, &store, &index);
     let no_file = |what: &str| Error::InvalidConfig {
         what: "path in a snapshot",
         message: format!(

@@ -246,7 +246,7 @@ fn little_memory() {
     };
     let all = found(&forge.repo, &request(1 << 30)).unwrap();
     assert_eq!((all.0.len(), all.1.len()), (100_000, 0));
-    assert!(found(&forge.repo, &request(50 << 20)).unwrap() == all);
+    assert!(found(&forge.repo, &request(100 << 20)).unwrap() == all);
     match found(&forge.repo, &request(1 << 20)) {
         Err(Error::MemoryLimit { needed, limit, .. }) => {
             assert!(needed > limit);
@@ -285,7 +285,7 @@ fn statistics_in_little_memory() {
         };
         stats(&forge.repo, &request, GroupBy::default(), &Cancel::new()).unwrap()
     };
-    let (rich, poor) = (of(256 << 20), of(50 << 20));
+    let (rich, poor) = (of(256 << 20), of(102 << 20));
     assert_eq!(rich.repository, poor.repository);
     assert_eq!(rich.repository.needed.blobs, 91);
     assert_eq!(

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     EntryInfo, EntryKind,
+    early::reading,
     path::{Found, find, subtree},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     },
     index::{Index, Packs},
     repo::{
-        Locked, Repository, Snapshot,
+        Repository, Snapshot,
         blobs::{BlobReader, is_content},
         descent::Descent,
     },
@@ -42,7 +43,7 @@ pub struct Listed {
 /// A directory that cannot be read is listed with the problem, and the rest goes on.
 ///
 /// # Errors
-/// `PathNotFound`, `Locked`, `Cancelled`, what the store says, and what `each` returns.
+/// `PathNotFound`, `MemoryLimit`, `Locked`, `Cancelled`, what the store says, and what `each` returns.
 pub fn list(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -51,33 +52,37 @@ pub fn list(
     cancel: &Cancel,
     each: &mut dyn FnMut(Listed) -> Result<()>,
 ) -> Result<()> {
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let store = repo.store().with_cancel(cancel.clone());
-    let done = (|| {
-        let index = repo.block_on(Index::load(repo, &store, Packs::All))?;
-        let mut walk = Walk {
-            repo,
-            index: &index,
-            descent: Descent::default(),
-            blobs: BlobReader::new(repo, &store, &index),
-            recursive,
-            cancel,
-            each,
-        };
-        match find(repo, &mut walk.blobs, snapshot, path)? {
-            Found::Dir(tree) => {
-                let nodes = walk.blobs.read_tree(&tree)?;
-                walk.below(path, nodes)
+    reading(
+        repo,
+        cancel,
+        |reader| {
+            let index = reader.index_for_blobs(Packs::Trees)?;
+            Ok((index, reader.store.clone()))
+        },
+        |(index, _)| index,
+        |(index, store)| {
+            let mut walk = Walk {
+                repo,
+                index: &index,
+                descent: Descent::default(),
+                blobs: BlobReader::new(repo, &store, &index),
+                recursive,
+                cancel,
+                each,
+            };
+            match find(repo, &mut walk.blobs, snapshot, path)? {
+                Found::Dir(tree) => {
+                    let nodes = walk.blobs.read_tree(&tree)?;
+                    walk.below(path, nodes)
+                }
+                Found::Entry(node) => (walk.each)(Listed {
+                    path: path.to_owned(),
+                    info: Some(EntryInfo::of(&node)),
+                    problem: None,
+                }),
             }
-            Found::Entry(node) => (walk.each)(Listed {
-                path: path.to_owned(),
-                info: Some(EntryInfo::of(&node)),
-                problem: None,
-            }),
-        }
-    })();
-    repo.runtime().block_on(lock.release(cancel));
-    done
+        },
+    )
 }
 
 struct Walk<'a> {

@@ -20,7 +20,7 @@ pub use list::{Listed, list};
 pub use range::dump_range;
 
 /// Bytes of memory that a request takes unless it says otherwise.
-pub const MEMORY: u64 = 256 << 20;
+pub const MEMORY: u64 = crate::ceiling::MEMORY;
 
 use std::{fmt, path::PathBuf};
 

@@ -17,6 +17,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
+    index::Packs,
     repo::{Repository, Snapshot, blobs::BlobReader},
 };
 
@@ -28,7 +29,8 @@ const LOOK: usize = 4096;
 /// right up to where an error ends it. Blocks: call it on a thread of its own.
 ///
 /// # Errors
-/// `PathNotFound`; `InvalidConfig` if it is no file; `Damaged`, `Output`, `Locked`, `Cancelled`, and what the store says.
+/// `PathNotFound`; `InvalidConfig` if it is no file; `Damaged`, `Output`, `MemoryLimit`, `Locked`, `Cancelled`, and what the
+/// store says.
 pub fn dump_range(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -41,7 +43,10 @@ pub fn dump_range(
     reading(
         repo,
         cancel,
-        |reader| Ok((reader.index()?, reader.store.clone())),
+        |reader| {
+            let index = reader.index_for_blobs(Packs::All)?;
+            Ok((index, reader.store.clone()))
+        },
         |(index, _)| index,
         |(index, store)| {
             let mut blobs = BlobReader::new(repo, &store, &index);

@@ -47,6 +47,11 @@ impl Unpacker {
             Err(other())
         }
     }
+
+    /// What was decompressed last.
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
 }
 
 /// The content of a blob that has `length` bytes.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, hexid, null_as_default, pack, text};
+use super::{Invalid, hexid, null_as_default, pack, scan, text};
 use crate::crypto::Id;
 
 /// An index file. `packs_to_delete` is an extension other programs write: those packs may still be
@@ -16,7 +16,7 @@ pub(crate) struct IndexFile {
 }
 
 /// One pack of an index file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pack {
     pub(crate) id: String,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -24,7 +24,7 @@ pub(crate) struct Pack {
 }
 
 /// One blob of a pack.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Blob {
     pub(crate) id: String,
     #[serde(rename = "type")]
@@ -47,6 +47,16 @@ pub(crate) enum BlobKind {
 
 impl IndexFile {
     pub(crate) fn decode(json: &[u8]) -> Result<Self, Invalid> {
+        if let Some(packs) = scan::packs(json) {
+            return Ok(Self {
+                packs,
+                packs_to_delete: Vec::new(),
+            });
+        }
+        Self::parse(json)
+    }
+
+    fn parse(json: &[u8]) -> Result<Self, Invalid> {
         let parsed = if json.first() == Some(&b'[') {
             // The oldest form of the format: a list of packs.
             serde_json::from_slice(json).map(|packs| Self {
@@ -108,7 +118,67 @@ pub(crate) const END: &[u8] = b"]}";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const USUAL: &str = r#"{"packs":[{"id":"a1","blobs":[{"id":"b2","type":"data","offset":0,"length":70,"uncompressed_length":99},{"id":"c3","type":"tree","offset":70,"length":4294967295}]},{"id":"d4","blobs":[]}]}"#;
+
+    /// What both ways of reading see.
+    fn both(json: &[u8]) -> (Option<Vec<Pack>>, Option<Vec<Pack>>) {
+        let packs = |file: Result<IndexFile, Invalid>| file.ok().map(|file| file.packs);
+        (
+            packs(IndexFile::decode(json)),
+            packs(IndexFile::parse(json)),
+        )
+    }
+
+    #[test]
+    fn the_quick_way_sees_the_same() {
+        assert_eq!(scan::packs(USUAL.as_bytes()).unwrap().len(), 2);
+        assert!(scan::packs(b"{\"packs\":[]}\n").is_some());
+        for (from, to) in [
+            ("", ""),
+            (",", " , "),
+            ("4294967295", "4294967296"),
+            ("70,", "-70,"),
+            ("70,", "070,"),
+            ("data", "else"),
+            ("\"type\":\"data\",", ""),
+            ("\"type\":\"data\",", "\"type\":\"data\",\"type\":\"tree\","),
+            ("\"offset\":0", "\"offset\":0,\"more\":[1]"),
+            ("\"blobs\":[]", "\"blobs\":null"),
+            (",\"blobs\":[]", ""),
+            (
+                "[]}]}",
+                "[]}],\"packs_to_delete\":[{\"id\":\"x\",\"blobs\":[]}]}",
+            ),
+            ("[]}]}", "[]}],\"packs\":[]}"),
+            ("[]}]}", "[]}]} x"),
+            ("[]}]}", "[]},]}"),
+            ("b2", "b\\u0032"),
+            ("b2", "b\t2"),
+        ] {
+            let json = USUAL.replace(from, to);
+            let (quick, slow) = both(json.as_bytes());
+            assert_eq!(quick, slow, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn index_files_with_a_change(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+            let mut json = USUAL.as_bytes().to_vec();
+            let at = at.index(json.len());
+            if cut {
+                json.remove(at);
+            } else {
+                json[at] = byte;
+            }
+            let (quick, slow) = both(&json);
+            prop_assert_eq!(quick, slow);
+        }
+    }
 
     #[test]
     fn what_is_written_is_read() {

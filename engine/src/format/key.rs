@@ -202,6 +202,17 @@ mod tests {
         }
     }
 
+    /// A vector of RFC 7914, of several passes.
+    #[test]
+    fn several_passes_give_what_the_standard_says() {
+        let cost = scrypt::Params::new(10, 8, 16).unwrap();
+        let key = derive("password", b"NaCl", &cost).unwrap();
+        assert_eq!(
+            hex::encode(key.encrypt),
+            "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
+        );
+    }
+
     #[test]
     fn malformed_files_are_errors() {
         assert!(KeyFile::decode(b"{}").is_err());

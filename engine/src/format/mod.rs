@@ -15,6 +15,7 @@ pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod pack;
 pub(crate) mod root;
+mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod text;
 pub(crate) mod time;

@@ -13,7 +13,11 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Invalid, tree};
+use super::{
+    Invalid,
+    scan::{self, Scanned},
+    tree,
+};
 use crate::crypto::Id;
 
 /// One entry of a directory, as much of it as a walk over directories needs.
@@ -79,6 +83,21 @@ struct Fields<'a> {
 }
 
 impl<'a> Node<'a> {
+    fn scanned(fields: &Scanned<'a>, text: &'a str) -> Self {
+        let or_empty = |text: Option<&'a str>| Cow::Borrowed(text.unwrap_or(""));
+        Self {
+            name: or_empty(fields.name),
+            kind: or_empty(fields.kind),
+            size: fields.size.unwrap_or(0),
+            links: fields.links.unwrap_or(0),
+            inode: fields.inode.unwrap_or(0),
+            device: fields.device.unwrap_or(0),
+            subtree: fields.subtree.map(Cow::Borrowed),
+            content: fields.content.flatten(),
+            text,
+        }
+    }
+
     fn parse(text: &'a str) -> Result<Self, Invalid> {
         let fields: Fields<'a> =
             serde_json::from_str(text).map_err(|error| Invalid(format!("not a node: {error}")))?;
@@ -185,6 +204,51 @@ pub(crate) fn each<'a, E>(
     json: &'a [u8],
     mut each: impl FnMut(Result<Node<'a>, Invalid>) -> Result<(), E>,
 ) -> Result<Result<(), Invalid>, E> {
+    let Some(mut scan) = scan::nodes(json) else {
+        return parsed(json, each);
+    };
+    let none = |why: &str| Ok(Err(Invalid(format!("it is no directory: {why}"))));
+    let mut count = 0;
+    scan.blanks();
+    let mut ended = scan.eat(b']');
+    while !ended {
+        count += 1;
+        if count > tree::MAX_ENTRIES {
+            return none("more entries than there can be");
+        }
+        match scan.node() {
+            Some((fields, text)) => each(Ok(Node::scanned(&fields, text)))?,
+            None => {
+                // The parser knows where it ends, and what it means.
+                let mut parser = serde_json::Deserializer::from_str(scan.rest());
+                match <&RawValue>::deserialize(&mut parser) {
+                    Ok(text) => {
+                        scan.skip(text.get().len());
+                        each(Node::parse(text.get()))?;
+                    }
+                    Err(error) => return none(&error.to_string()),
+                }
+            }
+        }
+        scan.blanks();
+        ended = scan.eat(b']');
+        if !ended && !scan.eat(b',') {
+            return none("its list has no end");
+        }
+        scan.blanks();
+    }
+    if scan.rest().trim_end() == "}" {
+        return Ok(Ok(()));
+    }
+    // What comes after the list is for the parser.
+    let rest = format!("{{\"nodes\":[]{}", scan.rest());
+    parsed(rest.as_bytes(), |_| Ok(()))
+}
+
+fn parsed<'a, E>(
+    json: &'a [u8],
+    mut each: impl FnMut(Result<Node<'a>, Invalid>) -> Result<(), E>,
+) -> Result<Result<(), Invalid>, E> {
     let mut stopped = None;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let done = Document(|node| match each(node) {
@@ -276,116 +340,5 @@ impl<'de, F: FnMut(Result<Node<'de>, Invalid>) -> bool> Visitor<'de> for List<'_
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Name, kind, size, subtree and content of each node that makes sense.
-    type Seen = Vec<Option<(String, String, u64, Option<String>, Vec<Option<Id>>)>>;
-
-    fn streamed(json: &[u8]) -> Result<Seen, Invalid> {
-        let mut seen = Vec::new();
-        let done: Result<_, ()> = each(json, |node| {
-            seen.push(node.ok().map(|node| {
-                let ids = node.blobs().map(Result::ok).collect();
-                let subtree = node.subtree.as_deref().map(str::to_owned);
-                let text = |text: &Cow<'_, str>| text.clone().into_owned();
-                (text(&node.name), text(&node.kind), node.size, subtree, ids)
-            }));
-            Ok(())
-        });
-        done.unwrap().map(|()| seen)
-    }
-
-    /// The same by the other parser.
-    fn spans(json: &[u8]) -> Result<Seen, Invalid> {
-        let nodes = tree::Entries::parse(json.to_vec())?;
-        Ok(nodes
-            .map(|node| {
-                node.ok().map(|node| {
-                    let ids = node.content.into_iter().collect();
-                    (node.name, node.kind, node.size, node.subtree, ids)
-                })
-            })
-            .collect())
-    }
-
-    #[test]
-    fn both_parsers_agree() {
-        let id = Id::of(b"x");
-        for json in [
-            format!(
-                r#"{{"nodes":[{{"name":"a","type":"file","size":7,"content":["{id}" , "{id}"],"other":[{{}}]}}]}}"#
-            ),
-            format!(
-                r#" {{ "more":[1], "nodes" : [ {{"name":"\u00e9\\x00","type":"dir","subtree":"{id}","content":null}}, {{"name":7}}, {{"content":[ ]}} ] }} "#
-            ),
-            r#"{"nodes":null}"#.to_owned(),
-            "{}".to_owned(),
-            r#"{"nodes":[]}"#.to_owned(),
-            r#"{"nodes":[7,null,"x",{}]}"#.to_owned(),
-            "{".to_owned(),
-            "7".to_owned(),
-            String::new(),
-            r#"{"nodes":7}"#.to_owned(),
-            r#"{"nodes":[{}],"nodes":[]}"#.to_owned(),
-            r#"{"nodes":[{}]} x"#.to_owned(),
-        ] {
-            assert_eq!(
-                streamed(json.as_bytes()).ok(),
-                spans(json.as_bytes()).ok(),
-                "{json}"
-            );
-        }
-    }
-
-    #[test]
-    fn content_that_is_none() {
-        let id = Id::of(b"x");
-        for (content, good) in [
-            (format!(r#"["{id}",7]"#), 1),
-            (format!(r#"["{id}",["{id}"]]"#), 1),
-            (r#"["short"]"#.to_owned(), 0),
-            ("7".to_owned(), 0),
-            (r#""text""#.to_owned(), 0),
-            ("{}".to_owned(), 0),
-        ] {
-            let json = format!(r#"{{"nodes":[{{"content":{content}}}]}}"#);
-            let seen = streamed(json.as_bytes()).unwrap().remove(0).unwrap().4;
-            assert_eq!(seen.len(), good + 1, "{content}");
-            assert_eq!(seen.iter().flatten().count(), good, "{content}");
-        }
-    }
-
-    #[test]
-    fn directories_and_what_is_wrong_with_them() {
-        let id = Id::of(b"x");
-        let of = |text: &str| Node::parse(text).unwrap().directory();
-        assert_eq!(
-            of(&format!(r#"{{"type":"dir","subtree":"{id}"}}"#)),
-            Ok(Some(id))
-        );
-        assert_eq!(of(r#"{"type":"file"}"#), Ok(None));
-        assert!(of(r#"{"type":"dir"}"#).is_err() && of(r#"{"subtree":"x"}"#).is_err());
-        let node = Node::parse(r#"{"name":"a","uid":7}"#).unwrap();
-        assert_eq!(node.whole().unwrap().uid, 7);
-    }
-
-    #[test]
-    fn it_stops_when_told() {
-        let mut count = 0;
-        let done = each(br#"{"nodes":[{},{},{}]}"#, |_| {
-            count += 1;
-            if count == 2 { Err("enough") } else { Ok(()) }
-        });
-        assert_eq!((done, count), (Err("enough"), 2));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes(json in proptest::collection::vec(any::<u8>(), 0..60)) {
-            prop_assert!(streamed(&json).is_err() || spans(&json).is_ok());
-        }
-    }
-}
+#[path = "nodes_tests.rs"]
+mod tests;

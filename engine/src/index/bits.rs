@@ -8,6 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Bits(Vec<AtomicU64>);
 
+impl Clone for Bits {
+    fn clone(&self) -> Self {
+        let copy = |word: &AtomicU64| AtomicU64::new(word.load(Ordering::Relaxed));
+        Self(self.0.iter().map(copy).collect())
+    }
+}
+
 impl Bits {
     /// An empty set of positions below `len`.
     pub(crate) fn new(len: usize) -> Self {

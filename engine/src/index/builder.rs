@@ -168,9 +168,10 @@ impl Builder {
         self.merge_packs();
         let Self {
             mut records,
-            packs,
+            mut packs,
             copies,
         } = self;
+        packs.shrink_to_fit();
         let kind = |r: &[u8; WIDE]| r[36] & 0x80;
         records.sort_unstable_by(|a, b| {
             a[..24]

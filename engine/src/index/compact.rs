@@ -155,6 +155,12 @@ impl CompactIndex {
         self.record_in(position, bucket.checked_sub(1)?)
     }
 
+    /// Where the record at a position lies.
+    pub(crate) fn place(&self, position: u32) -> Option<Place> {
+        let there = (position as usize) < self.len();
+        there.then(|| decode(self.bytes_at(position as usize)).1)
+    }
+
     fn record_in(&self, position: u32, bucket: usize) -> Option<Record> {
         if position as usize >= self.len() {
             return None;

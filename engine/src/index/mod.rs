@@ -23,7 +23,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{
-        index::{BlobKind, IndexFile},
+        index::{BlobKind, IndexFile, Pack},
         unpacked,
     },
     repo::{Repository, blobs::is_content},
@@ -34,6 +34,8 @@ use crate::{
 const LIMIT: u64 = 512 << 20;
 /// Index files read at the same time.
 const PARALLEL: usize = 4;
+/// Bytes of an index file's name, or a marked pack's, in a set.
+const FILE: usize = size_of::<Id>() * 2;
 
 /// Which packs an index is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(crate) enum Packs {
     Live,
     /// Also marked ones, which may still be there: for reading.
     All,
+    /// Of all of them the directories: for who reads no file content.
+    Trees,
 }
 
 /// All blobs of a repository.
@@ -70,12 +74,7 @@ pub(crate) struct Loading<'a> {
 }
 
 impl Index {
-    /// Reads the index files there are now.
-    pub(crate) async fn load(repo: &Repository, store: &Store, which: Packs) -> Result<Self> {
-        Self::load_within(repo, store, which, u64::MAX).await
-    }
-
-    /// The same, in so many bytes of memory.
+    /// Reads the index files there are now, in so many bytes of memory.
     ///
     /// # Errors
     /// `MemoryLimit`, with what it takes: all index files are read for that.
@@ -121,12 +120,13 @@ impl Index {
             .map(|(id, size)| async move { (id, read(repo, store, id, size).await) })
             .buffer_unordered(PARALLEL);
         let mut builder = Builder::keeping(loading.copies);
-        let mut needed = 0;
+        // The names of the files stay, too.
+        let mut needed = (listed.len() * FILE) as u64;
         // Of several places of one blob, the pack added first counts: live ones come first.
         let mut later = Vec::new();
         let mut marked = BTreeSet::new();
         while let Some((id, read)) = reading.next().await {
-            let file = match (read, &mut loading.unreadable) {
+            let mut file = match (read, &mut loading.unreadable) {
                 (Ok(Some(file)), _) => file,
                 (Ok(None), _) => continue,
                 (Err(error), Some(unreadable)) if is_content(&error) => {
@@ -135,6 +135,10 @@ impl Index {
                 }
                 (Err(error), _) => return Err(error),
             };
+            if loading.which == Packs::Trees {
+                only_trees(&mut file.packs);
+                only_trees(&mut file.packs_to_delete);
+            }
             for pack in &file.packs {
                 let added = builder.add_listed(pack);
                 if let Err(why) = added {
@@ -151,7 +155,7 @@ impl Index {
             }
             let gone = file.packs_to_delete.iter();
             marked.extend(gone.filter_map(|pack| Id::parse(&pack.id)));
-            if loading.which == Packs::All {
+            if loading.which != Packs::Live {
                 later.extend(file.packs_to_delete);
             }
         }
@@ -188,6 +192,11 @@ impl Index {
     /// The record at a position.
     pub(crate) fn record(&self, position: u32) -> Option<Record> {
         self.blobs.record(position)
+    }
+
+    /// Where the record at a position lies, without looking for the beginning of its id.
+    pub(crate) fn place(&self, position: u32) -> Option<Place> {
+        self.blobs.place(position)
     }
 
     /// All records with their positions, in order; the copies of one blob side by side.
@@ -237,7 +246,7 @@ impl Index {
 
     /// Bytes it occupies.
     pub(crate) fn memory(&self) -> u64 {
-        (self.blobs.memory() + (self.files.len() + self.marked.len()) * size_of::<Id>() * 2) as u64
+        (self.blobs.memory() + (self.files.len() + self.marked.len()) * FILE) as u64
     }
 
     /// The index files it was read from.
@@ -249,6 +258,14 @@ impl Index {
     pub(crate) fn pack(&self, number: u32) -> (Id, u32) {
         self.blobs.pack(number).unwrap_or((Id([0; 32]), 0))
     }
+}
+
+/// Leaves out file content, and packs of nothing else.
+fn only_trees(packs: &mut Vec<Pack>) {
+    for pack in &mut *packs {
+        pack.blobs.retain(|blob| blob.kind == BlobKind::Tree);
+    }
+    packs.retain(|pack| !pack.blobs.is_empty());
 }
 
 /// The index files there are, with their sizes.

@@ -233,6 +233,14 @@ impl Outlet for Packing<'_> {
 }
 
 impl Filler<'_, '_> {
+    /// The id of some content, computed beside that of the pack being filled.
+    pub(super) fn id_of(&mut self, plain: &[u8]) -> Id {
+        match &mut self.data {
+            Some(pack) => pack.hash_beside(plain),
+            None => Id::of(plain),
+        }
+    }
+
     /// Adds a blob of this repository as it is sealed; `plain_length` if it is compressed.
     pub(super) fn add_sealed(
         &mut self,

@@ -35,6 +35,7 @@ pub use select::SnapshotFilter;
 pub use snapshots::Snapshot;
 
 use crate::{
+    ceiling::{self, Ceiling},
     crypto::{Id, Key},
     error::{Error, Result},
     format::{Invalid, config::Config},
@@ -85,6 +86,9 @@ pub struct OpenOptions {
     /// For how long an operation that meets a lock in its way tries again before it says `Locked`. The default is
     /// not at all.
     pub retry_lock: Duration,
+    /// Bytes of memory for operations that have no request with a number of its own: listing a snapshot, writing what is
+    /// in a file, repairing. The default is 256 MiB.
+    pub memory: Option<u64>,
 }
 
 impl fmt::Debug for OpenOptions {
@@ -95,6 +99,7 @@ impl fmt::Debug for OpenOptions {
             .field("lock_timing", &self.lock_timing)
             .field("no_lock", &self.no_lock)
             .field("retry_lock", &self.retry_lock)
+            .field("memory", &self.memory)
             .finish()
     }
 }
@@ -177,6 +182,11 @@ impl Repository {
 
     pub(crate) fn options(&self) -> &OpenOptions {
         &self.0.options
+    }
+
+    /// The memory of an operation that was not given any of its own.
+    pub(crate) fn ceiling(&self) -> Ceiling {
+        Ceiling::new(self.0.options.memory.unwrap_or(ceiling::MEMORY))
     }
 
     pub(crate) fn damaged(&self, what: impl Into<String>, why: &Invalid) -> Error {

@@ -61,16 +61,20 @@ use self::{
 };
 use crate::{
     Cancel, Progress, Repository,
+    ceiling::{Beside, Ceiling},
     crypto::Id,
     error::{Error, Result},
     files::{beneath::Root, meta::Meta},
     format::root::RootMeta,
-    index::{self, Index, Packs},
+    index::{self, Copies, Index, Packs},
     repo::{Locked, Snapshot, lock::Guard},
     rows::{FileOperation, Rows},
     seal::Sealer,
     storage::Store,
 };
+
+/// Bytes that usual directories on the way down, and links, take.
+const DIRECTORIES: u64 = 16 << 20;
 
 /// Restores a snapshot. Blocks, and drives its requests on the repository's runtime: call it on a thread of
 /// its own, not on a worker of a runtime.
@@ -78,8 +82,8 @@ use crate::{
 /// What cannot be restored is a row of the report, and the outcome `Partial`.
 ///
 /// # Errors
-/// `Target` if the directory cannot be used at all or is full, `SnapshotNotFound`, `Locked`, `Cancelled`, and
-/// what the store says. What was restored by then stays.
+/// `Target` if the directory cannot be used at all or is full, `SnapshotNotFound`, `MemoryLimit`, `Locked`, `Cancelled`,
+/// and what the store says. What was restored by then stays.
 pub fn restore(
     repo: &Repository,
     request: &RestoreRequest,
@@ -97,7 +101,7 @@ pub fn restore(
     let mount = Meta::of(&root).map_err(target)?.mount;
     let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
     let store = repo.store().with_cancel(cancel.clone());
-    let done = read_held(repo, &store, &request.snapshot, &lock).and_then(|read| {
+    let done = read_held(repo, &store, request, &lock).and_then(|read| {
         locked(
             repo,
             request,
@@ -118,16 +122,20 @@ pub fn restore(
 fn read_held(
     repo: &Repository,
     store: &Store,
-    snapshot: &str,
+    request: &RestoreRequest,
     lock: &Guard,
 ) -> Result<(Snapshot, Index)> {
+    let ceiling = Ceiling::new(request.ceiling.unwrap_or(u64::MAX));
+    let beside = Beside {
+        bytes: request.memory.max(plan::LEAST) + DIRECTORIES,
+        bits: 0,
+    };
     let read = || {
+        let mut ceiling = ceiling;
         // In this order, which is right beside running backups.
-        let snapshot = repo.find_snapshot_in(store, snapshot)?;
-        Ok((
-            snapshot,
-            repo.block_on(Index::load(repo, store, Packs::All))?,
-        ))
+        let snapshot = repo.find_snapshot_in(store, &request.snapshot)?;
+        let index = ceiling.index((repo, store), Packs::All, Copies::First, beside);
+        Ok((snapshot, repo.block_on(index)?))
     };
     let early = lock.outcome(read())?;
     repo.block_on(lock.held())?;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The smallest ceiling that is kept.
-const LEAST: u64 = 32 << 20;
+pub(super) const LEAST: u64 = 32 << 20;
 /// A worker's buffer has at least so many bytes. Few chunks are larger.
 const BUFFER: usize = 4 << 20;
 /// The largest chunk that is usual, sealed.

@@ -29,12 +29,18 @@ use crate::{
     index::Place,
     repo::blobs::is_content,
     rows::FileOperation,
+    sha::Sha,
 };
+
+/// Two blobs of at most so many bytes each are opened beside each other.
+const BESIDE: u32 = 2 << 20;
 
 /// One thread's buffers and contexts.
 pub(super) struct Worker<'r, 'a> {
     run: &'r Run<'a>,
     plain: Vec<u8>,
+    /// Of a blob that is opened beside another.
+    second: Vec<u8>,
     waiting: Waiting,
     decompressor: Decompressor<'static>,
     comparer: Comparer,
@@ -46,6 +52,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         Ok(Self {
             run,
             plain: Vec::new(),
+            second: Vec::new(),
             waiting: Waiting::default(),
             decompressor: Decompressor::new().map_err(failed)?,
             comparer: Comparer::new(),
@@ -84,16 +91,34 @@ impl<'r, 'a> Worker<'r, 'a> {
             Ok(data) => {
                 count(&self.run.counts.bytes_fetched, u64::from(range.length));
                 let mut data = owned(data);
-                for wants in groups() {
+                let place = |wants: &[Want]| {
                     let at = (wants[0].place.offset - range.start) as usize;
-                    let end = at + wants[0].place.length as usize;
-                    self.blob(wants, data.get_mut(at..end).unwrap_or_default());
+                    at..at + wants[0].place.length as usize
+                };
+                let mut groups = groups().peekable();
+                while let Some(wants) = groups.next() {
+                    let at = place(wants);
+                    let next = groups.next_if(|next| {
+                        self.is_small(wants) && self.is_small(next) && place(next).start >= at.end
+                    });
+                    let Some(next) = next else {
+                        self.blob(wants, data.get_mut(at).unwrap_or_default());
+                        continue;
+                    };
+                    let end = at.end.min(data.len());
+                    let (before, after) = data.split_at_mut(end);
+                    let behind = place(next).start - at.end..place(next).end - at.end;
+                    let sealed = before.get_mut(at).unwrap_or_default();
+                    self.two(
+                        (wants, sealed),
+                        (next, after.get_mut(behind).unwrap_or_default()),
+                    );
                 }
             }
             Err(error) if !is_content(&error) => self.run.fail(error),
             Err(error @ Error::ObjectMissing { .. }) => {
                 for wants in groups() {
-                    self.fail(wants, &error);
+                    fail(self.run, wants, &error);
                 }
             }
             // What is damaged may be a part of it.
@@ -101,7 +126,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                 for wants in groups() {
                     match self.fetch(range, wants[0].place) {
                         Ok(data) => self.blob(wants, &mut owned(data)),
-                        Err(error) if is_content(&error) => self.fail(wants, &error),
+                        Err(error) if is_content(&error) => fail(self.run, wants, &error),
                         Err(error) => return self.run.fail(error),
                     }
                 }
@@ -121,59 +146,110 @@ impl<'r, 'a> Worker<'r, 'a> {
         Ok(data)
     }
 
-    fn fail(&self, wants: &[Want], error: &Error) {
-        for want in wants {
-            let failure = Failure::Row(FileOperation::Read, error.to_string());
-            self.run.fail_file(&want.file, failure);
-            self.run.done(&want.file);
+    /// Whether a blob may be opened beside another.
+    fn is_small(&self, wants: &[Want]) -> bool {
+        wants[0].place.plain_length() <= BESIDE.min(self.run.limits.plain / 6)
+    }
+
+    /// Writes two blobs wherever they are wanted. Their content is hashed side by side.
+    fn two(
+        &mut self,
+        (wants, sealed): (&[Want], &mut [u8]),
+        (others, other_sealed): (&[Want], &mut [u8]),
+    ) {
+        let run = self.run;
+        if run.go().is_err() {
+            return;
+        }
+        let (place, other_place) = (&wants[0].place, &others[0].place);
+        let zstd = &mut self.decompressor;
+        let one = open(run, zstd, &mut self.plain, place, sealed);
+        let other = open(run, zstd, &mut self.second, other_place, other_sealed);
+        let (one, other) = match (one, other) {
+            (Ok(one), Ok(other)) => {
+                let (id, other_id) = Sha::of_both(one, other);
+                (verified(wants, one, id), verified(others, other, other_id))
+            }
+            (one, other) => {
+                let check = |wants, plain| verified(wants, plain, Id::of(plain));
+                (
+                    one.and_then(|plain| check(wants, plain)),
+                    other.and_then(|plain| check(others, plain)),
+                )
+            }
+        };
+        for (wants, plain) in [(wants, one), (others, other)] {
+            match plain {
+                Ok(plain) => put(run, &mut self.waiting, wants, plain),
+                Err(why) => damaged(run, wants, &why),
+            }
         }
     }
 
     /// Writes one blob wherever it is wanted.
     fn blob(&mut self, wants: &[Want], sealed: &mut [u8]) {
-        let (run, Want { place, id, .. }) = (self.run, &wants[0]);
+        let (run, place) = (self.run, &wants[0].place);
         if run.go().is_err() {
             return;
         }
         let large = place.plain_length() > run.limits.plain;
         let _one_at_a_time =
             large.then(|| run.large.lock().unwrap_or_else(PoisonError::into_inner));
-        let plain = match open(run, &mut self.decompressor, &mut self.plain, place, sealed) {
-            Ok(plain) if Id::of(plain) == *id => plain,
-            Ok(_) => {
-                return self.damaged(wants, &Invalid::new("its content does not match its id"));
-            }
-            Err(why) => return self.damaged(wants, &why),
-        };
-        let most = MOST.min(run.limits.plain as usize / 4);
-        if !self.waiting.has_room(plain.len(), most) {
-            write_waiting(run, &mut self.waiting);
-        }
-        match wants {
-            [Want { file, at, .. }] if plain.len() <= most => {
-                match file.turn() {
-                    Some(_turn) => write(run, file, plain, *at, false),
-                    None => return self.waiting.keep(file, *at, plain),
-                }
-                run.done(file);
-            }
-            _ => {
-                // Of many places it is enough to look once.
-                let zero = wants.len() > 1 && run.request.sparse && is_zero(plain);
-                for want in wants {
-                    write(run, &want.file, plain, want.at, zero);
-                    run.done(&want.file);
-                }
-            }
+        let plain = open(run, &mut self.decompressor, &mut self.plain, place, sealed);
+        match plain.and_then(|plain| verified(wants, plain, Id::of(plain))) {
+            Ok(plain) => put(run, &mut self.waiting, wants, plain),
+            Err(why) => return damaged(run, wants, &why),
         }
         if large {
             self.plain = Vec::new();
         }
     }
+}
 
-    fn damaged(&self, wants: &[Want], why: &Invalid) {
-        let what = format!("blob {}", wants[0].id);
-        self.fail(wants, &self.run.repo.damaged(what, why));
+/// The content, if this hash of it is the id of what is wanted.
+fn verified<'b>(wants: &[Want], plain: &'b [u8], id: Id) -> Result<&'b [u8], Invalid> {
+    if id == wants[0].id {
+        Ok(plain)
+    } else {
+        Err(Invalid::new("its content does not match its id"))
+    }
+}
+
+fn fail(run: &Run<'_>, wants: &[Want], error: &Error) {
+    for want in wants {
+        let failure = Failure::Row(FileOperation::Read, error.to_string());
+        run.fail_file(&want.file, failure);
+        run.done(&want.file);
+    }
+}
+
+fn damaged(run: &Run<'_>, wants: &[Want], why: &Invalid) {
+    let what = format!("blob {}", wants[0].id);
+    fail(run, wants, &run.repo.damaged(what, why));
+}
+
+/// Writes verified content wherever it is wanted, or has it wait.
+fn put(run: &Run<'_>, waiting: &mut Waiting, wants: &[Want], plain: &[u8]) {
+    let most = MOST.min(run.limits.plain as usize / 4);
+    if !waiting.has_room(plain.len(), most) {
+        write_waiting(run, waiting);
+    }
+    match wants {
+        [Want { file, at, .. }] if plain.len() <= most => {
+            match file.turn() {
+                Some(_turn) => write(run, file, plain, *at, false),
+                None => return waiting.keep(file, *at, plain),
+            }
+            run.done(file);
+        }
+        _ => {
+            // Of many places it is enough to look once.
+            let zero = wants.len() > 1 && run.request.sparse && is_zero(plain);
+            for want in wants {
+                write(run, &want.file, plain, want.at, zero);
+                run.done(&want.file);
+            }
+        }
     }
 }
 

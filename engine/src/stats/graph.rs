@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     Cancel,
+    ceiling::plus,
     crypto::Id,
     error::{Error, Result},
     format::{index::BlobKind, nodes},
@@ -29,8 +30,10 @@ use crate::{
 
 /// Bytes of an id that the index does not keep.
 const REST: usize = 32 - PREFIX;
+/// What a walk takes for reading.
+const WALK: u64 = 32 << 20;
 /// What reading takes, at least.
-const READING: u64 = 32 << 20;
+pub(super) const READING: u64 = WALK + WALK / 2;
 
 /// A directory: its position, and what the index does not know of its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,14 +111,12 @@ impl<'a> Graph<'a> {
     ) -> Result<Self> {
         // A walk has what directories take that wait, too.
         let waiting = 16 * index.trees() as u64 + Bits::memory(index.len());
-        let reading = READING + waiting;
-        let limit = memory
-            .checked_sub(reading + READING / 2)
-            .ok_or(Error::MemoryLimit {
-                what: "going through the directories".to_owned(),
-                needed: reading + READING,
-                limit: memory,
-            })?;
+        let taken = READING + waiting;
+        let limit = memory.checked_sub(taken).ok_or(Error::MemoryLimit {
+            what: "going through the directories".to_owned(),
+            needed: taken + WALK / 2,
+            limit: memory,
+        })?;
         let seen = Bits::new(index.len());
         let visitor = Reading {
             index,
@@ -129,10 +130,11 @@ impl<'a> Graph<'a> {
             store,
             index,
             seen: &seen,
-            memory: reading,
+            memory: WALK + waiting,
             cancel,
         }
-        .run(roots, &visitor)?;
+        .run(roots, &visitor)
+        .map_err(|error| plus(taken, error))?;
         let state = visitor
             .state
             .into_inner()

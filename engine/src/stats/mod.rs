@@ -7,7 +7,7 @@
 //!
 //! What cannot be read is a problem, told with the numbers, which then are those of the rest.
 //!
-//! Memory: [`StatsRequest::memory`] bytes, beside the index: four bytes and a bit for each blob, about 100 bytes for each directory,
+//! Memory: [`StatsRequest::memory`] bytes in all: 44 and a bit for each blob, about 200 bytes for each directory,
 //! and as long as there is room the blobs of each, which otherwise are read again. Too little is the error `MemoryLimit`.
 
 mod graph;
@@ -29,7 +29,7 @@ pub struct StatsRequest {
     pub snapshots: Vec<String>,
     /// Which snapshots count.
     pub filter: SnapshotFilter,
-    /// Bytes of memory, beside those of the index.
+    /// Bytes of memory to take in all.
     pub memory: u64,
 }
 

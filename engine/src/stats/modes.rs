@@ -14,11 +14,12 @@ use std::{
 use super::{StatsRequest, graph::Graph, overview::root, per_file::content, problems::Problems};
 use crate::{
     Cancel,
-    browse::early::{Reader, reading},
+    browse::early::{Reader, reading_all},
+    ceiling::{Beside, times},
     crypto::{Id, OVERHEAD},
     error::{Error, Result},
     format::{Invalid, index::BlobKind},
-    index::{Bits, Index},
+    index::{Bits, Copies, Index, Packs},
     repo::{
         Repository, Snapshot,
         walk::{Node, Tree, Visitor, Walk},
@@ -66,6 +67,11 @@ pub struct Totals {
 pub(super) const ENTRY: u64 = 48;
 /// What reading takes.
 pub(super) const READING: u64 = 64 << 20;
+/// What all that takes beside the index: sets of positions, and of directories one for a few hundred blobs.
+const BESIDE: Beside = Beside {
+    bytes: READING + (2 << 20),
+    bits: 10,
+};
 
 /// Counts in one mode. Blocks: call it on a thread of its own.
 ///
@@ -79,32 +85,32 @@ pub fn count(
 ) -> Result<Totals> {
     let totals = |reader: &Reader<'_>| {
         let snapshots = reader.snapshots(&request.snapshots, &request.filter)?;
-        let index = reader.index()?;
+        let packs = match mode {
+            StatsMode::RestoreSize => Packs::Trees,
+            _ => Packs::All,
+        };
+        let (index, ceiling) =
+            reader.index_within(request.memory, (packs, Copies::First), BESIDE)?;
         let counting = Counting {
             repo,
             reader,
             index: &index,
-            memory: request.memory,
+            memory: ceiling.left(),
             problems: Problems::default(),
-            cancel,
+            cancel: &reader.cancel,
         };
         let mut totals = match mode {
             StatsMode::RestoreSize => counting.restore_size(&snapshots),
             StatsMode::FilesByContents => counting.files_by_contents(&snapshots),
             StatsMode::BlobsPerFile => counting.blobs_per_file(&snapshots),
             StatsMode::RawData => counting.raw_data(&snapshots),
-        }?;
+        }
+        .map_err(|error| ceiling.in_all(error))?;
         totals.snapshots = snapshots.len() as u64;
         (totals.problems, totals.problems_dropped) = counting.problems.take();
-        Ok((totals, index))
+        Ok(totals)
     };
-    reading(
-        repo,
-        cancel,
-        totals,
-        |(_, index)| index,
-        |(totals, _)| Ok(totals),
-    )
+    reading_all(repo, cancel, totals)
 }
 
 pub(super) struct Counting<'a> {
@@ -156,6 +162,7 @@ impl Counting<'_> {
             cancel: self.cancel,
         }
         .run(&roots, visitor)
+        .map_err(|error| times(2, error))
     }
 
     /// A set of positions.

@@ -2,16 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use super::{StatsRequest, graph::Graph, problems::Problems};
+use super::{
+    StatsRequest,
+    graph::{self, Graph},
+    problems::Problems,
+};
 use crate::{
     Cancel,
-    browse::early::{Reader, reading},
+    browse::early::{Reader, reading_all},
+    ceiling::{Beside, plus},
     crypto::Id,
     error::{Error, Result},
     format::index::BlobKind,
-    index::{self, Bits, Copies, Index, Place},
+    index::{self, Bits, Copies, Index, Packs, Place},
     maintain::{GroupBy, GroupKey},
     repo::{Repository, Snapshot},
+};
+
+/// What counting takes beside the index: of each blob which snapshot was the first to need it, sets of positions, and of
+/// directories one for a few hundred blobs.
+const BESIDE: Beside = Beside {
+    bytes: graph::READING + (2 << 20),
+    bits: 32 + 10,
 };
 
 /// Blobs, and how much they are.
@@ -139,25 +151,13 @@ pub fn stats(
     let report = |reader: &Reader<'_>| {
         let all = reader.snapshots(&[], &crate::SnapshotFilter::default())?;
         let shown = reader.snapshots(&request.snapshots, &request.filter)?;
-        let index = reader.index_with(Copies::All)?;
-        let report = overview(
-            repo,
-            reader,
-            &index,
-            (all, &shown),
-            request.memory,
-            by,
-            cancel,
-        )?;
-        Ok((report, index))
+        let (index, ceiling) =
+            reader.index_within(request.memory, (Packs::All, Copies::All), BESIDE)?;
+        let left = ceiling.left();
+        overview(repo, reader, &index, (all, &shown), left, by)
+            .map_err(|error| ceiling.in_all(error))
     };
-    reading(
-        repo,
-        cancel,
-        report,
-        |(_, index)| index,
-        |(report, _)| Ok(report),
-    )
+    reading_all(repo, cancel, report)
 }
 
 fn overview(
@@ -167,8 +167,8 @@ fn overview(
     (all, shown): (Vec<Snapshot>, &[Snapshot]),
     memory: u64,
     by: GroupBy,
-    cancel: &Cancel,
 ) -> Result<StatsReport> {
+    let cancel = &reader.cancel;
     let mut volumes: BTreeMap<GroupKey, Vec<Snapshot>> = BTreeMap::new();
     for snapshot in all {
         volumes
@@ -189,11 +189,12 @@ fn overview(
     let blobs = 4 * index.len() as u64 + Bits::memory(index.len());
     let left = memory.checked_sub(blobs).ok_or(Error::MemoryLimit {
         what: "counting blobs".to_owned(),
-        needed: 2 * blobs,
+        needed: blobs + graph::READING,
         limit: memory,
     })?;
     let parts = (repo, &reader.store, index);
-    let graph = Graph::read(parts, &roots, true, left, &problems, cancel)?;
+    let graph = Graph::read(parts, &roots, true, left, &problems, cancel);
+    let graph = graph.map_err(|error| plus(blobs, error))?;
     let Shares {
         added,
         unique,

@@ -11,14 +11,14 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use rand::RngExt as _;
-use rustix::{fs::RenameFlags, io::Errno};
+use rustix::{buffer::spare_capacity, fs::RenameFlags, io::Errno};
 
 use super::{Entry, ObjectMeta};
 use crate::error::{Error, Result};
@@ -163,9 +163,7 @@ impl Local {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
                 }
                 let len = usize::try_from(len).map_err(io::Error::other)?;
-                let mut data = vec![0; len];
-                file.read_exact_at(&mut data, offset)?;
-                Ok(Some(Bytes::from(data)))
+                read_at(&file, offset, len).map(|data| Some(Bytes::from(data)))
             })
             .await?;
         found.ok_or(Error::ObjectMissing {
@@ -319,6 +317,22 @@ fn list_into(dir: &Path, prefix: &str, recursive: bool, into: &mut Vec<Entry>) -
         }
     }
     Ok(())
+}
+
+/// Exactly `len` bytes from `offset` on, in memory that nobody filled with zeros before.
+fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut data = Vec::with_capacity(len);
+    while data.len() < len {
+        let at = offset.saturating_add(data.len() as u64);
+        match rustix::io::pread(file, spare_capacity(&mut data), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // There may have been room for more.
+    data.truncate(len);
+    Ok(data)
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

@@ -1,15 +1,13 @@
 //! Packs being filled, in buffers of which there is a bounded number.
 //!
-//! A blob is compressed right into its pack's buffer, sealed there and hashed while it is in the cache; when
-//! a pack is full only its list is missing. Whoever wants a buffer waits until one has been uploaded: that is
+//! A blob is compressed right into its pack's buffer, sealed there, and hashed beside the content of the next, while it is in the
+//! cache; when a pack is full only its list is missing. Whoever wants a buffer waits until one has been uploaded: that is
 //! the back-pressure, and the bound on memory. Does not: upload.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-
-use sha2::{Digest as _, Sha256};
 
 use super::{
     budget::{Budget, Permit, Reserve},
@@ -23,6 +21,7 @@ use crate::{
         pack::{self, Blob},
     },
     seal::Sealer,
+    sha::Sha,
 };
 
 /// How often those who wait look whether they should stop.
@@ -164,7 +163,9 @@ pub(crate) struct OpenPack {
     kind: BlobKind,
     buffer: Vec<u8>,
     len: usize,
-    hash: Sha256,
+    hash: Sha,
+    /// Bytes that are hashed.
+    hashed: usize,
     blobs: Vec<Blob>,
 }
 
@@ -187,9 +188,24 @@ impl OpenPack {
             kind,
             buffer,
             len: 0,
-            hash: Sha256::new(),
+            hash: Sha::new(),
+            hashed: 0,
             blobs: Vec::new(),
         }
+    }
+
+    /// The hash of some content, made beside that of what was added last.
+    pub(crate) fn hash_beside(&mut self, data: &[u8]) -> Id {
+        let mut sha = Sha::new();
+        let added = &self.buffer[self.hashed..self.len];
+        sha.update_both(data, &mut self.hash, added);
+        self.hashed = self.len;
+        sha.finish()
+    }
+
+    /// Whether something was added that is not hashed yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.hashed < self.len
     }
 
     /// Whether a blob of so many bytes fits, whatever it is compressed to.
@@ -234,7 +250,6 @@ impl OpenPack {
     pub(crate) fn add_sealed(&mut self, id: Id, sealed: &[u8], plain_length: Option<u32>) {
         let end = self.len + sealed.len();
         self.buffer[self.len..end].copy_from_slice(sealed);
-        self.hash.update(sealed);
         self.blobs.push(Blob {
             id,
             kind: self.kind,
@@ -248,7 +263,6 @@ impl OpenPack {
         let end = self.len + len + OVERHEAD;
         let bytes = &mut self.buffer[self.len..end];
         sealer.seal(bytes);
-        self.hash.update(&*bytes);
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let length = short(end - self.len);
         self.blobs.push(Blob {
@@ -270,7 +284,6 @@ impl OpenPack {
         }
         let bytes = &other.buffer[..other.len];
         self.buffer[self.len..end].copy_from_slice(bytes);
-        self.hash.update(bytes);
         self.blobs.extend(&other.blobs);
         self.len = end;
         Ok(other.buffer)
@@ -283,15 +296,15 @@ impl OpenPack {
         let bytes = &mut self.buffer[self.len..end];
         bytes[OVERHEAD / 2..][..list.len()].copy_from_slice(&list);
         sealer.seal(bytes);
-        self.hash.update(&*bytes);
         let length = u32::try_from(end - self.len)
             .unwrap_or(u32::MAX)
             .to_le_bytes();
-        self.hash.update(length);
-        self.buffer[end..end + pack::TRAILER].copy_from_slice(&length);
+        let len = end + pack::TRAILER;
+        self.buffer[end..len].copy_from_slice(&length);
+        self.hash.update(&self.buffer[self.hashed..len]);
         Pack {
-            id: Id(self.hash.finalize().into()),
-            len: end + pack::TRAILER,
+            id: self.hash.finish(),
+            len,
             buffer: self.buffer,
             blobs: self.blobs,
         }

@@ -27,6 +27,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::index::BlobKind,
+    sha::Sha,
 };
 
 /// Entries of one directory that are not directories, in the order of their names.
@@ -273,8 +274,32 @@ impl<'r, 'a> Worker<'r, 'a> {
 
     /// Makes sure that a chunk is in the repository, or in a pack on its way there.
     pub(super) fn store(&mut self, data: &[u8]) -> Result<Id> {
+        let id = match &mut self.pack {
+            Some(pack) => pack.hash_beside(data),
+            None => Id::of(data),
+        };
+        self.store_as(id, data)
+    }
+
+    /// The same for two blocks that no fingerprints are kept of, hashed side by side. `None` if something else is to be hashed
+    /// beside the first.
+    pub(super) fn two(&mut self, data: &[u8], others: &[u8]) -> Result<Option<[Stored; 2]>> {
+        if self.run.prints.is_some() || self.pack.as_ref().is_some_and(OpenPack::is_behind) {
+            return Ok(None);
+        }
+        let (id, other) = Sha::of_both(data, others);
+        let stored = |id| Stored {
+            id,
+            print: None,
+            hit: false,
+        };
+        let first = stored(self.store_as(id, data)?);
+        Ok(Some([first, stored(self.store_as(other, others)?)]))
+    }
+
+    /// The same for a chunk whose id is known.
+    fn store_as(&mut self, id: Id, data: &[u8]) -> Result<Id> {
         let run = self.run;
-        let id = Id::of(data);
         let known = run.index.use_blob(BlobKind::Data, &id).is_some();
         if known || !run.fresh.claim(BlobKind::Data, &id) {
             return Ok(id);

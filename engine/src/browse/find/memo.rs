@@ -17,6 +17,7 @@ use super::{
     too_much,
 };
 use crate::{
+    ceiling::Beside,
     error::Result,
     index::{Bits, Index},
 };
@@ -52,6 +53,14 @@ struct Kept {
 struct Remembered {
     items: Arc<[Item]>,
     memory: u64,
+}
+
+/// What a search needs beside the index.
+pub(super) fn needs() -> Beside {
+    Beside {
+        bytes: LEAST,
+        bits: 4,
+    }
 }
 
 impl Memo {

@@ -8,7 +8,7 @@
 //! Does not: write, or read file content. What cannot be read is told as a [`Found::Problem`] of each snapshot it is in,
 //! and the rest goes on.
 //!
-//! Memory: [`FindRequest::memory`] bytes, beside the index. When they are used up, nothing more is remembered, and
+//! Memory: [`FindRequest::memory`] bytes in all, 40 for each directory among them. When they are used up, nothing more is remembered, and
 //! directories are read again; a single directory for which they are too few is a problem, or the error `MemoryLimit`.
 //!
 //! ```text
@@ -35,7 +35,7 @@ use super::{EntryInfo, EntryKind, MEMORY, early::reading};
 use crate::{
     Cancel,
     error::{Error, Result},
-    index::Bits,
+    index::{Bits, Copies, Packs},
     repo::{Repository, Snapshot, SnapshotFilter},
 };
 
@@ -54,7 +54,7 @@ pub struct FindRequest {
     pub reverse: bool,
     /// Tell what the snapshot stores of each entry ([`Found::Entry::stored`]).
     pub stored: bool,
-    /// Bytes of memory, beside those of the index.
+    /// Bytes of memory to take in all.
     pub memory: u64,
 }
 
@@ -172,9 +172,15 @@ pub fn find(
             if !request.reverse {
                 snapshots.reverse();
             }
-            let index = reader.index()?;
+            let which = match &request.what {
+                FindWhat::Packs(_) => Packs::All,
+                _ => Packs::Trees,
+            };
+            let (index, ceiling) =
+                reader.index_within(request.memory, (which, Copies::First), memo::needs())?;
             let query = query.resolve(repo, &reader.store, &index)?;
-            let memo = memo::Memo::new(&index, request.memory)?;
+            let memo = memo::Memo::new(&index, ceiling.left());
+            let memo = memo.map_err(|error| ceiling.in_all(error))?;
             let seen = Bits::new(index.len());
             let mut search = search::Search {
                 seen,
@@ -185,7 +191,8 @@ pub fn find(
                 memo,
                 snapshots,
                 ahead: 0,
-                memory: request.memory,
+                memory: ceiling.left(),
+                ceiling,
             };
             // The first snapshot is gone through while the lock settles.
             search.prefetch(1, cancel)?;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Cancel,
+    ceiling::Ceiling,
     crypto::Id,
     error::{Error, Result},
     files::depth::too_deep,
@@ -46,7 +47,9 @@ pub(super) struct Search<'a> {
     pub(super) seen: Bits,
     /// So many snapshots were.
     pub(super) ahead: usize,
+    /// Bytes beside the index.
     pub(super) memory: u64,
+    pub(super) ceiling: Ceiling,
 }
 
 /// A directory on the way down.
@@ -117,7 +120,9 @@ impl Search<'_> {
             };
             let mut blobs = BlobReader::new(self.repo, &self.store, &self.index);
             match root(self.repo, snapshot) {
-                Ok(id) => self.snapshot(&mut blobs, id, cancel, &mut tell)?,
+                Ok(id) => self
+                    .snapshot(&mut blobs, id, cancel, &mut tell)
+                    .map_err(|error| self.ceiling.in_all(error))?,
                 Err(error) => tell(Found::Problem {
                     path: PathBuf::from("/"),
                     message: error.to_string(),
@@ -237,9 +242,8 @@ impl Search<'_> {
         let place = self.index.find(BlobKind::Tree, &id);
         let length = place.map_or(0, |place| u64::from(place.plain_length()));
         if length > limit {
-            return Ok(Opened::Problem(
-                too_much(&format!("tree {id}"), 8 * length, self.memory).to_string(),
-            ));
+            let error = too_much(&format!("tree {id}"), 8 * length, self.memory);
+            return Ok(Opened::Problem(self.ceiling.in_all(error).to_string()));
         }
         let json = match blobs.read(BlobKind::Tree, &id) {
             Err(error) if is_content(&error) => return Ok(Opened::Problem(error.to_string())),

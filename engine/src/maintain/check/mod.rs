@@ -11,7 +11,8 @@
 //! to tell which of their blobs are lost. When there is damage, the directories are gone through once more to tell whom it affects.
 //!
 //! Does not: write, or repair. Packs that nobody's index names are not read. Snapshots are listed before the index, and the
-//! index before the packs: what a backup beside it adds is not taken for damage.
+//! index before the packs: what a backup beside it adds is not taken for damage. All of it begins while the lock settles; if an index
+//! file that was read is gone by the time the lock is held, all is checked anew.
 //!
 //! Memory: [`CheckRequest::memory`] is kept: the index (40 bytes a blob), two bits a blob, 12 bytes a directory, some 250 a
 //! pack, and the rest for packs and directories being read.
@@ -38,20 +39,26 @@ use log::{Cause, Log};
 
 use crate::{
     Cancel, Progress, Repository,
+    browse::early::{Reader, reading_all},
+    ceiling::{self, Beside, Ceiling},
     crypto::Id,
     error::{Error, Result},
     format::Invalid,
     index::{self, Bits, Copies, Index, Loading, Packs},
-    repo::{Locked, blobs::is_content, keys, walk::Walk},
+    repo::{blobs::is_content, keys, walk::Walk},
     storage::Store,
 };
 
 /// Memory a check may take unless something else is asked for.
-pub const MEMORY: u64 = 256 << 20;
-/// The program, its runtime and connections, index files being read, and what an allocator wastes.
-const BASE: u64 = 48 << 20;
+pub const MEMORY: u64 = ceiling::MEMORY;
 /// Bytes for a pack that is listed: its name and size, twice for a moment, and what is known of it.
 const LISTED: u64 = 250;
+/// What there has to be beside the index: what going through directories takes, two bits for each blob, and packs of some 200
+/// blobs.
+const BESIDE: Beside = Beside {
+    bytes: 24 << 20,
+    bits: 24,
+};
 
 /// How to check.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,18 +153,17 @@ pub fn check_with(
     cancel: &Cancel,
 ) -> Result<CheckReport> {
     request.data.validate()?;
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let store = repo.store().with_cancel(cancel.clone());
-    let run = Run {
-        repo,
-        store: &store,
-        request,
-        progress,
-        cancel,
-        log: Log::default(),
-    };
-    let done = run.all();
-    repo.runtime().block_on(lock.release(cancel));
+    let done = reading_all(repo, cancel, |reader| {
+        let run = Run {
+            repo,
+            store: &reader.store,
+            request,
+            progress,
+            cancel: &reader.cancel,
+            log: Log::default(),
+        };
+        run.all(reader)
+    });
     if cancel.is_cancelled() {
         return Err(Error::Cancelled);
     }
@@ -183,19 +189,21 @@ struct Root {
 }
 
 impl Run<'_> {
-    fn all(&self) -> Result<CheckReport> {
+    fn all(&self, reader: &Reader<'_>) -> Result<CheckReport> {
+        // An attempt before this one may have counted.
+        self.progress.reset();
         self.repo.block_on(self.keys())?;
         let roots = self.snapshots()?;
-        let index = self.index()?;
+        let mut ceiling = Ceiling::new(self.request.memory);
+        let index = self.index(&mut ceiling)?;
+        reader.read(&index);
         let packs = self.repo.block_on(index::pack_sizes(self.store))?;
         let known = Known::of(&index);
         let suspects = self.compare(&index, &known, &packs);
         let (used, seen) = (Bits::new(index.len()), Bits::new(index.len()));
-        let taken = BASE
-            + index.memory()
-            + 2 * Bits::memory(index.len())
-            + (packs.len() as u64 + index.pack_count() as u64) * LISTED;
-        let room = self.request.memory.saturating_sub(taken);
+        let listed = packs.len() as u64 + index.pack_count() as u64;
+        ceiling.take(2 * Bits::memory(index.len()) + listed * LISTED);
+        let room = ceiling.left();
         let walk = Walk {
             repo: self.repo,
             store: self.store,
@@ -206,7 +214,7 @@ impl Run<'_> {
         };
         let trees: Vec<Id> = roots.iter().map(|root| root.tree).collect();
         let visitor = trees::Trees::new(&index, &used, &self.log, self.progress);
-        let in_all = |error| in_all(error, taken, self.request.memory);
+        let in_all = |error| ceiling.in_all(error);
         walk.run(&trees, &visitor).map_err(in_all)?;
         let mut report = CheckReport {
             snapshots: roots.len() as u64,
@@ -261,7 +269,7 @@ impl Run<'_> {
         Ok(roots)
     }
 
-    fn index(&self) -> Result<Index> {
+    fn index(&self, ceiling: &mut Ceiling) -> Result<Index> {
         let mut left_out = |id: Id, error: Error| {
             let object = Object::Index(id.to_string());
             self.log.add(object, unreadable(&error), Cause::Nothing);
@@ -270,13 +278,11 @@ impl Run<'_> {
         let loading = Loading {
             which: Packs::Live,
             copies: Copies::All,
-            limit: self.request.memory.saturating_sub(BASE),
+            limit: u64::MAX,
             unreadable: Some(&mut left_out),
         };
-        let load = Index::load_as(self.repo, self.store, loading);
-        self.repo
-            .block_on(load)
-            .map_err(|error| in_all(error, BASE, self.request.memory))
+        let parts = (self.repo, self.store);
+        self.repo.block_on(ceiling.index_as(parts, loading, BESIDE))
     }
 
     /// Compares the packs there are with the index. Returns those whose sizes do not agree.
@@ -364,16 +370,4 @@ fn unreadable(error: &Error) -> Problem {
         error => error.to_string(),
     };
     Problem::Unreadable { message }
-}
-
-/// Memory that does not suffice, counted together with what was taken before.
-fn in_all(error: Error, taken: u64, limit: u64) -> Error {
-    match error {
-        Error::MemoryLimit { what, needed, .. } => Error::MemoryLimit {
-            what,
-            needed: needed.saturating_add(taken),
-            limit,
-        },
-        error => error,
-    }
 }

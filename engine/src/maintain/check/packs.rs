@@ -4,9 +4,12 @@
 //! in place, its blobs decompressed into one buffer. Packs whose lists of blobs are not what the index says are looked at
 //! again, by the index ([`super::slow`]).
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use bytes::BytesMut;
@@ -18,13 +21,15 @@ use super::{
     slow,
 };
 use crate::{
-    crypto::Id,
+    crypto::{Id, NONCE},
     error::{Error, Result},
     format::{Invalid, compressed::Unpacker, index::BlobKind, pack},
     index::{Index, Place},
     panics::caught,
     permits::Pool,
-    repo::blobs::{is_content, open_in_place},
+    repo::blobs::is_content,
+    seal::Sealer,
+    sha::Sha,
 };
 
 /// What threads and decompressors take.
@@ -58,6 +63,7 @@ pub(super) fn read(
         stop: AtomicBool::new(false),
         failed: Mutex::default(),
         suspects: Mutex::default(),
+        sealer: Sealer::new(run.repo.key()),
         packs: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
     };
@@ -109,6 +115,7 @@ struct Reading<'a> {
     stop: AtomicBool,
     failed: Mutex<Option<Error>>,
     suspects: Mutex<Vec<Job>>,
+    sealer: Sealer,
     packs: AtomicU64,
     bytes: AtomicU64,
 }
@@ -121,6 +128,53 @@ struct Wrong {
     blobs: Vec<(u32, BlobKind, Id, Invalid)>,
     /// The index has to be asked what should be there.
     suspect: bool,
+}
+
+/// Where the content of a blob is that was opened.
+enum Content {
+    /// What was decompressed last.
+    Unpacked,
+    /// In the pack.
+    Inside(Range<usize>),
+}
+
+/// The hash of a pack, and of the content in it.
+struct Hashes {
+    pack: Sha,
+    /// Bytes of it that were hashed.
+    done: usize,
+    /// A blob whose content is still to be compared with its id.
+    next: Option<(Content, u32, BlobKind, Id)>,
+}
+
+impl Hashes {
+    fn new() -> Self {
+        Self {
+            pack: Sha::new(),
+            done: 0,
+            next: None,
+        }
+    }
+
+    /// Hashes the pack's bytes up to this one, as they are in the store, and what is to be compared, as it is now.
+    fn up_to(&mut self, end: usize, data: &[u8], unpacker: &Unpacker, wrong: &mut Wrong) {
+        let end = end.clamp(self.done, data.len());
+        let sealed = &data[self.done..end];
+        self.done = end;
+        let Some((content, position, kind, id)) = self.next.take() else {
+            return self.pack.update(sealed);
+        };
+        let plain = match content {
+            Content::Unpacked => unpacker.plain(),
+            Content::Inside(range) => &data[range],
+        };
+        let mut sha = Sha::new();
+        self.pack.update_both(sealed, &mut sha, plain);
+        if sha.finish() != id {
+            let why = Invalid::new("its content does not match its id");
+            wrong.blobs.push((position, kind, id, why));
+        }
+    }
 }
 
 impl Reading<'_> {
@@ -154,7 +208,7 @@ impl Reading<'_> {
                 self.bytes.fetch_add(size, Ordering::Relaxed);
                 let data = data.try_into_mut();
                 let mut data = data.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-                self.verify(number, id, &known, &mut data, unpacker)?
+                self.verify((number, id), &known, &mut data, unpacker)?
             }
             Err(error) if is_content(&error) => Wrong {
                 problems: vec![match error {
@@ -189,29 +243,28 @@ impl Reading<'_> {
         }
     }
 
-    /// Looks at all bytes of a pack.
+    /// Looks at all bytes of a pack. Content of one blob is hashed beside the sealed bytes of the next.
     fn verify(
         &self,
-        number: u32,
-        id: Id,
+        (number, id): (u32, Id),
         known: &Pack,
         data: &mut [u8],
         unpacker: &mut Unpacker,
     ) -> Result<Wrong> {
         let mut wrong = Wrong::default();
-        if Id::of(data) != id {
-            wrong.problems.push(Problem::PackContent);
-        }
-        self.go()?;
         let blobs = match self.header(data) {
             Ok(blobs) => blobs,
             Err(why) => {
+                if Id::of(data) != id {
+                    wrong.problems.push(Problem::PackContent);
+                }
                 let message = why.to_string();
                 wrong.problems.push(Problem::PackHeader { message });
                 wrong.suspect = true;
                 return Ok(wrong);
             }
         };
+        let mut hashes = Hashes::new();
         let (mut offset, mut matched, mut unknown) = (0_u32, 0_u32, 0_u64);
         for blob in blobs {
             let place = Place {
@@ -221,23 +274,21 @@ impl Reading<'_> {
                 plain: blob.plain_length.unwrap_or(0),
             };
             offset = place.end();
+            hashes.up_to(offset as usize, data, unpacker, &mut wrong);
             let Some(position) = self.position(blob.kind, &blob.id, place) else {
                 unknown += 1;
                 continue;
             };
             matched += 1;
-            let range = place.offset as usize..place.end() as usize;
-            let opened = match data.get_mut(range) {
-                Some(sealed) => {
-                    let key = self.run.repo.key();
-                    open_in_place(key, &blob.id, place.plain, sealed, unpacker).map(drop)
-                }
-                None => Err(Invalid::new("it lies behind the end of its pack")),
-            };
-            if let Err(why) = opened {
-                wrong.blobs.push((position, blob.kind, blob.id, why));
+            match self.open(place, data, unpacker) {
+                Ok(content) => hashes.next = Some((content, position, blob.kind, blob.id)),
+                Err(why) => wrong.blobs.push((position, blob.kind, blob.id, why)),
             }
             self.go()?;
+        }
+        hashes.up_to(data.len(), data, unpacker, &mut wrong);
+        if hashes.pack.finish() != id {
+            wrong.problems.push(Problem::PackContent);
         }
         let absent = u64::from(known.count.saturating_sub(matched));
         if unknown > 0 || absent > 0 {
@@ -247,6 +298,27 @@ impl Reading<'_> {
             wrong.suspect = absent > 0;
         }
         Ok(wrong)
+    }
+
+    /// Opens a blob of a pack where it lies. What it holds is not compared with its id yet.
+    fn open(
+        &self,
+        place: Place,
+        data: &mut [u8],
+        unpacker: &mut Unpacker,
+    ) -> Result<Content, Invalid> {
+        let range = place.offset as usize..place.end() as usize;
+        let sealed = data
+            .get_mut(range.clone())
+            .ok_or_else(|| Invalid::new("it lies behind the end of its pack"))?;
+        let text = self.sealer.open(sealed);
+        let text = text.map_err(|_| Invalid::new("it is not authentic"))?;
+        if place.plain != 0 {
+            unpacker.decompress(text, place.plain)?;
+            return Ok(Content::Unpacked);
+        }
+        let from = range.start + NONCE;
+        Ok(Content::Inside(from..from + text.len()))
     }
 
     fn header(&self, data: &[u8]) -> Result<Vec<pack::Blob>, Invalid> {

@@ -113,10 +113,10 @@ impl Moving<'_> {
             .filter(|(position, _)| needed.contains(*position))
             .map(|(position, _)| position)
             .collect();
-        positions.sort_by_cached_key(|position| {
-            self.index
-                .record(*position)
-                .map(|record| (record.place.pack, record.place.offset))
+        // No keys are kept: they would take several times what the positions take.
+        positions.sort_unstable_by_key(|position| {
+            let place = self.index.place(*position);
+            place.map(|place| (place.pack, place.offset))
         });
         positions
     }

@@ -15,14 +15,19 @@ mod same;
 use self::blobs::Moving;
 use crate::{
     Cancel, Progress, Repository,
-    archive::{
-        MEMORY,
-        native::budget::{self, Budget},
-    },
+    archive::{MEMORY, native::budget::Budget},
+    ceiling::{Beside, Ceiling},
     error::{Error, Result},
     format::snapshot::SnapshotFile,
-    index::{Bits, Copies, Index, Loading, Packs},
+    index::{Bits, Copies, Index, Packs},
     repo::{Locked, Snapshot, lock::Guard},
+    storage::Store,
+};
+
+/// What copying takes beside the indexes, with one thread; and for each blob two bits and four bytes.
+const BESIDE: Beside = Beside {
+    bytes: 88 << 20,
+    bits: 2 + 32,
 };
 
 /// What to copy, and how.
@@ -124,34 +129,21 @@ fn locked(
         .filter(|snapshot| same::of(snapshot, &there).is_none())
         .collect();
 
-    let budget = Budget::new(request.memory);
-    let mut memory = budget.take(budget::BASE, "the program")?;
-    let has = destination.block_on(Index::load_within(
-        destination,
-        &to,
-        Packs::Live,
-        budget.left(),
-    ))?;
-    memory.join(budget.take(has.memory(), "the destination's index")?);
-    let loading = Loading {
-        which: Packs::All,
-        copies: Copies::All,
-        limit: budget.left(),
-        unreadable: None,
-    };
-    let index = source.block_on(Index::load_as(source, &from, loading))?;
-    memory.join(budget.take(
-        index.memory() + 2 * Bits::memory(index.len()),
-        "the source's index",
-    )?);
+    let mut ceiling = Ceiling::new(request.memory);
+    let (has, index) = indexes((source, &from), (destination, &to), &mut ceiling)?;
+    ceiling.take(2 * Bits::memory(index.len()));
     let needed = needed::of(
         (source, &from),
         &index,
         &has,
         &missing,
-        budget.left(),
+        ceiling.left(),
         cancel,
-    )?;
+    )
+    .map_err(|error| ceiling.in_all(error))?;
+    let budget = Budget::new(request.memory);
+    let mut memory = budget.take(ceiling.taken(), "the program and the indexes")?;
+    memory.give_back(has.memory());
     drop(has);
     let moving = Moving {
         source: (source, &from),
@@ -194,6 +186,42 @@ fn locked(
     }
     drop(memory);
     Ok(report)
+}
+
+/// The destination's index, and the source's. If there is too little for the first, what both take is named.
+fn indexes(
+    (source, from): (&Repository, &Store),
+    (destination, to): (&Repository, &Store),
+    ceiling: &mut Ceiling,
+) -> Result<(Index, Index)> {
+    let all = |ceiling: &mut Ceiling, beside| {
+        let index = ceiling.index((source, from), Packs::All, Copies::All, beside);
+        source.block_on(index)
+    };
+    let has = ceiling.index((destination, to), Packs::Live, Copies::First, BESIDE);
+    match destination.block_on(has) {
+        Ok(has) => Ok((has, all(ceiling, BESIDE)?)),
+        Err(Error::MemoryLimit {
+            what,
+            needed,
+            limit,
+        }) => {
+            // With nothing at all it says what it takes, and the program, which is counted already.
+            let mut nothing = Ceiling::new(0);
+            let alone = Beside { bytes: 0, ..BESIDE };
+            let other = match all(&mut nothing, alone) {
+                Err(Error::MemoryLimit { needed, .. }) => needed.saturating_sub(nothing.taken()),
+                Err(error) => return Err(error),
+                Ok(index) => index.memory(),
+            };
+            Err(Error::MemoryLimit {
+                what,
+                needed: needed.saturating_add(other),
+                limit,
+            })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The snapshot's document in the destination. It has no parent there.

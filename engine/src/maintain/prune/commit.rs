@@ -4,8 +4,8 @@
 //! so does one whose copy is not there. If index files that were read are gone, somebody else has pruned or repaired, and
 //! all is looked at anew.
 //!
-//! Order: clocks compared; snapshots, index files and packs listed; new ones read; new index files written; proof from the
-//! store alone ([`proof`](super::proof)); old index files removed; packs removed. Whatever ends it earlier leaves index files
+//! Order: clocks compared; snapshots, index files and packs listed; new ones read; all that while the lock settles. Then snapshots and
+//! index files listed again: if they are others, all is decided anew. New index files written; proof from the store alone ([`proof`](super::proof)); old index files removed; packs removed. Whatever ends it earlier leaves index files
 //! that repeat what others say, or packs that no index file names: the next prune removes them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -25,9 +25,9 @@ use crate::{
     crypto::Id,
     error::Result,
     format::pack,
-    index::Record,
+    index::{Bits, Record},
     maintain::{lists::Lists, packing::Allowed},
-    repo::{Repository, lock::Guard},
+    repo::{Repository, blobs::is_content, lock::Guard},
     storage::Store,
 };
 
@@ -40,6 +40,22 @@ pub(super) struct Planned {
     pub(super) fates: Vec<Fate>,
     /// Numbers of the packs that were copied.
     pub(super) copied: BTreeSet<u32>,
+    /// What the survey found to be needed; deciding marks there what newer snapshots need.
+    needed: Bits,
+    /// The survey counts what they need.
+    later: bool,
+}
+
+impl Planned {
+    pub(super) fn new(survey: Survey, fates: Vec<Fate>) -> Self {
+        Self {
+            needed: survey.used.clone(),
+            survey,
+            fates,
+            copied: BTreeSet::new(),
+            later: false,
+        }
+    }
 }
 
 /// The second part.
@@ -54,62 +70,50 @@ pub(super) struct Commit<'a> {
     pub(super) lock: &'a Guard,
 }
 
-impl Commit<'_> {
-    /// Removes what is not needed.
-    pub(super) fn run(&self, planned: Planned) -> Result<PruneReport> {
-        let since = clock::since(self.repo, self.lock)?;
-        let snapshots = survey::roots(self.repo, self.store, &BTreeSet::new())?;
-        let (mut files, mut file_times) = self.files()?;
-        let Planned {
-            mut survey,
-            mut fates,
-            copied,
-        } = planned;
-        let mut going: BTreeSet<u32> = (0..)
-            .zip(&fates)
-            .filter(|(n, fate)| match fate {
-                Fate::Stays => false,
-                Fate::Goes => true,
-                Fate::WrittenAnew => copied.contains(n),
-            })
-            .map(|(n, _)| n)
-            .collect();
-        if survey.index.files().iter().all(|id| files.contains_key(id)) {
-            survey.listed = self.repo.block_on(survey::packs(self.store))?;
-        } else {
-            tracing::info!("the index was changed by somebody: looking at everything anew");
-            (survey, fates, going) = self.anew()?;
-            (files, file_times) = self.files()?;
-        }
-        let later = Later::look(
-            (self.repo, self.store),
-            &survey,
-            &snapshots,
-            &files,
-            self.cancel,
-        )?;
-        if later.snapshots > 0 {
-            survey.count(&self.limits);
-        }
-        self.keep_what_is_needed(&survey, &later, &mut going)?;
-        for (n, fate) in (0..).zip(&mut fates) {
-            if !going.contains(&n) {
-                *fate = Fate::Stays;
-            }
-        }
-        let mut report = plan::report(&survey.packs, &fates);
-        let stray = strays(&survey, Some(&later));
-        report.unreferenced_packs += stray.len() as u64;
-        report.unreferenced_bytes += stray.values().map(|pack| pack.size).sum::<u64>();
+/// Snapshots and index files as the store lists them.
+#[derive(PartialEq, Eq)]
+struct Look {
+    snapshots: BTreeMap<String, Id>,
+    files: BTreeMap<Id, u64>,
+    file_times: BTreeMap<Id, Option<Timestamp>>,
+}
 
-        let going: HashSet<Id> = going.iter().map(|n| survey.index.pack(*n).0).collect();
-        let there = |id: &&Id| survey.listed.contains_key(*id);
-        let packs: BTreeSet<Id> = going
-            .iter()
-            .filter(there)
-            .chain(stray.keys())
-            .copied()
-            .collect();
+/// What is to be done.
+struct Decided {
+    later: Later,
+    /// Packs that index files shall not name any more.
+    going: HashSet<Id>,
+    /// Packs to be removed.
+    packs: BTreeSet<Id>,
+    report: PruneReport,
+}
+
+impl Commit<'_> {
+    /// Removes what is not needed. Decides while the lock settles, and anew if somebody was there in between.
+    pub(super) fn run(&self, mut planned: Planned) -> Result<PruneReport> {
+        let since = clock::since(self.repo, self.lock)?;
+        let early = self.look().and_then(|look| {
+            let decided = self.decide(&mut planned, &look)?;
+            Ok((look, decided))
+        });
+        self.repo.block_on(self.lock.held())?;
+        let look = self.look()?;
+        let decided = match early {
+            Ok((early, decided)) if early == look => decided,
+            // What could not be read may have been somebody else's doing.
+            Err(error) if !is_content(&error) => return Err(error),
+            _ => self.decide(&mut planned, &look)?,
+        };
+        let Look {
+            files, file_times, ..
+        } = look;
+        let Decided {
+            later,
+            going,
+            packs,
+            report,
+        } = decided;
+        let survey = &planned.survey;
         for id in &packs {
             let modified = survey.listed.get(id).and_then(|listed| listed.modified);
             clock::is_older(self.repo, &pack::path(id), modified, since)?;
@@ -134,9 +138,84 @@ impl Commit<'_> {
             indexes,
             packs: all,
         };
-        proof::nothing_is_missed(self.repo, self.store, (&survey, &later), &going)?;
+        proof::nothing_is_missed(self.repo, self.store, (survey, &later), &going)?;
         self.repo.block_on(self.remove(&going.indexes, &packs))?;
         Ok(report)
+    }
+
+    fn look(&self) -> Result<Look> {
+        let snapshots = survey::roots(self.repo, self.store, &BTreeSet::new())?;
+        let (files, file_times) = self.files()?;
+        Ok(Look {
+            snapshots,
+            files,
+            file_times,
+        })
+    }
+
+    /// Decides by what there is. Nothing is written.
+    fn decide(&self, planned: &mut Planned, look: &Look) -> Result<Decided> {
+        let known = |id| look.files.contains_key(id);
+        if planned.survey.index.files().iter().all(known) {
+            planned.survey.listed = self.repo.block_on(survey::packs(self.store))?;
+        } else {
+            tracing::info!("the index was changed by somebody: looking at everything anew");
+            *planned = self.anew()?;
+        }
+        let Planned {
+            survey,
+            fates,
+            copied,
+            needed,
+            later: counted,
+        } = planned;
+        survey.used = needed.clone();
+        let mut going: BTreeSet<u32> = (0..)
+            .zip(&*fates)
+            .filter(|(n, fate)| match fate {
+                Fate::Stays => false,
+                Fate::Goes => true,
+                Fate::WrittenAnew => copied.contains(n),
+            })
+            .map(|(n, _)| n)
+            .collect();
+        let later = Later::look(
+            (self.repo, self.store),
+            survey,
+            &look.snapshots,
+            &look.files,
+            self.memory,
+            self.cancel,
+        )?;
+        if later.snapshots > 0 || *counted {
+            survey.count(&self.limits);
+            *counted = later.snapshots > 0;
+        }
+        self.keep_what_is_needed(survey, &later, &mut going)?;
+        let stays = |n: &u32| !going.contains(n);
+        let fates: Vec<Fate> = (0..)
+            .zip(&*fates)
+            .map(|(n, fate)| if stays(&n) { Fate::Stays } else { *fate })
+            .collect();
+        let mut report = plan::report(&survey.packs, &fates);
+        let stray = strays(survey, Some(&later));
+        report.unreferenced_packs += stray.len() as u64;
+        report.unreferenced_bytes += stray.values().map(|pack| pack.size).sum::<u64>();
+
+        let going: HashSet<Id> = going.iter().map(|n| survey.index.pack(*n).0).collect();
+        let there = |id: &&Id| survey.listed.contains_key(*id);
+        let packs: BTreeSet<Id> = going
+            .iter()
+            .filter(there)
+            .chain(stray.keys())
+            .copied()
+            .collect();
+        Ok(Decided {
+            later,
+            going,
+            packs,
+            report,
+        })
     }
 
     /// Index files with their sizes, and when they were written.
@@ -151,7 +230,7 @@ impl Commit<'_> {
     }
 
     /// Only what nothing is used of goes: there is no time to copy anything now.
-    fn anew(&self) -> Result<(Survey, Vec<Fate>, BTreeSet<u32>)> {
+    fn anew(&self) -> Result<Planned> {
         let limits = Limits {
             max_repack: Some(0),
             ..self.limits
@@ -165,9 +244,7 @@ impl Commit<'_> {
             self.cancel,
         )?;
         let fates = plan::decide(&survey.packs, &limits);
-        let gone = (0..).zip(&fates).filter(|(_, fate)| **fate == Fate::Goes);
-        let going = gone.map(|(n, _)| n).collect();
-        Ok((survey, fates, going))
+        Ok(Planned::new(survey, fates))
     }
 
     /// Takes back from what goes whatever holds the only copy of something needed.

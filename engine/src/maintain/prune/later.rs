@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Cancel,
+    ceiling::plus,
     crypto::Id,
     error::Result,
     format::{index::BlobKind, tree::Entries},
@@ -31,12 +32,13 @@ pub(super) struct Later {
 
 impl Later {
     /// Looks at these snapshots and index files as far as `first` does not know them, and marks in `first` what they need
-    /// of it.
+    /// of it. In so many bytes of memory, together with that.
     pub(super) fn look(
         (repo, store): (&Repository, &Store),
         first: &Survey,
         snapshots: &BTreeMap<String, Id>,
         files: &BTreeMap<Id, u64>,
+        memory: u64,
         cancel: &Cancel,
     ) -> Result<Self> {
         let mut new = files.clone();
@@ -44,10 +46,11 @@ impl Later {
         let loading = Loading {
             which: Packs::All,
             copies: Copies::All,
-            limit: u64::MAX,
+            limit: memory.saturating_sub(first.taken),
             unreadable: None,
         };
-        let index = repo.block_on(Index::load_files(repo, store, new, loading))?;
+        let index = repo.block_on(Index::load_files(repo, store, new, loading));
+        let index = index.map_err(|error| plus(first.taken, error))?;
         let used = Bits::new(index.len());
         let mut roots = snapshots.clone();
         roots.retain(|id, _| !first.snapshots.contains_key(id));

@@ -36,7 +36,8 @@ use crate::{
     archive::MEMORY,
     crypto::Id,
     error::{Error, Result},
-    repo::{Locked, lock::Guard},
+    index,
+    repo::{Locked, blobs::is_content, lock::Guard},
     storage::Store,
 };
 
@@ -140,15 +141,15 @@ pub fn prune(
         progress,
         cancel,
     };
-    let lock = repo.block_on(repo.lock(Locked::Shared, cancel))?;
-    let planned = run.plan(&lock);
+    let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
+    let planned = lock.outcome(run.plan(&lock));
     repo.runtime().block_on(lock.release(cancel));
     let planned = planned?;
     if request.dry_run {
         return Ok(would_do(&planned));
     }
-    let lock = repo.block_on(repo.lock(Locked::Exclusive, cancel))?;
-    let done = run.commit(planned, &lock);
+    let lock = repo.block_on(repo.lock_early(Locked::Exclusive, cancel))?;
+    let done = lock.outcome(run.commit(planned, &lock));
     repo.runtime().block_on(lock.release(cancel));
     done
 }
@@ -216,26 +217,18 @@ struct Run<'a> {
 impl Run<'_> {
     /// Looks, decides and copies. Nothing is taken away by that.
     fn plan(&self, lock: &Guard) -> Result<Planned> {
-        let survey = Survey::take(
-            self.repo,
-            &self.store,
-            &self.without,
-            &self.limits,
-            self.request.memory,
-            self.cancel,
-        )?;
-        let fates = plan::decide(&survey.packs, &self.limits);
-        let mut planned = Planned {
-            survey,
-            fates,
-            copied: BTreeSet::new(),
-        };
+        let (survey, fates) = self.survey(lock)?;
+        let mut planned = Planned::new(survey, fates);
         if self.request.dry_run {
             return Ok(planned);
         }
         let anew = (0..).zip(&planned.fates);
         let anew = anew.filter(|(_, fate)| **fate == Fate::WrittenAnew);
         let anew: Vec<u32> = anew.map(|(n, _)| n).collect();
+        if anew.is_empty() {
+            // Nothing has been done yet that the lock is needed for.
+            return Ok(planned);
+        }
         let allowed = self.allowed(lock);
         let copying = Copying {
             repo: self.repo,
@@ -253,6 +246,41 @@ impl Run<'_> {
         allowed()?;
         planned.copied = copied?;
         Ok(planned)
+    }
+
+    /// Looks at everything, while it is not known yet whether the lock is held. If something is to be done before the lock that
+    /// excludes others, what was read has to be still there when it is.
+    fn survey(&self, lock: &Guard) -> Result<(Survey, Vec<Fate>)> {
+        let take = || {
+            let survey = Survey::take(
+                self.repo,
+                &self.store,
+                &self.without,
+                &self.limits,
+                self.request.memory,
+                self.cancel,
+            )?;
+            let fates = plan::decide(&survey.packs, &self.limits);
+            Ok((survey, fates))
+        };
+        let early = take();
+        match &early {
+            Ok((_, fates)) if !self.request.dry_run && !fates.contains(&Fate::WrittenAnew) => {
+                return early;
+            }
+            // What could not be read may have been somebody else's doing.
+            Err(error) if !is_content(error) => return lock.outcome(early),
+            _ => {}
+        }
+        self.repo.block_on(lock.held())?;
+        if let Ok((survey, _)) = &early {
+            let there = self.repo.block_on(index::files(&self.store))?;
+            if survey.index.files().iter().all(|id| there.contains_key(id)) {
+                return early;
+            }
+        }
+        drop(early);
+        take()
     }
 
     fn commit(&self, planned: Planned, lock: &Guard) -> Result<PruneReport> {

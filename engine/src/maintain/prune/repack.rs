@@ -16,8 +16,7 @@ use std::{
 use super::survey::Survey;
 use crate::{
     Cancel, Progress, Repository,
-    archive::native::budget::{self, Budget, Permit},
-    crypto::Id,
+    archive::native::budget::{Budget, Permit},
     error::Result,
     format::{Invalid, compressed, pack},
     index::Record,
@@ -30,6 +29,8 @@ use crate::{
 const BATCH: u64 = 100_000;
 /// Bytes of the places of that many.
 const BATCH_MEMORY: u64 = BATCH * 2 * size_of::<Record>() as u64;
+/// What the index takes for a blob, when all is looked at again at the end.
+const BLOB: u64 = 40;
 /// The most read at once, unless one blob is larger.
 const WINDOW: u32 = 4 << 20;
 /// What lies between two wanted blobs is read as well, if it is less than this.
@@ -74,8 +75,12 @@ impl Copying<'_> {
             return Ok(BTreeSet::new());
         }
         let budget = Budget::new(self.memory);
-        let index = self.survey.index.memory();
-        let mut held = budget.take(budget::BASE + index, "the program and the index")?;
+        let mut held = budget.take(self.survey.taken, "the program and the index")?;
+        let blobs = packs
+            .iter()
+            .map(|n| self.survey.packs[*n as usize].used.blobs);
+        let again = blobs.sum::<u64>() * BLOB;
+        held.join(budget.take(again, "the index of what is copied")?);
         held.join(budget.take(BATCH_MEMORY, "the places of blobs")?);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let able = usize::try_from(budget.left() / 3 / WORKER).unwrap_or(1);
@@ -227,7 +232,7 @@ impl Copying<'_> {
                 .map_err(|why| damaged(&why.to_string()))?;
             &decompressed
         };
-        let id = Id::of(plain);
+        let id = filler.id_of(plain);
         if !id.0.starts_with(&record.prefix) {
             return Err(damaged("its content does not match its id"));
         }

@@ -13,15 +13,24 @@ use jiff::Timestamp;
 use super::plan::{Limits, PackUse, Tally};
 use crate::{
     Cancel,
+    ceiling::{Beside, Ceiling},
     crypto::{Id, OVERHEAD},
     error::{Error, Result},
     format::{Invalid, index::BlobKind, pack},
-    index::{Bits, Copies, Index, Loading, Packs, Record},
+    index::{Bits, Copies, Index, Packs, Record},
     repo::{
         Repository,
         walk::{Node, Tree, Visitor, Walk},
     },
     storage::Store,
+};
+
+/// Bytes for a pack: its name and size as listed, twice for a moment, what is used of it, and its place among the others.
+const PACK: u64 = 400;
+/// What there has to be beside the index: what going through directories takes, a bit for each blob, and packs of some 200 blobs.
+const BESIDE: Beside = Beside {
+    bytes: 24 << 20,
+    bits: 16,
 };
 
 /// A pack as the store lists it.
@@ -77,6 +86,8 @@ pub(super) fn roots(
 pub(super) struct Survey {
     pub(super) snapshots: BTreeMap<String, Id>,
     pub(super) index: Index,
+    /// Bytes of memory that all this takes, and the program.
+    pub(super) taken: u64,
     /// Of the positions of blobs that snapshots need.
     pub(super) used: Bits,
     pub(super) listed: BTreeMap<Id, Listed>,
@@ -97,35 +108,33 @@ impl Survey {
         cancel: &Cancel,
     ) -> Result<Self> {
         let snapshots = roots(repo, store, without)?;
-        let loading = Loading {
-            which: Packs::All,
-            copies: Copies::All,
-            limit: memory,
-            unreadable: None,
-        };
-        let index = repo.block_on(Index::load_as(repo, store, loading))?;
+        let mut ceiling = Ceiling::new(memory);
+        let index = ceiling.index((repo, store), Packs::All, Copies::All, BESIDE);
+        let index = repo.block_on(index)?;
         let used = Bits::new(index.len());
         let first = First {
             repo,
             index: &index,
             used: &used,
         };
-        let taken = index.memory() + Bits::memory(index.len());
+        ceiling.take(Bits::memory(index.len()) + index.pack_count() as u64 * PACK);
         let walk = Walk {
             repo,
             store,
             index: &index,
             // A directory that was visited is one that is needed.
             seen: &used,
-            memory: memory.saturating_sub(taken),
+            memory: ceiling.left(),
             cancel,
         };
         let roots: Vec<Id> = snapshots.values().copied().collect();
-        walk.run(&roots, &first)?;
+        let done = walk.run(&roots, &first);
+        done.map_err(|error| ceiling.in_all(error))?;
         let listed = repo.block_on(packs(store))?;
         let mut survey = Self {
             snapshots,
             index,
+            taken: ceiling.taken(),
             used,
             listed,
             packs: Vec::new(),

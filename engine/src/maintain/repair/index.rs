@@ -33,6 +33,10 @@ use crate::{
 const PARALLEL: usize = 8;
 /// What is read of a pack's end at first: enough for most lists.
 const TAIL: u64 = 16 << 10;
+/// Bytes for a pack: its name in a few sets, what is known of it, and its place in the list of them.
+const PACK: u64 = 300;
+/// Bytes for lists that are read, and for the index file that is written.
+const READING: u64 = 32 << 20;
 /// Blobs of one index file.
 const FULL: usize = 50_000;
 
@@ -65,7 +69,7 @@ impl RepairIndexReport {
 /// changed. Blocks: call it on a thread of its own.
 ///
 /// # Errors
-/// `Locked`, `LockLost`, `Cancelled`, and what the store says. What is wrong with the repository is in the report.
+/// `Locked`, `LockLost`, `Cancelled`, `MemoryLimit` ([`OpenOptions::memory`](crate::OpenOptions)), and what the store says. What is wrong with the repository is in the report.
 pub fn repair_index(
     repo: &Repository,
     read_all_packs: bool,
@@ -107,6 +111,8 @@ struct Repair<'a> {
 struct Known {
     /// Sizes of packs, as they follow from their entries; `None` where entries differ or make no sense.
     packs: HashMap<Id, Option<u64>>,
+    /// How many times one was named.
+    count: u64,
     /// Readable index files with their sizes.
     files: BTreeMap<Id, u64>,
     /// The others.
@@ -118,6 +124,16 @@ impl Repair<'_> {
         let mut report = RepairIndexReport::default();
         let known = self.known(&mut report).await?;
         let there = index::pack_sizes(&self.store).await?;
+        let mut ceiling = self.repo.ceiling();
+        ceiling.take(known.count.saturating_add(there.len() as u64) * PACK);
+        if ceiling.left() < READING {
+            let error = Error::MemoryLimit {
+                what: "what is known of the packs".to_owned(),
+                needed: READING,
+                limit: 0,
+            };
+            return Err(ceiling.in_all(error));
+        }
         let as_said = |id: &Id, size: &u64| known.packs.get(id) == Some(&Some(*size));
         let to_read: Vec<(Id, u64)> = there
             .iter()
@@ -150,8 +166,14 @@ impl Repair<'_> {
 
     async fn known(&self, report: &mut RepairIndexReport) -> Result<Known> {
         let mut known = Known::default();
+        let room = self.repo.ceiling().left();
         for (id, size) in index::files(&self.store).await? {
-            match index::read(self.repo, &self.store, id, size).await {
+            let read = index::read(self.repo, &self.store, id, size).await;
+            if known.count.saturating_mul(PACK) > room {
+                // They are only counted from here on, to say what would do.
+                known.packs = HashMap::new();
+            }
+            match read {
                 Ok(Some(file)) => {
                     if known.take(&file) {
                         known.files.insert(id, size);
@@ -261,6 +283,7 @@ impl Known {
     fn take(&mut self, file: &IndexFile) -> bool {
         let ids: Option<Vec<Id>> = file.packs.iter().map(|pack| Id::parse(&pack.id)).collect();
         let Some(ids) = ids else { return false };
+        self.count += ids.len() as u64;
         for (id, pack) in ids.into_iter().zip(&file.packs) {
             let size = size(pack);
             let known = self.packs.entry(id).or_insert(size);

@@ -175,7 +175,21 @@ impl Active {
             let want = at_once.min(len - at);
             let read = entry::read_up_to(&self.file, &mut buffer[..want], from + at as u64)?;
             ended = read < want;
-            for block in buffer[..read].chunks(size) {
+            let mut blocks = &buffer[..read];
+            while let Some((block, rest)) = first(blocks, size) {
+                blocks = rest;
+                if let Some((other, rest)) = first(rest, size) {
+                    match worker.two(block, other) {
+                        Ok(Some(stored)) => {
+                            piece.blocks.extend(stored);
+                            at += block.len() + other.len();
+                            blocks = rest;
+                            continue;
+                        }
+                        Ok(None) => {}
+                        Err(error) => return Ok(Err(error)),
+                    }
+                }
                 let offset = from + at as u64;
                 let found = known.binary_search_by(|record| record.offset.cmp(&offset));
                 let known = found.ok().and_then(|n| known.get(n));
@@ -264,6 +278,11 @@ impl Active {
     fn reaches(&self, end: u64) -> io::Result<bool> {
         Ok(self.file.metadata()?.len() >= end)
     }
+}
+
+/// The first block of a size, or what is left of one, and what comes after it.
+fn first(data: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
+    (!data.is_empty()).then(|| data.split_at(size.min(data.len())))
 }
 
 /// A chunk that was remembered to begin here, if it would end where it did, and the place of its record.
