@@ -34,8 +34,10 @@ pub(super) struct Restore {
     /// Do nothing, and show what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
-    #[command(flatten)]
-    memory: values::MemoryArgs,
+    /// The most memory to take: bytes with K, M or G; without it what the index needs, 40 bytes for each blob of the
+    /// repository, and some 130M
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    memory: Option<u64>,
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
@@ -58,9 +60,8 @@ pub(super) fn run(run: &Run, args: Restore) -> Result<EngineExit> {
         select: args.include,
         delete_extra: args.delete,
         dry_run: args.dry_run,
-        // Buffers take a quarter, and the index may take most of the rest.
-        memory: args.memory.bytes() / 4,
-        ceiling: Some(args.memory.bytes()),
+        ceiling: args.memory,
+        ..RestoreRequest::default()
     };
     let progress = Progress::new();
     let reporter = Reporter::moving(run.printer, run.repo.quiet, run.repo.json, &progress);

@@ -213,8 +213,8 @@ fn locked(
         about,
         content,
         progress,
-        cancel,
-        store: repo.store().with_cancel(cancel.clone()),
+        cancel: lock.cancel(),
+        store: repo.store().with_cancel(lock.cancel().clone()),
     };
     let done = lock.outcome(run.archive(request, &lock));
     repo.runtime().block_on(lock.release(cancel));

@@ -126,13 +126,13 @@ pub(crate) fn reading<P, T>(
     index_of: impl Fn(&P) -> &Index,
     finish: impl FnOnce(P) -> Result<T>,
 ) -> Result<T> {
+    let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
     let reader = Reader {
         repo,
-        store: repo.store().with_cancel(cancel.clone()),
-        cancel: cancel.clone(),
+        store: repo.store().with_cancel(lock.cancel().clone()),
+        cancel: lock.cancel().clone(),
         listed: None,
     };
-    let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
     let done = (|| {
         let early = prepare(&reader);
         repo.block_on(lock.held())?;

@@ -237,7 +237,7 @@ pub(crate) fn each<'a, E>(
         }
         scan.blanks();
     }
-    if scan.rest().trim_end() == "}" {
+    if scan.rest().trim_end_matches([' ', '\n']) == "}" {
         return Ok(Ok(()));
     }
     // What comes after the list is for the parser.

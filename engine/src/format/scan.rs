@@ -46,7 +46,7 @@ fn list<'a>(json: &'a [u8], start: &str) -> Option<Scan<'a>> {
 pub(super) fn packs(json: &[u8]) -> Option<Vec<Pack>> {
     let mut scan = list(json, PACKS)?;
     let packs = scan.list(Scan::pack)?;
-    (scan.rest().trim_end() == "}").then_some(packs)
+    (scan.rest().trim_end_matches([' ', '\n']) == "}").then_some(packs)
 }
 
 /// A place in a document.

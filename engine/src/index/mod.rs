@@ -150,7 +150,7 @@ impl Index {
                 }
             }
             if builder.memory().saturating_add(needed) > loading.limit {
-                needed += builder.memory();
+                needed += builder.memory() - Builder::default().memory();
                 builder.clear();
             }
             let gone = file.packs_to_delete.iter();

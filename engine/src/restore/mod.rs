@@ -100,12 +100,12 @@ pub fn restore(
     let root = Root::open(&request.target).map_err(target)?;
     let mount = Meta::of(&root).map_err(target)?.mount;
     let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
-    let store = repo.store().with_cancel(cancel.clone());
-    let done = read_held(repo, &store, request, &lock).and_then(|read| {
+    let store = repo.store().with_cancel(lock.cancel().clone());
+    let done = read_held(repo, &store, request, &lock).and_then(|(read, memory)| {
         locked(
             repo,
             request,
-            (&store, read),
+            (&store, read, memory),
             select,
             (&root, mount),
             progress,
@@ -118,16 +118,16 @@ pub fn restore(
     Ok(report)
 }
 
-/// The snapshot and the index, as they are under the held lock; read while it is not known yet whether it is held.
+/// The snapshot and the index, as they are under the held lock, and bytes for buffers; read while it is not known yet whether it is held.
 fn read_held(
     repo: &Repository,
     store: &Store,
     request: &RestoreRequest,
     lock: &Guard,
-) -> Result<(Snapshot, Index)> {
+) -> Result<((Snapshot, Index), u64)> {
     let ceiling = Ceiling::new(request.ceiling.unwrap_or(u64::MAX));
     let beside = Beside {
-        bytes: request.memory.max(plan::LEAST) + DIRECTORIES,
+        bytes: plan::LEAST + DIRECTORIES,
         bits: 0,
     };
     let read = || {
@@ -135,22 +135,26 @@ fn read_held(
         // In this order, which is right beside running backups.
         let snapshot = repo.find_snapshot_in(store, &request.snapshot)?;
         let index = ceiling.index((repo, store), Packs::All, Copies::First, beside);
-        Ok((snapshot, repo.block_on(index)?))
+        let index = repo.block_on(index)?;
+        let left = ceiling.left().saturating_sub(DIRECTORIES);
+        Ok(((snapshot, index), request.memory.min(left)))
     };
     let early = lock.outcome(read())?;
     repo.block_on(lock.held())?;
     // Whoever was done before this lock was held left other index files.
     let now = repo.block_on(index::files(store))?;
-    if now.keys().eq(early.1.files()) {
+    let ((_, index), _) = &early;
+    if now.keys().eq(index.files()) {
         return Ok(early);
     }
+    drop(early);
     read()
 }
 
 fn locked(
     repo: &Repository,
     request: &RestoreRequest,
-    (store, (snapshot, index)): (&Store, (Snapshot, Index)),
+    (store, (snapshot, index), memory): (&Store, (Snapshot, Index), u64),
     select: Option<Select>,
     (root, mount): (&Root, u64),
     progress: &Progress,
@@ -161,7 +165,7 @@ fn locked(
         progress.found(summary.total_files_processed, summary.total_bytes_processed);
     }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let limits = Limits::of(request.memory, cores);
+    let limits = Limits::of(memory, cores);
     let queue = Queue::new(
         store.clone(),
         repo.runtime().clone(),

@@ -41,7 +41,7 @@ pub struct StateRequest {
     /// A directory; made if it is not there. It may be shared by any number of repositories and volumes, and removed at
     /// any moment.
     pub dir: PathBuf,
-    /// The most all states in it may take on disk, in bytes; twice of it for a moment. Those used longest ago are removed
+    /// The most all states in it may take on disk, in bytes; as much again for each backup that runs. Those used longest ago are removed
     /// for others, and blocks of one that would be larger are not remembered.
     pub bytes: u64,
 }

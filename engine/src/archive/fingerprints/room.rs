@@ -93,7 +93,8 @@ fn state(entry: &DirEntry) -> io::Result<Option<State>> {
     Ok(Some(State {
         name: name.to_owned(),
         bytes: meta.len(),
-        used: meta.modified()?,
+        // A clock that was wrong once is not to keep it for ever.
+        used: meta.modified()?.min(SystemTime::now()),
     }))
 }
 

@@ -160,6 +160,7 @@ impl Prints {
         match Reader::open(&request.dir, &prints.keys, budget.left() / 4) {
             Ok(Some(reader)) => match budget.try_take(reader.memory()) {
                 Some(table) => {
+                    prints.touch(&reader);
                     prints.successor().memory.join(table);
                     prints.reader = Some(reader);
                 }
@@ -183,6 +184,13 @@ impl Prints {
         tracing::warn!(dir = %self.request.dir.display(), "{text}");
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         problem.get_or_insert(text);
+    }
+
+    /// Notes that a state is of use: others go before it.
+    fn touch(&self, reader: &Reader) {
+        if let Err(error) = reader.touch() {
+            self.trouble("when the state was used cannot be noted", error);
+        }
     }
 
     /// What is known of a file.
@@ -330,7 +338,7 @@ impl Prints {
             return Ok(None);
         }
         if let (None, Some(reader), true) = (&successor.writer, &self.reader, all_kept) {
-            reader.touch()?;
+            self.touch(reader);
             return Ok(None);
         }
         if let Some(reader) = &self.reader {

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Cancel,
     crypto::Id,
-    error::Result,
+    error::{Error, Result},
     format::pack,
     index::{Bits, Record},
     maintain::{lists::Lists, packing::Allowed},
@@ -90,7 +90,8 @@ struct Decided {
 
 impl Commit<'_> {
     /// Removes what is not needed. Decides while the lock settles, and anew if somebody was there in between.
-    pub(super) fn run(&self, mut planned: Planned) -> Result<PruneReport> {
+    pub(super) fn run(&self, planned: Planned) -> Result<PruneReport> {
+        let mut planned = Some(planned);
         let since = clock::since(self.repo, self.lock)?;
         let early = self.look().and_then(|look| {
             let decided = self.decide(&mut planned, &look)?;
@@ -98,11 +99,15 @@ impl Commit<'_> {
         });
         self.repo.block_on(self.lock.held())?;
         let look = self.look()?;
-        let decided = match early {
-            Ok((early, decided)) if early == look => decided,
+        let early = match early {
+            Ok((early, decided)) => (early == look).then_some(decided),
             // What could not be read may have been somebody else's doing.
-            Err(error) if !is_content(&error) => return Err(error),
-            _ => self.decide(&mut planned, &look)?,
+            Err(error) if is_content(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let decided = match early {
+            Some(decided) => decided,
+            None => self.decide(&mut planned, &look)?,
         };
         let Look {
             files, file_times, ..
@@ -113,7 +118,7 @@ impl Commit<'_> {
             packs,
             report,
         } = decided;
-        let survey = &planned.survey;
+        let survey = &planned.as_ref().ok_or_else(no_plan)?.survey;
         for id in &packs {
             let modified = survey.listed.get(id).and_then(|listed| listed.modified);
             clock::is_older(self.repo, &pack::path(id), modified, since)?;
@@ -154,14 +159,18 @@ impl Commit<'_> {
     }
 
     /// Decides by what there is. Nothing is written.
-    fn decide(&self, planned: &mut Planned, look: &Look) -> Result<Decided> {
+    fn decide(&self, place: &mut Option<Planned>, look: &Look) -> Result<Decided> {
         let known = |id| look.files.contains_key(id);
-        if planned.survey.index.files().iter().all(known) {
+        let valid = |planned: &&mut Planned| planned.survey.index.files().iter().all(known);
+        if let Some(planned) = place.as_mut().filter(valid) {
             planned.survey.listed = self.repo.block_on(survey::packs(self.store))?;
         } else {
             tracing::info!("the index was changed by somebody: looking at everything anew");
-            *planned = self.anew()?;
+            // There is no memory for two.
+            *place = None;
+            *place = Some(self.anew()?);
         }
+        let planned = place.as_mut().ok_or_else(no_plan)?;
         let Planned {
             survey,
             fates,
@@ -306,6 +315,10 @@ impl Commit<'_> {
             .try_collect()
             .await
     }
+}
+
+fn no_plan() -> Error {
+    Error::Bug("a prune has nothing to decide by".to_owned())
 }
 
 /// The packs that no index file names.

@@ -142,14 +142,14 @@ pub fn prune(
         cancel,
     };
     let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
-    let planned = lock.outcome(run.plan(&lock));
+    let planned = lock.outcome(run.under(&lock).plan(&lock));
     repo.runtime().block_on(lock.release(cancel));
     let planned = planned?;
     if request.dry_run {
         return Ok(would_do(&planned));
     }
     let lock = repo.block_on(repo.lock_early(Locked::Exclusive, cancel))?;
-    let done = lock.outcome(run.commit(planned, &lock));
+    let done = lock.outcome(run.under(&lock).commit(planned, &lock));
     repo.runtime().block_on(lock.release(cancel));
     done
 }
@@ -215,6 +215,16 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// The same, ended as well when this lock turns out not to be had.
+    fn under<'b>(&'b self, lock: &'b Guard) -> Run<'b> {
+        Run {
+            store: self.repo.store().with_cancel(lock.cancel().clone()),
+            cancel: lock.cancel(),
+            without: self.without.clone(),
+            ..*self
+        }
+    }
+
     /// Looks, decides and copies. Nothing is taken away by that.
     fn plan(&self, lock: &Guard) -> Result<Planned> {
         let (survey, fates) = self.survey(lock)?;

@@ -80,7 +80,8 @@ impl Copying<'_> {
             .iter()
             .map(|n| self.survey.packs[*n as usize].used.blobs);
         let again = blobs.sum::<u64>() * BLOB;
-        held.join(budget.take(again, "the index of what is copied")?);
+        // There when the copies are looked up, after the rest of this has gone.
+        drop(budget.take(again, "the index of what is copied")?);
         held.join(budget.take(BATCH_MEMORY, "the places of blobs")?);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let able = usize::try_from(budget.left() / 3 / WORKER).unwrap_or(1);

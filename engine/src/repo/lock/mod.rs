@@ -81,6 +81,7 @@ static HELD: LazyLock<Mutex<HashSet<Id>>> = LazyLock::new(Mutex::default);
 #[derive(Debug)]
 pub(crate) struct Guard {
     shared: Arc<Shared>,
+    cancel: Cancel,
     task: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Handle,
 }
@@ -130,7 +131,18 @@ impl Guard {
     /// Waits until the lock is held for certain.
     pub(crate) async fn held(&self) -> Result<()> {
         self.shared.settled().await;
-        self.shared.state().refused.take().map_or(Ok(()), Err)
+        if let Some(error) = self.shared.state().refused.take() {
+            return Err(error);
+        }
+        match *self.shared.settled.borrow() {
+            Settled::Refused => self.shared.check(),
+            Settled::Held | Settled::Waiting => Ok(()),
+        }
+    }
+
+    /// Cancelled with the operation, and when the lock turns out not to be had: what was begun early is in vain then.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     /// The time in the newest lock file, by our clock, and when the store saw it written, by its own. `None` if
@@ -223,11 +235,15 @@ impl Shared {
     }
 
     async fn remove_all(&self) {
-        let files = std::mem::take(&mut self.state().files);
-        for id in files {
+        // One by one: who is stopped here leaves the rest to the next who is called.
+        loop {
+            let Some(id) = self.state().files.last().copied() else {
+                return;
+            };
             if let Err(error) = self.store.delete(&path(id)).await {
                 tracing::warn!(%id, %error, "a lock file could not be removed");
             }
+            self.state().files.retain(|file| *file != id);
             held().remove(&id);
         }
     }
@@ -283,11 +299,11 @@ impl Repository {
     async fn try_lock_early(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         let timing = self.options().lock_timing;
         if self.options().no_lock {
-            return self.unlocked(kind);
+            return self.unlocked(kind, cancel);
         }
         let store = self.store().with_cancel(cancel.clone());
         self.conflict(&store, kind, None).await?;
-        let (mut guard, shared) = self.guard(Settled::Waiting, None);
+        let (mut guard, shared) = self.guard(Settled::Waiting, None, cancel);
         let (id, sealed) = self.new_lock(kind)?;
         let written = Arc::clone(&shared);
         let mut writing = self
@@ -308,7 +324,7 @@ impl Repository {
             drop(tokio::time::timeout(patience(cancel), removal).await);
             return Err(error);
         }
-        let (repo, cancel) = (self.clone(), cancel.clone());
+        let (repo, cancel, early) = (self.clone(), cancel.clone(), guard.cancel.clone());
         guard.task = Some(self.runtime().spawn(async move {
             let look = async {
                 tokio::time::sleep(timing.settle).await;
@@ -322,13 +338,22 @@ impl Repository {
             shared.settle(look);
             if held {
                 keep(repo, shared, kind, timing).await;
+            } else {
+                early.cancel();
+                // At once: until then it stands in the way of others.
+                shared.remove_all().await;
             }
         }));
         Ok(guard)
     }
 
     /// Not the store with the caller's cancel: a cancelled operation still removes its lock.
-    fn guard(&self, settled: Settled, lost: Option<String>) -> (Guard, Arc<Shared>) {
+    fn guard(
+        &self,
+        settled: Settled,
+        lost: Option<String>,
+        cancel: &Cancel,
+    ) -> (Guard, Arc<Shared>) {
         let shared = Arc::new(Shared {
             store: self.store().clone(),
             overdue: self.options().lock_timing.overdue,
@@ -343,6 +368,7 @@ impl Repository {
         });
         let guard = Guard {
             shared: Arc::clone(&shared),
+            cancel: cancel.child_token(),
             task: None,
             runtime: self.runtime().clone(),
         };
@@ -350,7 +376,7 @@ impl Repository {
     }
 
     /// For who may not or cannot write: allows reading, and nothing else.
-    fn unlocked(&self, kind: Locked) -> Result<Guard> {
+    fn unlocked(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         let lost = "the repository was opened without locks, for reading only".to_owned();
         if kind == Locked::Exclusive {
             return Err(Error::Refused {
@@ -360,7 +386,7 @@ impl Repository {
                 hint: "allow locks",
             });
         }
-        Ok(self.guard(Settled::Held, Some(lost)).0)
+        Ok(self.guard(Settled::Held, Some(lost), cancel).0)
     }
 
     fn new_lock(&self, kind: Locked) -> Result<(Id, Vec<u8>)> {
