@@ -10,6 +10,7 @@
 mod engine_harness;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, FileTimes, OpenOptions},
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
@@ -91,31 +92,43 @@ fn told(text: &str) -> Vec<String> {
     lines.map(|line| line.trim_end().to_owned()).collect()
 }
 
-fn the_same(version: &str) {
-    let (place, all) = states(version);
-    let mut markers = std::collections::BTreeSet::new();
-    for (before, after) in [(0, 1), (1, 2), (2, 3), (0, 3), (3, 0), (1, 1)] {
-        let (before, after) = (&all[before], &all[after]);
-        for more in [&[][..], &["--metadata"]] {
-            let args = [&["diff", before, after], more].concat();
-            let theirs = place.newest_restic(&args);
-            let ours = place.ark(&args).ends(0);
-            // We show a line break in a name as such.
-            let shown = theirs.out.replace("\u{fc} \n x", "\u{fc} \\n x");
-            assert_eq!(told(&ours.out), told(&shown), "{args:?}");
-            let args = [&args[..], &["--json"]].concat();
-            let theirs = place.newest_restic(&args).lines();
-            let ours = place.ark(&args).ends(0).lines();
-            assert_eq!(ours, theirs, "{args:?}");
-            markers.extend(
-                ours.iter()
-                    .filter_map(|line| line["modifier"].as_str().map(str::to_owned)),
-            );
-        }
+fn same_lines(place: &Place, args: &[&str]) {
+    let theirs = place.newest_restic(args);
+    let ours = place.ark(args).ends(0);
+    // We show a line break in a name as such.
+    let shown = theirs.out.replace("\u{fc} \n x", "\u{fc} \\n x");
+    assert_eq!(told(&ours.out), told(&shown), "{args:?}");
+}
+
+/// The same in JSON; which letters there are.
+fn same_json(place: &Place, args: &[&str]) -> BTreeSet<String> {
+    let args = [args, &["--json"]].concat();
+    let theirs = place.newest_restic(&args).lines();
+    let ours = place.ark(&args).ends(0).lines();
+    assert_eq!(ours, theirs, "{args:?}");
+    let letters = ours.iter().filter_map(|line| line["modifier"].as_str());
+    letters.map(str::to_owned).collect()
+}
+
+#[test]
+fn changes_are_told_as_restic_tells_them() {
+    let (place, all) = states("2");
+    let mut letters = BTreeSet::new();
+    for (before, after, metadata) in [
+        (0, 1, false),
+        (0, 1, true),
+        (1, 2, true),
+        (2, 3, true),
+        (3, 0, true),
+        (1, 1, true),
+    ] {
+        let args = ["diff", &all[before], &all[after], "--metadata"];
+        letters.extend(same_json(&place, &args[..3 + usize::from(metadata)]));
     }
-    for marker in ["+", "-", "M", "T", "U", "TU"] {
-        assert!(markers.contains(marker), "{marker}: {markers:?}");
+    for letter in ["+", "-", "M", "T", "U", "TU"] {
+        assert!(letters.contains(letter), "{letter}: {letters:?}");
     }
+    same_lines(&place, &["diff", &all[0], &all[2], "--metadata"]);
     // Directories in them.
     let below = |id: &str, dir: &str| format!("{id}:{}/{dir}", place.text("source"));
     let (before, after) = (below(&all[0], "stays"), below(&all[2], "stays"));
@@ -132,13 +145,9 @@ fn the_same(version: &str) {
 }
 
 #[test]
-fn changes_are_told_as_restic_tells_them() {
-    the_same("2");
-}
-
-#[test]
 fn and_in_old_repositories() {
-    the_same("1");
+    let (place, all) = states("1");
+    same_lines(&place, &["diff", &all[0], &all[3], "--metadata"]);
 }
 
 /// A directory that cannot be read is told, and the rest is compared.

@@ -25,17 +25,8 @@ use common::{Bench, PASSWORD, restic::Restic, trees};
 use forge::Forge;
 use serde_json::{Value, json};
 
-/// Content that is another without a trace, names that order differs for, kinds that are others.
-#[test]
-fn forged_directories() {
-    let bench = Bench::in_memory();
-    let repo = bench.init();
-    for n in 0..2 {
-        fs::write(bench.source().join(format!("{n}")), trees::noise(n, 1000)).unwrap();
-    }
-    bench.archive(&repo);
-    let key = forge::key(&bench.restic());
-    let forge = Forge::copy_of(&bench.repo_dir(), &bench.dir.path().join("forged"), &key, 2);
+/// Two snapshots.
+fn states(forge: &Forge) -> (String, String) {
     let blobs: Vec<String> = forge
         .pack(false)
         .1
@@ -76,6 +67,21 @@ fn forged_directories() {
         node("f.", "file", Some(0)),
         node("g", "file", Some(1)),
     ]);
+    (before, after)
+}
+
+/// Content that is another without a trace, names that order differs for, kinds that are others.
+#[test]
+fn forged_directories() {
+    let bench = Bench::in_memory();
+    let repo = bench.init();
+    for n in 0..2 {
+        fs::write(bench.source().join(format!("{n}")), trees::noise(n, 1000)).unwrap();
+    }
+    bench.archive(&repo);
+    let key = forge::key(&bench.restic());
+    let forge = Forge::copy_of(&bench.repo_dir(), &bench.dir.path().join("forged"), &key, 2);
+    let (before, after) = states(&forge);
     let store = StoreConfig::Local {
         root: forge.dir.clone(),
     };

@@ -23,7 +23,7 @@ use std::{
 };
 
 use ark_engine::{
-    Cancel, FormatVersion, OpenOptions, Progress, Repository, Secret, Store, StoreConfig,
+    Cancel, FormatVersion, Progress, Repository,
     maintain::{
         Loss, Mending, RepairSnapshotsReport, RepairSnapshotsRequest, repair_index,
         repair_snapshots,
@@ -81,12 +81,8 @@ impl Base {
     }
 
     fn open(&self, root: &Path) -> Repository {
-        let store = Store::open(&StoreConfig::Local {
-            root: root.to_owned(),
-        });
-        let handle = self.bench.runtime.handle().clone();
-        let options = OpenOptions::default();
-        Repository::open(store.unwrap(), &[Secret::new(PASSWORD)], options, handle).unwrap()
+        let handle = self.bench.runtime.handle();
+        common::killed::open(root, None, PASSWORD, handle).unwrap()
     }
 
     /// A copy without these packs.
@@ -126,8 +122,8 @@ fn documents(restic: &Restic) -> Vec<Value> {
 }
 
 /// Ours and theirs of a repository without some packs.
-fn both_mend(base: &Base, case: &str, gone: &[PathBuf], root_lost: usize) {
-    for forget in [false, true] {
+fn both_mend(base: &Base, case: &str, gone: &[PathBuf], root_lost: usize, forget: &[bool]) {
+    for &forget in forget {
         let (ours, theirs) = (base.without("ours", gone), base.without("theirs", gone));
         let (of_ours, of_theirs) = (Restic::newest(&ours), Restic::newest(&theirs));
         let repo = base.open(&ours);
@@ -197,26 +193,25 @@ fn restore_alike(base: &Base, repo: &Repository, theirs: &Restic) {
     }
 }
 
-fn all_cases(version: FormatVersion) {
-    let base = Base::new(version);
-    both_mend(&base, "content of the first", &base.data(0), 0);
-    both_mend(&base, "content of restic's", &base.data(1), 0);
-    both_mend(&base, "directories of the first", &base.trees(0), 1);
-    both_mend(&base, "directories of restic's", &base.trees(1), 1);
-    let some = [base.data(2), base.trees(1), base.data(0)].concat();
-    both_mend(&base, "of all kinds", &some, 1);
-    let all = [0, 1, 2, 3].map(|round| base.trees(round)).concat();
-    both_mend(&base, "all directories", &all, 4);
-}
-
 #[test]
 fn both_make_the_same_of_broken_snapshots_of_format_1() {
-    all_cases(FormatVersion::V1);
+    let base = Base::new(FormatVersion::V1);
+    let some = [base.data(2), base.trees(1), base.data(0)].concat();
+    both_mend(&base, "of all kinds", &some, 1, &[true]);
 }
 
 #[test]
-fn both_make_the_same_of_broken_snapshots_of_format_2() {
-    all_cases(FormatVersion::V2);
+fn both_make_the_same_of_broken_snapshots() {
+    let base = Base::new(FormatVersion::V2);
+    let both = &[false, true];
+    both_mend(&base, "content of the first", &base.data(0), 0, &[true]);
+    both_mend(&base, "content of restic's", &base.data(1), 0, &[false]);
+    both_mend(&base, "directories of the first", &base.trees(0), 1, both);
+    both_mend(&base, "directories of restic's", &base.trees(1), 1, &[true]);
+    let some = [base.data(2), base.trees(1), base.data(0)].concat();
+    both_mend(&base, "of all kinds", &some, 1, both);
+    let all = [0, 1, 2, 3].map(|round| base.trees(round)).concat();
+    both_mend(&base, "all directories", &all, 4, &[true]);
 }
 
 #[test]
@@ -347,7 +342,9 @@ fn wrong_entries_are_mended_as_restic_mends_them() {
             json!({"subtree": empty, "mode": 0o755_u32 | 1 << 31}),
         ),
     ]);
-    // A directory that is no directory.
+    let theirs = bench.dir.path().join("theirs");
+    common::points::copy(&forge.dir, &theirs);
+    // A directory that is no directory. Restic 0.19.1 ends with an error there.
     let bad = forge.blob(true, list(&[json!(7)]).replace('7', "{").as_bytes());
     forge.add_pack(std::slice::from_ref(&bad));
     forge.add_snapshot(&[node(
@@ -355,8 +352,6 @@ fn wrong_entries_are_mended_as_restic_mends_them() {
         "dir",
         json!({"subtree": bad.id, "mode": 0o755_u32 | 1 << 31}),
     )]);
-    let theirs = bench.dir.path().join("theirs");
-    common::points::copy(&forge.dir, &theirs);
     let (of_ours, of_theirs) = (Restic::newest(&forge.dir), Restic::newest(&theirs));
     of_theirs.run(&["repair", "snapshots", "--forget"]);
     let base = Base {
@@ -372,7 +367,9 @@ fn wrong_entries_are_mended_as_restic_mends_them() {
         let ids = common::written::snapshots(restic);
         let lines = ids.iter().flat_map(|id| {
             let said = restic.run(&["ls", "--long", id]);
-            let lines = said.lines().filter(|line| line.contains(" /"));
+            let lines = said
+                .lines()
+                .filter(|line| line.contains(" /") && !line.ends_with(" /z"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         });
         lines.collect()
@@ -425,9 +422,8 @@ fn a_damaged_directory_is_lost() {
     assert_eq!(lost.len(), 1, "{lost:?}");
     assert_eq!(lost[0].path, Path::new("/d1"));
     assert_eq!(lost[0].loss, Loss::Directory);
-    let target = base.bench.target();
-    let id = repo.snapshots().unwrap().pop().unwrap().id;
-    common::restore(&repo, &id, &target).unwrap();
-    assert_eq!(fs::read_dir(target.join("d1")).unwrap().count(), 0);
-    assert!(target.join("d0/f0").exists());
+    let restic = Restic::newest(&forge.dir);
+    let listed = restic.run(&["ls", "latest"]);
+    let has = |path: &str| listed.lines().any(|line| line == path);
+    assert!(has("/d0/f0") && has("/d1") && !has("/d1/f1"), "{listed}");
 }
