@@ -13,41 +13,16 @@ mod engine_harness;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use engine_harness::{Place, Ran, assert_same, ids, noise, wait_until};
 
-/// The newest restic, which has exit codes for locks.
-fn newest() -> PathBuf {
-    if let Some(path) = std::env::var_os("ARK_TEST_RESTIC") {
-        return path.into();
-    }
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let cache = Path::new(&home).join(".cache/ark/restic");
-    let versions = fs::read_dir(&cache).into_iter().flatten();
-    let programs = versions.map(|version| version.unwrap().path().join("restic"));
-    programs
-        .filter(|program| program.is_file())
-        .max()
-        .expect("no new restic: set ARK_TEST_RESTIC, or have cargo xtask test build it")
-}
-
-/// It with this place's repository and password.
+/// The newest one, which has exit codes for locks.
 fn restic_command(place: &Place, args: &[&str]) -> Command {
-    let old = place.restic_command(args);
-    let mut command = Command::new(newest());
-    command.args(old.get_args()).current_dir(place.at("."));
-    for (name, value) in old.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.stdin(Stdio::null());
-    command
+    place.newest_restic_command(args)
 }
 
 fn restic(place: &Place, args: &[&str]) -> Ran {

@@ -85,6 +85,103 @@ fn the_index_is_made_from_packs() {
     }
 }
 
+/// Snapshots lack content and directories: what is lost is told, nothing happens in a dry run, and in the end all is whole.
+#[test]
+fn snapshots_go_on_without_what_is_lost() {
+    let place = Place::with_repository();
+    place.fill(1);
+    place.backup();
+    let before = files(&place.at("repo/data"));
+    let source = place.at("source");
+    fs::write(source.join("later"), engine_harness::noise(7, 7, 2 << 20)).unwrap();
+    place.backup();
+    let sound = place.ark(&["repair", "snapshots"]).ends(0);
+    assert!(sound.out.contains("nothing to repair"), "{}", sound.out);
+    // The content of the second one.
+    let lost = files(&place.at("repo/data"))
+        .into_iter()
+        .filter(|pack| !before.contains(pack))
+        .max_by_key(|pack| fs::metadata(pack).unwrap().len())
+        .unwrap();
+    fs::remove_file(lost).unwrap();
+    // The index says that it is there: first that.
+    let refused = place.ark(&["repair", "snapshots"]).ends(1);
+    assert!(
+        refused.err.contains("repair the index first"),
+        "{}",
+        refused.err
+    );
+    place.ark(&["repair", "index"]).ends(0);
+
+    let all = files(&place.at("repo"));
+    let dry = place.ark(&["repair", "snapshots", "--dry-run", "--json"]);
+    let dry = dry.ends(0).lines();
+    assert_eq!(files(&place.at("repo")), all);
+    let [one, summary] = &dry[..] else {
+        panic!("{dry:?}");
+    };
+    assert_eq!(one["mended"], serde_json::Value::Null);
+    assert_eq!(one["lost_bytes"], 2 << 20, "{one}");
+    let path = one["lost"][0]["path"].as_str().unwrap();
+    assert!(path.ends_with("/later"), "{one}");
+    assert_eq!(
+        (&summary["sound"], &summary["mended"]),
+        (&1.into(), &1.into())
+    );
+    let shown = place.ark(&["repair", "snapshots", "-n"]).ends(0).out;
+    for words in ["2.0 MiB", "/later", "would be saved", "nothing was changed"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+
+    // Others are left alone.
+    let other = place
+        .ark(&["repair", "snapshots", "--host", "nobody"])
+        .ends(0);
+    assert!(other.out.contains("nothing to repair"), "{}", other.out);
+    let done = place.ark(&["repair", "snapshots", "latest", "--json"]);
+    let done = done.ends(0).lines();
+    let id = done[0]["mended"].as_str().unwrap().to_owned();
+    place.restic(&["restore", &id, "--target", &place.text("mended")]);
+    let restored = place.at("mended").join(source.strip_prefix("/").unwrap());
+    assert_eq!(fs::metadata(restored.join("later")).unwrap().len(), 0);
+    fs::remove_file(restored.join("later")).unwrap();
+    fs::remove_file(source.join("later")).unwrap();
+    engine_harness::assert_same(&source, &restored);
+    let listed = place.ark(&["snapshots", "--json"]).ends(0).json();
+    let tags = listed.as_array().unwrap().iter().find(|s| s["id"] == *id);
+    assert!(
+        tags.unwrap()["tags"]
+            .as_array()
+            .unwrap()
+            .contains(&"repaired".into())
+    );
+    // It is there, so that only the old one goes.
+    let again = place.ark(&["repair", "snapshots", "--forget"]).ends(0);
+    for words in ["mended before as", "it was removed", "2 snapshots whole"] {
+        assert!(again.out.contains(words), "{words}: {}", again.out);
+    }
+    place.restic(&["check", "--read-data"]);
+    place.ark(&["check", "--read-data"]).ends(0);
+}
+
+/// Nothing is left of a snapshot: it is removed only if asked.
+#[test]
+fn a_snapshot_without_a_root_stays_until_it_is_to_go() {
+    let place = Place::with_repository();
+    place.fill(1);
+    place.backup();
+    for pack in files(&place.at("repo/data")) {
+        fs::remove_file(pack).unwrap();
+    }
+    place.ark(&["repair", "index"]).ends(0);
+    let ran = place.ark(&["repair", "snapshots"]).ends(1);
+    assert!(ran.out.contains("nothing of it is left"), "{}", ran.out);
+    assert_eq!(files(&place.at("repo/snapshots")).len(), 1);
+    place.ark(&["repair", "snapshots", "--forget"]).ends(0);
+    assert!(files(&place.at("repo/snapshots")).is_empty());
+    place.restic(&["check"]);
+}
+
 fn whole(place: &Place) {
     place.restic(&["check", "--read-data"]);
     place.ark(&["check", "--read-data"]).ends(0);

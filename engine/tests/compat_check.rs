@@ -37,7 +37,7 @@ use ark_engine::{
     maintain::{CheckReport, CheckRequest, DataShare, Severity, check_with},
 };
 use common::{Bench, PASSWORD, restic, trees};
-use defects::{DEFECTS, Defect, Theirs};
+use defects::{Defect, Theirs};
 use forge::Forge;
 
 /// A small repository: one pack of data, one of directories, two snapshots.
@@ -141,8 +141,7 @@ fn all(version: FormatVersion) {
             FormatVersion::V2 => 2,
         },
     };
-    let cases: Vec<_> = DEFECTS
-        .iter()
+    let cases: Vec<_> = defects::all()
         .filter(|defect| defect.versions.contains(&base.version))
         .collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

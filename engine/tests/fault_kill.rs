@@ -13,22 +13,20 @@ mod common;
 use std::{
     fs,
     os::unix::process::ExitStatusExt as _,
-    path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
 };
 
 use ark_engine::{
-    Cancel, LockTiming, NewKey, OpenOptions, Progress, Repository, Result, Secret, Snapshot, check,
+    Cancel, NewKey, Progress, Repository, Result, Secret, Snapshot, check,
     maintain::{Forget, PruneRequest, Unused, forget, prune},
-    storage::fault::{Fault, Faults, Operation},
 };
 use common::{
     Bench, PASSWORD,
     compare::assert_same,
     files,
-    points::{Points, open_store},
+    killed::{self, Told, open},
+    points::Points,
     restic::Restic,
     restore, trees,
 };
@@ -36,6 +34,8 @@ use tokio::runtime::Handle;
 
 /// A password that is added, removed, or takes the place of the first.
 const OTHER: &str = "another password";
+/// The test that is the child.
+const CHILD: &str = "child_works_and_kills_itself";
 
 /// What is killed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,77 +95,16 @@ fn goes(snapshot: &Snapshot) -> bool {
     snapshot.tags.contains(&"goes".to_owned())
 }
 
-fn open(
-    root: &Path,
-    faults: Option<&Faults>,
-    password: &str,
-    handle: &Handle,
-) -> Result<Repository> {
-    let store = open_store(root);
-    let store = match faults {
-        Some(faults) => store.with_faults(faults),
-        None => store,
-    };
-    let options = OpenOptions {
-        lock_timing: LockTiming {
-            settle: Duration::from_millis(5),
-            ..LockTiming::default()
-        },
-        ..OpenOptions::default()
-    };
-    Repository::open(store, &[Secret::new(password)], options, handle.clone())
-}
-
 /// Does its work and kills itself at a write or removal, named by its number, or so many microseconds later.
 #[test]
 #[ignore = "run by the other tests"]
 fn child_works_and_kills_itself() {
-    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
-    let (at, later) = (number("ARK_TEST_WRITE"), number("ARK_TEST_LATER"));
-    let work = Work::ALL[usize::try_from(number("ARK_TEST_WORK")).unwrap()];
-    let dir = PathBuf::from(std::env::var_os("ARK_TEST_DIR").unwrap());
+    let told = Told::get();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let changes = std::sync::Arc::new(AtomicU64::new(0));
-    let counted = changes.clone();
-    let faults = Faults::new(move |call| {
-        let is_change = matches!(call.operation, Operation::Write | Operation::Delete);
-        if is_change && counted.fetch_add(1, Ordering::SeqCst) + 1 == at {
-            let kill = move || {
-                let begun = Instant::now();
-                while begun.elapsed() < Duration::from_micros(later) {
-                    std::hint::spin_loop();
-                }
-                let me = rustix::process::getpid();
-                rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
-            };
-            if later == 0 {
-                kill();
-            }
-            std::thread::spawn(kill);
-        }
-        Fault::None
-    });
-    let root = dir.join("repo");
-    let repo = open(&root, Some(&faults), PASSWORD, runtime.handle()).unwrap();
-    work.run(&repo).unwrap();
-    fs::write(
-        dir.join("count"),
-        changes.load(Ordering::SeqCst).to_string(),
-    )
-    .unwrap();
-}
-
-fn child(work: Work, dir: &Path, at: u64, later: u64) -> ExitStatus {
-    let number = Work::ALL.iter().position(|other| *other == work).unwrap();
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_works_and_kills_itself", "--ignored"])
-        .env("ARK_TEST_WORK", number.to_string())
-        .env("ARK_TEST_WRITE", at.to_string())
-        .env("ARK_TEST_LATER", later.to_string())
-        .env("ARK_TEST_DIR", dir)
-        .stdout(Stdio::null())
-        .status()
-        .unwrap()
+    let root = told.dir.join("repo");
+    let repo = open(&root, Some(&told.faults), PASSWORD, runtime.handle()).unwrap();
+    Work::ALL[told.work].run(&repo).unwrap();
+    told.ended();
 }
 
 /// Eight snapshots that share data; four are to go. The last one is what the source is.
@@ -222,27 +161,16 @@ fn killed_anywhere(work: Work, bench: Bench, seeded: u64) {
     let all = Points::of(bench);
     // Undisturbed: how many changes there are, and what is left afterwards.
     let whole = all.bench.dir.path().join("undisturbed");
-    common::points::copy(&all.bench.repo_dir(), &whole.join("repo"));
-    assert!(child(work, &whole, 0, 0).success());
-    let changes: u64 = fs::read_to_string(whole.join("count"))
-        .unwrap()
-        .parse()
-        .unwrap();
+    let number = Work::ALL.iter().position(|other| *other == work).unwrap();
+    let changes = killed::undisturbed(CHILD, number, &all.bench.repo_dir(), &whole);
     assert!(changes >= 3, "{changes}");
     let smallest = size(&whole.join("repo"));
-    let killed = AtomicU64::new(0);
+    let died = AtomicU64::new(0);
     all.each(changes + seeded, |all, point, dir| {
-        let (at, later) = if point < changes {
-            (point + 1, 0)
-        } else {
-            let dice = trees::noise(point * 5 + 3, 4);
-            let most = [100, 1000, 8000][usize::from(dice[0]) % 3];
-            let later = (u64::from(dice[1]) << 8 | u64::from(dice[2])) % most;
-            (u64::from(dice[3]) % changes + 1, later + 1)
-        };
-        let status = child(work, dir, at, later);
+        let (at, later) = killed::moment(point, changes);
+        let status = killed::child(CHILD, number, dir, (at, later));
         if status.signal() == Some(9) {
-            killed.fetch_add(1, Ordering::Relaxed);
+            died.fetch_add(1, Ordering::Relaxed);
         } else {
             assert!(status.success() && later > 0, "{at}+{later}: {status}");
         }
@@ -288,8 +216,8 @@ fn killed_anywhere(work: Work, bench: Bench, seeded: u64) {
         // And backups go on.
         common::archive(&repo, &common::request(&all.bench.source())).unwrap();
     });
-    let killed = killed.into_inner();
-    assert!(killed >= changes + seeded / 4, "only {killed} were killed");
+    let died = died.into_inner();
+    assert!(died >= changes + seeded / 4, "only {died} were killed");
 }
 
 #[test]

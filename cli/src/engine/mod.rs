@@ -7,6 +7,7 @@
 mod backup;
 mod check;
 mod copy;
+mod diff;
 mod dump;
 mod exit;
 mod find;
@@ -90,6 +91,8 @@ enum Verb {
     Ls(ls::Ls),
     /// Find entries in all snapshots
     Find(Box<find::Find>),
+    /// Show what changed from one snapshot to another
+    Diff(diff::Diff),
     /// Restore a snapshot into a directory
     Restore(restore::Restore),
     /// Write a file of a snapshot to standard output, or a directory as a tar archive
@@ -236,6 +239,7 @@ fn dispatch(verb: Verb, run: &Run) -> Result<EngineExit> {
         Verb::Snapshots(args) => snapshots::run(run, &args),
         Verb::Ls(args) => ls::run(run, &args),
         Verb::Find(args) => find::run(run, &args),
+        Verb::Diff(args) => diff::run(run, &args),
         Verb::Stats(args) => stats::run(run, &args),
         Verb::Restore(args) => restore::run(run, args),
         Verb::Dump(args) => dump::run(run, &args),

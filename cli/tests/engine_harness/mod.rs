@@ -5,6 +5,9 @@
     reason = "each test binary uses a part of it"
 )]
 
+#[path = "../../../engine/tests/common/newest_restic.rs"]
+mod newest_restic;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -105,6 +108,14 @@ impl Place {
         command
     }
 
+    /// The newest restic, which tells more than the installed one, and has exit codes for locks.
+    pub fn newest_restic_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(newest_restic::newest());
+        command.arg("--no-cache").args(args);
+        self.environment(&mut command);
+        command
+    }
+
     fn environment(&self, command: &mut Command) {
         for (name, _) in std::env::vars() {
             if name.starts_with("RESTIC_") || name.starts_with("AWS_") {
@@ -126,6 +137,12 @@ impl Place {
     #[track_caller]
     pub fn restic(&self, args: &[&str]) -> Ran {
         Ran::of(self.restic_command(args).output().unwrap()).ends(0)
+    }
+
+    /// The newest restic, which must succeed.
+    #[track_caller]
+    pub fn newest_restic(&self, args: &[&str]) -> Ran {
+        Ran::of(self.newest_restic_command(args).output().unwrap()).ends(0)
     }
 
     /// `backup --stdin` of a program that does not come to its end, once it holds its lock.

@@ -1,9 +1,10 @@
-//! Looking into snapshots without restoring them: listing, finding, and reading a file, a part of one, or a directory.
+//! Looking into snapshots without restoring them: listing, finding, comparing, and reading a file, a part of one, or a directory.
 //!
 //! Does: find a path, list what is below it in order of name, find entries in many snapshots, and write a file's content, or
 //! a directory as an archive, somewhere, every blob compared with its id. Does not: write into a file system. Names come from the repository: those that no file can
 //! have are shown escaped and marked, and cannot be asked for.
 
+mod diff;
 mod dump;
 pub(crate) mod early;
 mod find;
@@ -14,6 +15,7 @@ mod path;
 mod range;
 mod tar;
 
+pub use diff::{Change, Compared, ComparedEach, DiffCounts, DiffReport, DiffRequest, diff};
 pub use dump::dump;
 pub use find::{FindNames, FindReport, FindRequest, FindWhat, Found, FoundIn, find};
 pub use list::{Listed, list};

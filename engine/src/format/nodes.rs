@@ -98,7 +98,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn parse(text: &'a str) -> Result<Self, Invalid> {
+    /// A node's JSON.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, Invalid> {
         let fields: Fields<'a> =
             serde_json::from_str(text).map_err(|error| Invalid(format!("not a node: {error}")))?;
         let or_empty = |text: Option<Text<'a>>| text.map_or(Cow::Borrowed(""), |text| text.0);

@@ -188,10 +188,17 @@ impl Entries {
         self.next
     }
 
-    fn node(&self, at: usize) -> Option<Result<Node, Invalid>> {
+    /// The JSON of one of them.
+    pub(crate) fn text(&self, at: usize) -> Option<&str> {
         let (start, end) = *self.nodes.get(at)?;
         let text = self.json.get(start as usize..end as usize)?;
-        Some(serde_json::from_slice(text).map_err(|error| Invalid(format!("not a node: {error}"))))
+        // It was parsed as JSON.
+        std::str::from_utf8(text).ok()
+    }
+
+    fn node(&self, at: usize) -> Option<Result<Node, Invalid>> {
+        let text = self.text(at)?;
+        Some(serde_json::from_str(text).map_err(|error| Invalid(format!("not a node: {error}"))))
     }
 
     /// The first `count` ones again, whatever was asked for.

@@ -20,4 +20,7 @@ pub use forget::{
 };
 pub use migrate::migrate;
 pub use prune::{PruneReport, PruneRequest, Unused, prune};
-pub use repair::{RepairIndexReport, repair_index};
+pub use repair::{
+    Loss, LostPath, Mending, RepairIndexReport, RepairSnapshotsReport, RepairSnapshotsRequest,
+    RepairedSnapshot, repair_index, repair_snapshots,
+};

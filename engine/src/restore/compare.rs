@@ -14,12 +14,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Failure,
-    file::{File, open_same},
-    plan::Want,
-    run::Run,
-};
+use super::{Failure, file::File, open::open_same, plan::Want, run::Run};
 use crate::{crypto::Id, rows::FileOperation};
 
 /// Bytes read at once.

@@ -35,6 +35,7 @@ mod hostile_tests;
 mod links;
 #[cfg(test)]
 mod names_tests;
+mod open;
 mod plan;
 mod queue;
 mod request;

@@ -8,7 +8,9 @@
 
 pub mod compare;
 pub mod faults;
+pub mod killed;
 pub mod minio;
+pub mod newest_restic;
 pub mod points;
 pub mod proxy;
 pub mod restic;

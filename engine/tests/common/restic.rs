@@ -1,32 +1,16 @@
 //! Stock restic: as installed (0.14 or newer), and the newest, which `cargo xtask` builds.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-use super::PASSWORD;
+use super::{PASSWORD, newest_restic::newest};
 
 #[derive(Clone)]
 pub struct Restic {
     program: PathBuf,
     repo: PathBuf,
-}
-
-/// The newest restic.
-fn newest() -> PathBuf {
-    if let Some(path) = std::env::var_os("ARK_TEST_RESTIC") {
-        return path.into();
-    }
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let cache = Path::new(&home).join(".cache/ark/restic");
-    let versions = fs::read_dir(&cache).into_iter().flatten();
-    let programs = versions.map(|version| version.unwrap().path().join("restic"));
-    programs
-        .filter(|program| program.is_file())
-        .max()
-        .expect("no new restic: set ARK_TEST_RESTIC, or have cargo xtask test build it")
 }
 
 impl Restic {

@@ -2,9 +2,11 @@
 //! [`progress`]. Text that comes from a repository is escaped before people see it.
 
 mod check;
+pub(crate) mod diff;
 pub(crate) mod find;
 mod json;
 pub(crate) mod progress;
+pub(crate) mod repair;
 pub(crate) mod stats;
 
 use std::os::unix::ffi::OsStrExt as _;

@@ -1,5 +1,10 @@
 //! Repairing what damage has left.
 
 mod index;
+mod snapshots;
 
 pub use index::{RepairIndexReport, repair_index};
+pub use snapshots::{
+    Loss, LostPath, Mending, RepairSnapshotsReport, RepairSnapshotsRequest, RepairedSnapshot,
+    repair_snapshots,
+};

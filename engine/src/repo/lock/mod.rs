@@ -14,27 +14,25 @@
 //! [`HolderLiveness`]: super::HolderLiveness
 
 mod judge;
+mod own;
 mod retry;
 mod unlock;
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use rustix::time::ClockId;
 use tokio::{sync::watch, task::JoinHandle};
 
+use self::own::{Settled, Shared, State, held, path, since_boot};
 use super::Repository;
 use crate::{
     Cancel,
     crypto::Id,
     error::{Error, Result},
     format::{lock::Lock, unpacked},
-    storage::Store,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,10 +71,6 @@ pub enum Locked {
     Exclusive,
 }
 
-/// Lock files this process holds: a file with our identity that is not among them was left by a
-/// predecessor. Process-wide, because the identity is.
-static HELD: LazyLock<Mutex<HashSet<Id>>> = LazyLock::new(Mutex::default);
-
 /// A held lock.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -84,35 +78,6 @@ pub(crate) struct Guard {
     cancel: Cancel,
     task: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Handle,
-}
-
-#[derive(Debug)]
-struct Shared {
-    store: Store,
-    overdue: Duration,
-    state: Mutex<State>,
-    settled: watch::Sender<Settled>,
-}
-
-/// What the second look found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
-    Waiting,
-    Held,
-    /// [`State::refused`] says why.
-    Refused,
-}
-
-#[derive(Debug)]
-struct State {
-    /// All that were written, or whose writing failed with nobody knowing how far it got.
-    files: Vec<Id>,
-    /// The one that is there for certain, and the time that is written in it.
-    newest: Option<(Id, Timestamp)>,
-    refreshed: Duration,
-    lost: Option<String>,
-    /// Why the lock could not be had after all, for whom it belongs to.
-    refused: Option<Error>,
 }
 
 impl Guard {
@@ -185,100 +150,6 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.start_removal());
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Until the second look is over.
-    async fn settled(&self) {
-        let mut settled = self.settled.subscribe();
-        // It cannot fail: the sender is ours.
-        drop(settled.wait_for(|now| *now != Settled::Waiting).await);
-    }
-
-    /// Notes what the second look found, unless that is known.
-    fn settle(&self, look: Result<()>) {
-        self.settled.send_if_modified(|settled| {
-            if *settled != Settled::Waiting {
-                return false;
-            }
-            *settled = match look {
-                Ok(()) => Settled::Held,
-                Err(error) => {
-                    let mut state = self.state();
-                    state.lost = Some("somebody else was faster".to_owned());
-                    state.refused = Some(error);
-                    Settled::Refused
-                }
-            };
-            true
-        });
-    }
-
-    fn check(&self) -> Result<()> {
-        let state = self.state();
-        let message = match &state.lost {
-            Some(lost) => lost.clone(),
-            None if since_boot().saturating_sub(state.refreshed) > self.overdue => {
-                "it could not be refreshed in time".to_owned()
-            }
-            None => return Ok(()),
-        };
-        Err(Error::LockLost {
-            location: self.store.location(),
-            message,
-        })
-    }
-
-    async fn remove_all(&self) {
-        // One by one: who is stopped here leaves the rest to the next who is called.
-        loop {
-            let Some(id) = self.state().files.last().copied() else {
-                return;
-            };
-            if let Err(error) = self.store.delete(&path(id)).await {
-                tracing::warn!(%id, %error, "a lock file could not be removed");
-            }
-            self.state().files.retain(|file| *file != id);
-            held().remove(&id);
-        }
-    }
-
-    /// Writes a lock file and makes it one of ours.
-    async fn write(&self, id: Id, sealed: Vec<u8>) -> Result<()> {
-        held().insert(id);
-        self.state().files.push(id);
-        let (started, now) = (since_boot(), Timestamp::now());
-        self.store.write(&path(id), Bytes::from(sealed)).await?;
-        let mut state = self.state();
-        state.refreshed = started;
-        state.newest = Some((id, now));
-        Ok(())
-    }
-
-    async fn refresh(&self, id: Id, sealed: Vec<u8>) -> Result<()> {
-        let (old, newest) = {
-            let state = self.state();
-            (state.files.clone(), state.newest)
-        };
-        // Others may be left of a failed refresh.
-        if let Some((newest, _)) = newest
-            && self.store.stat(&path(newest)).await?.is_none()
-        {
-            self.state().lost = Some("its file was removed by somebody".to_owned());
-            return Ok(());
-        }
-        self.write(id, sealed).await?;
-        for id in old {
-            self.store.delete(&path(id)).await?;
-            self.state().files.retain(|file| *file != id);
-            held().remove(&id);
-        }
-        Ok(())
     }
 }
 
@@ -434,21 +305,4 @@ fn patience(cancel: &Cancel) -> Duration {
     } else {
         PATIENCE
     }
-}
-
-fn held() -> MutexGuard<'static, HashSet<Id>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn path(id: Id) -> String {
-    format!("locks/{id}")
-}
-
-/// Time since boot, including time asleep: a suspended machine's lock grows old as well.
-fn since_boot() -> Duration {
-    let now = rustix::time::clock_gettime(ClockId::Boottime);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or_default(),
-        u32::try_from(now.tv_nsec).unwrap_or_default(),
-    )
 }

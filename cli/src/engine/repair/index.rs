@@ -1,25 +1,18 @@
-//! `ark engine repair`.
+//! `ark engine repair index`.
 
 use ark_engine::maintain::{self, RepairIndexReport};
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::json;
 
-use super::{EngineExit, Run, values};
+use super::super::{EngineExit, Run, values};
 use crate::error::Result;
-
-/// What can be repaired.
-#[derive(Debug, Subcommand)]
-pub(super) enum RepairVerb {
-    /// Make the index name what is there
-    Index(Index),
-}
 
 /// Make the index name what is there.
 ///
 /// Packs that no index file names, or that are not as long as it says, are asked what they hold. Nobody else can work on the
 /// repository meanwhile. Ends with 1 if there are packs that cannot be read.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Index {
+pub(in crate::engine) struct Index {
     /// Ask all packs what they hold, and believe no index file
     #[arg(long)]
     read_all_packs: bool,
@@ -30,8 +23,7 @@ pub(super) struct Index {
     memory: values::MemoryArgs,
 }
 
-pub(super) fn run(run: &Run, verb: &RepairVerb) -> Result<EngineExit> {
-    let RepairVerb::Index(args) = verb;
+pub(super) fn run(run: &Run, args: &Index) -> Result<EngineExit> {
     let repo = run.repo.open_within(run, args.memory)?;
     let report = maintain::repair_index(&repo, args.read_all_packs, args.dry_run, &run.cancel)?;
     if run.repo.json {

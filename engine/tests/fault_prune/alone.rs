@@ -1,0 +1,184 @@
+//! A prune without anybody beside it: what it leaves when it died, how far it goes, and when it does not.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use ark_engine::{
+    Cancel, Error, FormatVersion, Progress,
+    maintain::{PruneRequest, Unused, prune},
+    storage::fault::{Fault, Faults, Operation},
+};
+
+use super::{
+    common::{files, restic::Restic},
+    everything, open, prepared, pruned,
+};
+
+fn stored(root: &Path) -> u64 {
+    let packs = files(&root.join("data"));
+    packs
+        .iter()
+        .map(|pack| fs::metadata(pack).unwrap().len())
+        .sum()
+}
+
+/// What a prune that died had copied is taken by the next one, and not copied again.
+#[test]
+fn what_was_copied_is_not_copied_again() {
+    let bench = prepared(FormatVersion::V2);
+    let root = bench.repo_dir();
+    let handle = bench.runtime.handle();
+    let locks = AtomicU64::new(0);
+    // It dies when it wants to be alone.
+    let faults = Faults::new(move |call| {
+        let is_lock = call.operation == Operation::Write && call.path.starts_with("locks/");
+        if locks.fetch_add(u64::from(is_lock), Ordering::SeqCst) >= 2 {
+            Fault::Refuse
+        } else {
+            Fault::None
+        }
+    });
+    let repo = open(&root, Some(&faults), handle);
+    let before = stored(&root);
+    pruned(&repo).unwrap_err();
+    let copied = stored(&root) - before;
+    assert!(copied > 0);
+    let repo = open(&root, None, handle);
+    repo.unlock(true, &Cancel::new()).unwrap();
+    let packs = files(&root.join("data"));
+    let report = pruned(&repo).unwrap();
+    assert_eq!(
+        (report.repacked_blobs, report.unused_bytes),
+        (0, 0),
+        "{report:?}"
+    );
+    assert!(
+        files(&root.join("data"))
+            .iter()
+            .all(|pack| packs.contains(pack))
+    );
+    assert!(stored(&root) < before);
+    Restic::newest(&root).check();
+}
+
+#[test]
+fn a_dry_run_says_what_a_run_does() {
+    for (max_unused, max_repack) in [
+        (Unused::Bytes(0), None),
+        (Unused::Percent(5), None),
+        (Unused::Unlimited, None),
+        (Unused::Bytes(0), Some(60_000)),
+        (Unused::Bytes(0), Some(0)),
+    ] {
+        let bench = prepared(FormatVersion::V2);
+        let repo = open(&bench.repo_dir(), None, bench.runtime.handle());
+        // Of no index.
+        let stray = bench.repo_dir().join("data/00").join("0".repeat(64));
+        fs::create_dir_all(stray.parent().unwrap()).unwrap();
+        fs::write(&stray, "of a backup that was killed").unwrap();
+        let request = PruneRequest {
+            max_unused,
+            max_repack,
+            ..PruneRequest::default()
+        };
+        let run = |dry_run| {
+            let request = PruneRequest {
+                dry_run,
+                ..request.clone()
+            };
+            prune(&repo, &request, &Progress::new(), &Cancel::new()).unwrap()
+        };
+        let before = files(&bench.repo_dir());
+        let would = run(true);
+        assert_eq!(files(&bench.repo_dir()), before);
+        assert_eq!(would.unreferenced_packs, 1);
+        let did = run(false);
+        assert_eq!(would, did);
+        assert!(!stray.exists());
+        let most = max_repack.unwrap_or(u64::MAX);
+        assert!(did.repacked_bytes <= most, "{did:?}");
+        bench.restic().check();
+    }
+}
+
+/// After its time nothing more is written anew; what is not used at all goes nevertheless.
+#[test]
+fn a_prune_whose_time_is_over_still_ends_well() {
+    let bench = prepared(FormatVersion::V2);
+    let repo = open(&bench.repo_dir(), None, bench.runtime.handle());
+    let request = PruneRequest {
+        max_time: Some(Duration::ZERO),
+        ..everything()
+    };
+    let report = prune(&repo, &request, &Progress::new(), &Cancel::new()).unwrap();
+    assert_eq!(report.repacked_blobs, 0);
+    assert!(report.unused_bytes > 0);
+    bench.restic().check();
+    assert!(pruned(&repo).unwrap().repacked_blobs > 0);
+    bench.restic().check();
+}
+
+/// Nothing is removed when the store's clock and ours disagree, or when something was written after all were locked out.
+#[test]
+fn nothing_is_removed_while_clocks_disagree() {
+    let bench = prepared(FormatVersion::V2);
+    let repo = open(&bench.repo_dir(), None, bench.runtime.handle());
+    let pack = files(&bench.repo_dir().join("data")).pop().unwrap();
+    let stray = bench.repo_dir().join("data/00").join("0".repeat(64));
+    fs::create_dir_all(stray.parent().unwrap()).unwrap();
+    fs::write(&stray, "written by somebody without a lock").unwrap();
+    let later = std::time::SystemTime::now() + Duration::from_mins(3);
+    fs::File::open(&stray).unwrap().set_modified(later).unwrap();
+    let error = pruned(&repo).unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert!(stray.exists() && pack.exists());
+    fs::remove_file(&stray).unwrap();
+
+    // A store that says its lock files are an hour old.
+    let root = bench.repo_dir();
+    let locks = root.join("locks");
+    let faults = Faults::new(move |call| {
+        if call.operation == Operation::Stat && call.path.starts_with("locks/") {
+            let old = std::time::SystemTime::now() - Duration::from_hours(1);
+            for lock in files(&locks) {
+                fs::File::open(lock).unwrap().set_modified(old).unwrap();
+            }
+        }
+        Fault::None
+    });
+    let repo = open(&root, Some(&faults), bench.runtime.handle());
+    let error = pruned(&repo).unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("clock"), "{error}");
+    assert!(pack.exists());
+    bench.restic().check();
+    let repo = open(&root, None, bench.runtime.handle());
+    pruned(&repo).unwrap();
+}
+
+/// A blob that has become bad is not carried into a new pack, and the pack it is in stays.
+#[test]
+fn damage_is_not_copied() {
+    let bench = prepared(FormatVersion::V2);
+    let root = bench.repo_dir();
+    let repo = open(&root, None, bench.runtime.handle());
+    for pack in files(&root.join("data")) {
+        let mut bytes = fs::read(&pack).unwrap();
+        // In packs of file content: directories are small.
+        if bytes.len() > 50_000 {
+            for byte in bytes.iter_mut().step_by(9000) {
+                *byte ^= 1;
+            }
+            fs::write(&pack, bytes).unwrap();
+        }
+    }
+    let before = files(&root.join("data"));
+    let error = pruned(&repo).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    let after = files(&root.join("data"));
+    assert!(before.iter().all(|pack| after.contains(pack)));
+}
