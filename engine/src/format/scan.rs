@@ -17,10 +17,12 @@ pub(super) struct Scanned<'a> {
     pub(super) inode: Option<u64>,
     pub(super) device: Option<u64>,
     pub(super) subtree: Option<&'a str>,
-    /// `None` inside: there is none, in so many words.
-    pub(super) content: Option<Option<&'a str>>,
+    /// [`NONE`] if there is none, in so many words.
+    pub(super) content: Option<&'a str>,
 }
 
+/// Where there is no list.
+pub(super) const NONE: &str = "null";
 /// What directories begin with.
 const NODES: &str = "{\"nodes\":[";
 /// What index files begin with.
@@ -130,12 +132,12 @@ impl<'a> Scan<'a> {
     }
 
     /// A list of ids, or that there is none.
-    fn ids_or_none(&mut self) -> Option<Option<&'a str>> {
-        if self.rest().starts_with("null") {
-            self.at += "null".len();
-            return Some(None);
+    fn ids_or_none(&mut self) -> Option<&'a str> {
+        if self.rest().starts_with(NONE) {
+            self.at += NONE.len();
+            return Some(NONE);
         }
-        self.ids().map(Some)
+        self.ids()
     }
 
     /// A list of ids, as it is.
