@@ -26,10 +26,17 @@ use super::{
 };
 use crate::{
     Cancel,
+    ceiling::{Beside, times},
     crypto::Id,
     error::{Error, Result},
-    index::Copies,
+    index::{Copies, Packs},
     repo::{Repository, Snapshot, blobs::BlobReader},
+};
+
+/// What is needed beside the index: a few directories, and the bits of what each side has.
+const BESIDE: Beside = Beside {
+    bytes: 32 << 20,
+    bits: 4,
 };
 
 /// What to compare.
@@ -41,7 +48,7 @@ pub struct DiffRequest {
     pub after: (Snapshot, PathBuf),
     /// Tell also what has other metadata only.
     pub metadata: bool,
-    /// Bytes of memory, beside those of the index.
+    /// Bytes of memory, those of the program and the index among them.
     pub memory: u64,
 }
 
@@ -160,9 +167,10 @@ pub fn diff(
     reading(
         repo,
         cancel,
-        |reader| reader.index_with(Copies::First),
-        |index| index,
-        |index| {
+        |reader| reader.index_within(request.memory, (Packs::All, Copies::First), BESIDE),
+        |(index, _)| index,
+        |(index, ceiling)| {
+            let half = ceiling.left() / 2;
             let mut blobs = BlobReader::new(repo, &store, &index);
             let mut root = |(snapshot, path): &(Snapshot, PathBuf)| -> Result<Id> {
                 match find(repo, &mut blobs, snapshot, path)? {
@@ -181,24 +189,21 @@ pub fn diff(
                 blobs,
                 index: &index,
                 counted,
-                room: request.memory / 2,
+                room: half,
                 metadata: request.metadata,
                 cancel,
                 each,
                 report: DiffReport::default(),
             };
-            walk.run(&Sides::both(roots))?;
+            let in_all = |error| ceiling.in_all(times(2, error));
+            walk.run(&Sides::both(roots)).map_err(in_all)?;
             let Walk {
                 counted,
                 mut report,
                 ..
             } = walk;
-            counted.finish(
-                (repo, &store, &index),
-                request.memory / 2,
-                cancel,
-                &mut report,
-            )?;
+            let finished = counted.finish((repo, &store, &index), half, cancel, &mut report);
+            finished.map_err(in_all)?;
             Ok(report)
         },
     )
