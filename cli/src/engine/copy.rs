@@ -82,6 +82,7 @@ pub(super) fn run(run: &Run, args: &Copy) -> Result<EngineExit> {
     let source = run
         .repo
         .open_at(run, &location, password, run.repo.open_options())?;
+<<<<<<< HEAD
     let filter = args.filter.filter();
     let snapshots = if args.ids.is_empty() {
         let mut snapshots = source.snapshots()?;
@@ -98,6 +99,10 @@ pub(super) fn run(run: &Run, args: &Copy) -> Result<EngineExit> {
         snapshots,
         memory: args.memory.bytes(),
     };
+=======
+    let snapshots = args.filter.named(&source, &args.ids)?;
+    let request = CopyRequest::new(snapshots);
+>>>>>>> mend
     let progress = Progress::new();
     let reporter = Reporter::written(run.printer, run.repo.quiet || run.repo.json, &progress);
     let done = maintain::copy(&source, &destination, &request, &progress, &run.cancel);

@@ -1,9 +1,10 @@
 //! Which snapshots are meant: options of several commands.
 
-use ark_engine::SnapshotFilter;
+use ark_engine::{Repository, Snapshot, SnapshotFilter};
 use clap::Args;
 
 use super::values::tag_lists;
+use crate::error::Result;
 
 /// Which snapshots count.
 #[derive(Clone, Debug, Default, Args)]
@@ -28,5 +29,17 @@ impl FilterArgs {
             tags: tag_lists(&self.tag),
             paths: self.path.clone(),
         }
+    }
+
+    /// The snapshots of these names, or all that count when none is named.
+    pub(super) fn named(&self, repo: &Repository, names: &[String]) -> Result<Vec<Snapshot>> {
+        let filter = self.filter();
+        if names.is_empty() {
+            let mut snapshots = repo.snapshots()?;
+            snapshots.retain(|snapshot| filter.matches(snapshot));
+            return Ok(snapshots);
+        }
+        let find = |name: &String| Ok(repo.select_snapshot(name, &filter)?);
+        names.iter().map(find).collect()
     }
 }

@@ -35,16 +35,7 @@ pub(in crate::engine) struct Snapshots {
 
 pub(super) fn run(run: &Run, args: &Snapshots) -> Result<EngineExit> {
     let repo = run.repo.open(run)?;
-    let filter = args.filter.filter();
-    let snapshots = if args.ids.is_empty() {
-        let mut snapshots = repo.snapshots()?;
-        snapshots.retain(|snapshot| filter.matches(snapshot));
-        snapshots
-    } else {
-        let find = |id: &String| repo.select_snapshot(id, &filter);
-        let found = args.ids.iter().map(find);
-        found.collect::<ark_engine::Result<_>>()?
-    };
+    let snapshots = args.filter.named(&repo, &args.ids)?;
     let request = RepairSnapshotsRequest {
         forget: args.forget,
         dry_run: args.dry_run,
