@@ -82,27 +82,10 @@ pub(super) fn run(run: &Run, args: &Copy) -> Result<EngineExit> {
     let source = run
         .repo
         .open_at(run, &location, password, run.repo.open_options())?;
-<<<<<<< HEAD
-    let filter = args.filter.filter();
-    let snapshots = if args.ids.is_empty() {
-        let mut snapshots = source.snapshots()?;
-        snapshots.retain(|snapshot| filter.matches(snapshot));
-        snapshots
-    } else {
-        let find = |id: &String| source.select_snapshot(id, &filter);
-        args.ids
-            .iter()
-            .map(find)
-            .collect::<ark_engine::Result<_>>()?
-    };
     let request = CopyRequest {
-        snapshots,
+        snapshots: args.filter.named(&source, &args.ids)?,
         memory: args.memory.bytes(),
     };
-=======
-    let snapshots = args.filter.named(&source, &args.ids)?;
-    let request = CopyRequest::new(snapshots);
->>>>>>> mend
     let progress = Progress::new();
     let reporter = Reporter::written(run.printer, run.repo.quiet || run.repo.json, &progress);
     let done = maintain::copy(&source, &destination, &request, &progress, &run.cancel);
