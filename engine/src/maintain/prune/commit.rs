@@ -161,7 +161,7 @@ impl Commit<'_> {
     /// Decides by what there is. Nothing is written.
     fn decide(&self, place: &mut Option<Planned>, look: &Look) -> Result<Decided> {
         let known = |id: &Id| look.files.contains_key(id);
-        let valid = |planned: &Planned| planned.survey.index.files().iter().all(|id| known(id));
+        let valid = |planned: &Planned| planned.survey.index.files().iter().all(known);
         if let Some(planned) = place.as_mut().filter(|planned| valid(planned)) {
             planned.survey.listed = self.repo.block_on(survey::packs(self.store))?;
         } else {
