@@ -191,15 +191,15 @@ impl<'a> Scan<'a> {
             if !self.eat(b':') {
                 return None;
             }
-            match key {
-                "name" => once(&mut node.name, self.text()?)?,
-                "type" => once(&mut node.kind, self.text()?)?,
-                "subtree" => once(&mut node.subtree, self.text()?)?,
-                "size" => once(&mut node.size, self.number()?)?,
-                "links" => once(&mut node.links, self.number()?)?,
-                "inode" => once(&mut node.inode, self.number()?)?,
-                "device_id" => once(&mut node.device, self.number()?)?,
-                "content" => once(&mut node.content, self.ids_or_none()?)?,
+            match key.as_bytes() {
+                b"name" => once(&mut node.name, self.text()?)?,
+                b"type" => once(&mut node.kind, self.text()?)?,
+                b"subtree" => once(&mut node.subtree, self.text()?)?,
+                b"size" => once(&mut node.size, self.number()?)?,
+                b"links" => once(&mut node.links, self.number()?)?,
+                b"inode" => once(&mut node.inode, self.number()?)?,
+                b"device_id" => once(&mut node.device, self.number()?)?,
+                b"content" => once(&mut node.content, self.ids_or_none()?)?,
                 // Nobody here needs these.
                 _ => match self.peek()? {
                     b'"' => drop(self.any_text()?),
