@@ -127,7 +127,7 @@ fn read_held(
 ) -> Result<(Snapshot, Index)> {
     let ceiling = Ceiling::new(request.ceiling.unwrap_or(u64::MAX));
     let beside = Beside {
-        bytes: request.memory.max(plan::LEAST) + DIRECTORIES,
+        bytes: plan::LEAST + DIRECTORIES,
         bits: 0,
     };
     let read = || {
@@ -161,7 +161,10 @@ fn locked(
         progress.found(summary.total_files_processed, summary.total_bytes_processed);
     }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let limits = Limits::of(request.memory, cores);
+    // Of what a ceiling leaves beside the index, when that is less than was meant for buffers.
+    let mut ceiling = Ceiling::new(request.ceiling.unwrap_or(u64::MAX));
+    ceiling.take(index.memory() + DIRECTORIES);
+    let limits = Limits::of(request.memory.min(ceiling.left()), cores);
     let queue = Queue::new(
         store.clone(),
         repo.runtime().clone(),
