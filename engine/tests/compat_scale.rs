@@ -210,7 +210,8 @@ fn too_little_memory_is_an_error_that_says_how_much_does() {
                 let request = RestoreRequest {
                     snapshot: small.id.clone(),
                     target: bench.target(),
-                    memory: 0,
+                    // As much as there is, and more than what is named leaves.
+                    memory,
                     ceiling: Some(memory),
                     ..RestoreRequest::default()
                 };

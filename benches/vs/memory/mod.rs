@@ -139,6 +139,11 @@ impl Run {
         let key = self.key()?;
         let made =
             synthetic::write(&self.repo, &key, blobs).context("cannot write a repository")?;
+        // What is restored and copied has to be there, whatever operations were asked for.
+        let enough = (512 << 20) + blobs * 64;
+        let backup = self.ark.call(&self.place(), "backup").arg(&self.source);
+        let backup = backup.args(["--memory".to_owned(), enough.to_string()]);
+        measure::run(&self.work, &backup)?;
         for line in outcome::made(&made) {
             print::note(&line);
         }

@@ -30,8 +30,8 @@ pub struct RestoreRequest {
     /// Most bytes for buffers, at least 32 MiB (less counts as that). The index, 40 bytes a blob, directories on
     /// the way down and some 300 bytes for each hard link come on top.
     pub memory: u64,
-    /// Most bytes for all of it, the program and the index of a large repository among them: `MemoryLimit` if that is too
-    /// little. No ceiling when absent, for who must restore must not be refused.
+    /// Most bytes for all of it, the program and the index of a large repository among them: buffers get less then, and
+    /// `MemoryLimit` if that is too little. No ceiling when absent, for who must restore must not be refused.
     pub ceiling: Option<u64>,
 }
 
