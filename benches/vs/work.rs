@@ -96,7 +96,7 @@ impl Work {
         let bytes = bytes.min(room::left(&self.dir)? / 2);
         let filled = || -> std::io::Result<()> {
             let mut file = std::fs::File::create(&path)?;
-            let zeros = [0; 1 << 16];
+            let zeros = vec![0; 1 << 16];
             for _ in 0..bytes.div_ceil(zeros.len() as u64) {
                 file.write_all(&zeros)?;
             }
