@@ -19,19 +19,32 @@ const TAG: usize = 16;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Id(pub(crate) [u8; 32]);
 
+/// What hexadecimal digits mean; 255 where there is none. Names are lower case only.
+const DIGITS: [u8; 256] = {
+    let mut all = [255; 256];
+    let digits = *b"0123456789abcdef";
+    let mut value = 0;
+    while value < 16 {
+        all[digits[value as usize] as usize] = value;
+        value += 1;
+    }
+    all
+};
+
 impl Id {
     pub(crate) fn of(data: &[u8]) -> Self {
         Self(Sha256::digest(data).into())
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let mut id = [0; 32];
-        // Names are lower case only.
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return None;
+        let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+        let (mut id, mut all) = ([0; 32], 0);
+        for (byte, [high, low]) in id.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let (high, low) = (DIGITS[usize::from(*high)], DIGITS[usize::from(*low)]);
+            all |= high | low;
+            *byte = high << 4 | low;
         }
-        hex::decode_to_slice(text, &mut id).ok()?;
-        Some(Self(id))
+        (all < 16).then_some(Self(id))
     }
 }
 
@@ -195,5 +208,9 @@ mod tests {
         assert_eq!(Id::parse(&id.to_string()), Some(id));
         assert_eq!(Id::parse(&id.to_string().to_uppercase()), None);
         assert_eq!(Id::parse("00"), None);
+        for bad in ["g", "G", "`", "/", ":", "@", " ", "\u{80}"] {
+            let text = format!("{}{bad}", &id.to_string()[bad.len()..]);
+            assert_eq!((text.len(), Id::parse(&text)), (64, None), "{bad:?}");
+        }
     }
 }

@@ -93,7 +93,7 @@ impl<'a> Node<'a> {
             inode: fields.inode.unwrap_or(0),
             device: fields.device.unwrap_or(0),
             subtree: fields.subtree.map(Cow::Borrowed),
-            content: fields.content.flatten(),
+            content: fields.content.filter(|ids| *ids != scan::NONE),
             text,
         }
     }
@@ -216,18 +216,17 @@ pub(crate) fn each<'a, E>(
         if count > tree::MAX_ENTRIES {
             return none("more entries than there can be");
         }
-        match scan.node() {
-            Some((fields, text)) => each(Ok(Node::scanned(&fields, text)))?,
-            None => {
-                // The parser knows where it ends, and what it means.
-                let mut parser = serde_json::Deserializer::from_str(scan.rest());
-                match <&RawValue>::deserialize(&mut parser) {
-                    Ok(text) => {
-                        scan.skip(text.get().len());
-                        each(Node::parse(text.get()))?;
-                    }
-                    Err(error) => return none(&error.to_string()),
+        if let Some((fields, text)) = scan.node() {
+            each(Ok(Node::scanned(&fields, text)))?;
+        } else {
+            // The parser knows where it ends, and what it means.
+            let mut parser = serde_json::Deserializer::from_str(scan.rest());
+            match <&RawValue>::deserialize(&mut parser) {
+                Ok(text) => {
+                    scan.skip(text.get().len());
+                    each(Node::parse(text.get()))?;
                 }
+                Err(error) => return none(&error.to_string()),
             }
         }
         scan.blanks();

@@ -110,7 +110,7 @@ fn the_quick_way_sees_the_same() {
         one(r#"{"other":tru}"#),
         one(r#"{"name":"a""#),
         one(r#"{"name":"a",}"#),
-        one(r#"{},"#),
+        one(r"{},"),
         one(""),
         one(" "),
         one("nul"),

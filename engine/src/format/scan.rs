@@ -17,10 +17,12 @@ pub(super) struct Scanned<'a> {
     pub(super) inode: Option<u64>,
     pub(super) device: Option<u64>,
     pub(super) subtree: Option<&'a str>,
-    /// `None` inside: there is none, in so many words.
-    pub(super) content: Option<Option<&'a str>>,
+    /// [`NONE`] if there is none, in so many words.
+    pub(super) content: Option<&'a str>,
 }
 
+/// Where there is no list.
+pub(super) const NONE: &str = "null";
 /// What directories begin with.
 const NODES: &str = "{\"nodes\":[";
 /// What index files begin with.
@@ -130,12 +132,12 @@ impl<'a> Scan<'a> {
     }
 
     /// A list of ids, or that there is none.
-    fn ids_or_none(&mut self) -> Option<Option<&'a str>> {
-        if self.rest().starts_with("null") {
-            self.at += "null".len();
-            return Some(None);
+    fn ids_or_none(&mut self) -> Option<&'a str> {
+        if self.rest().starts_with(NONE) {
+            self.at += NONE.len();
+            return Some(NONE);
         }
-        self.ids().map(Some)
+        self.ids()
     }
 
     /// A list of ids, as it is.
@@ -189,15 +191,15 @@ impl<'a> Scan<'a> {
             if !self.eat(b':') {
                 return None;
             }
-            match key {
-                "name" => once(&mut node.name, self.text()?)?,
-                "type" => once(&mut node.kind, self.text()?)?,
-                "subtree" => once(&mut node.subtree, self.text()?)?,
-                "size" => once(&mut node.size, self.number()?)?,
-                "links" => once(&mut node.links, self.number()?)?,
-                "inode" => once(&mut node.inode, self.number()?)?,
-                "device_id" => once(&mut node.device, self.number()?)?,
-                "content" => once(&mut node.content, self.ids_or_none()?)?,
+            match key.as_bytes() {
+                b"name" => once(&mut node.name, self.text()?)?,
+                b"type" => once(&mut node.kind, self.text()?)?,
+                b"subtree" => once(&mut node.subtree, self.text()?)?,
+                b"size" => once(&mut node.size, self.number()?)?,
+                b"links" => once(&mut node.links, self.number()?)?,
+                b"inode" => once(&mut node.inode, self.number()?)?,
+                b"device_id" => once(&mut node.device, self.number()?)?,
+                b"content" => once(&mut node.content, self.ids_or_none()?)?,
                 // Nobody here needs these.
                 _ => match self.peek()? {
                     b'"' => drop(self.any_text()?),
