@@ -158,6 +158,9 @@ fn slow_to_settle(bench: &Bench) -> Repository {
     bench.open_with(options).unwrap()
 }
 
+/// Something that only reads at first.
+type Operation<'a> = &'a (dyn Fn() -> Result<(), Error> + Sync);
+
 #[test]
 fn whoever_is_faster_hears_nothing_told() {
     let (bench, repo) = prepared();
@@ -202,7 +205,7 @@ fn whoever_is_faster_hears_nothing_told() {
         };
         maintain::prune(&repo, &request, &Progress::new(), &cancel).map(drop)
     };
-    let operations: [(&str, &(dyn Fn() -> Result<(), Error> + Sync)); 7] = [
+    let operations: [(&str, Operation<'_>); 7] = [
         ("find", &find),
         ("list", &list),
         ("dump", &dump),
