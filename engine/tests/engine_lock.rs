@@ -18,12 +18,13 @@ use std::{
 
 use ark_engine::{
     Cancel, Class, Error, Holder, HolderLiveness, LockTiming, OpenOptions, Progress, Repository,
-    Snapshot,
+    Secret, Snapshot,
     browse::{self, FindNames, FindRequest, FindWhat},
     maintain::{self, CheckRequest, GroupBy, PruneRequest, Unused},
     stats::{self, StatsMode, StatsRequest},
+    storage::fault::{Fault, Faults, Operation},
 };
-use common::{Bench, archive, restore, trees, wait_until};
+use common::{Bench, PASSWORD, archive, restore, trees, wait_until};
 
 fn holder(host: &str, pid: u32) -> Holder {
     Holder {
@@ -148,18 +149,69 @@ fn whoever_is_faster_finds_nothing_written_and_nothing_restored() {
 
 /// An open repository whose locks take long to settle.
 fn slow_to_settle(bench: &Bench) -> Repository {
-    let options = OpenOptions {
+    bench.open_with(slow_settling()).unwrap()
+}
+
+fn slow_settling() -> OpenOptions {
+    OpenOptions {
         lock_timing: LockTiming {
             settle: Duration::from_secs(2),
             ..LockTiming::default()
         },
         ..OpenOptions::default()
+    }
+}
+
+/// What was begun early ends when the lock turns out not to be had, and the lock goes, however long a read would take.
+#[test]
+fn a_refused_lock_does_not_stay_for_work_begun_early() {
+    let (bench, repo) = prepared();
+    let name = exclusive_lock(&bench);
+    let rival = fs::read(&name).unwrap();
+    fs::remove_file(&name).unwrap();
+    let snapshot = repo.snapshots().unwrap().remove(0);
+    let before = common::files(&bench.repo_dir());
+    let store = bench.store().with_faults(&Faults::new(|call| {
+        let of_index = call.operation == Operation::Read && call.path.starts_with("index/");
+        if of_index { Fault::Hang } else { Fault::None }
+    }));
+    let (secrets, handle) = ([Secret::new(PASSWORD)], bench.runtime.handle().clone());
+    let repo = Repository::open(store, &secrets, slow_settling(), handle).unwrap();
+    let (progress, cancel) = (Progress::new(), Cancel::new());
+    let backup = || archive(&repo, &bench.request()).map(drop);
+    let restored = || restore(&repo, &snapshot.id, &bench.target()).map(drop);
+    let list = || {
+        browse::list(&repo, &snapshot, Path::new("/"), true, &cancel, &mut |_| {
+            Ok(())
+        })
     };
-    bench.open_with(options).unwrap()
+    let prune = || maintain::prune(&repo, &PruneRequest::default(), &progress, &cancel).map(drop);
+    let operations: [(&str, Work<'_>); 4] = [
+        ("backup", &backup),
+        ("restore", &restored),
+        ("list", &list),
+        ("prune", &prune),
+    ];
+    std::thread::scope(|scope| {
+        let all = operations.map(|(what, run)| (what, scope.spawn(run)));
+        wait_until("all have written their locks", || {
+            locks(&bench).len() == operations.len()
+        });
+        fs::write(&name, &rival).unwrap();
+        wait_until("only the rival's lock is there", || {
+            locks(&bench) == [name.clone()]
+        });
+        for (what, run) in all {
+            let error = run.join().unwrap().unwrap_err();
+            assert!(matches!(error, Error::Locked { .. }), "{what}: {error}");
+        }
+    });
+    fs::remove_file(&name).unwrap();
+    assert_eq!(common::files(&bench.repo_dir()), before);
 }
 
 /// Something that reads, and begins before its lock is held.
-type Operation<'a> = &'a (dyn Fn() -> Result<(), Error> + Sync);
+type Work<'a> = &'a (dyn Fn() -> Result<(), Error> + Sync);
 
 #[test]
 fn whoever_is_faster_hears_nothing_told() {
@@ -205,7 +257,7 @@ fn whoever_is_faster_hears_nothing_told() {
         };
         maintain::prune(&repo, &request, &Progress::new(), &cancel).map(drop)
     };
-    let operations: [(&str, Operation<'_>); 7] = [
+    let operations: [(&str, Work<'_>); 7] = [
         ("find", &find),
         ("list", &list),
         ("dump", &dump),

@@ -76,6 +76,8 @@ pub enum Locked {
 pub(crate) struct Guard {
     shared: Arc<Shared>,
     cancel: Cancel,
+    /// Ends the task between two requests that change anything.
+    stop: Cancel,
     task: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Handle,
 }
@@ -137,7 +139,8 @@ impl Guard {
 
     fn start_removal(&mut self) -> Option<JoinHandle<()>> {
         let task = self.task.take()?;
-        task.abort();
+        // What is being written is waited for: it could arrive after its removal.
+        self.stop.cancel();
         let shared = Arc::clone(&self.shared);
         shared.settle(Err(Error::Cancelled));
         Some(self.runtime.spawn(async move {
@@ -196,6 +199,7 @@ impl Repository {
             return Err(error);
         }
         let (repo, cancel, early) = (self.clone(), cancel.clone(), guard.cancel.clone());
+        let stop = guard.stop.clone();
         guard.task = Some(self.runtime().spawn(async move {
             let look = async {
                 tokio::time::sleep(timing.settle).await;
@@ -203,12 +207,13 @@ impl Repository {
             };
             let look = tokio::select! {
                 () = cancel.cancelled() => Err(Error::Cancelled),
+                () = stop.cancelled() => Err(Error::Cancelled),
                 looked = look => looked,
             };
             let held = look.is_ok();
             shared.settle(look);
             if held {
-                keep(repo, shared, kind, timing).await;
+                keep(repo, shared, kind, timing, &stop).await;
             } else {
                 early.cancel();
                 // At once: until then it stands in the way of others.
@@ -240,6 +245,7 @@ impl Repository {
         let guard = Guard {
             shared: Arc::clone(&shared),
             cancel: cancel.child_token(),
+            stop: Cancel::new(),
             task: None,
             runtime: self.runtime().clone(),
         };
@@ -278,11 +284,20 @@ impl Repository {
     }
 }
 
-/// Refreshes until aborted or lost.
-async fn keep(repo: Repository, shared: Arc<Shared>, kind: Locked, timing: LockTiming) {
+/// Refreshes until stopped or lost.
+async fn keep(
+    repo: Repository,
+    shared: Arc<Shared>,
+    kind: Locked,
+    timing: LockTiming,
+    stop: &Cancel,
+) {
     let mut wait = timing.refresh;
     loop {
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
         let refreshed = match repo.new_lock(kind) {
             Ok((id, sealed)) => shared.refresh(id, sealed).await,
             Err(error) => Err(error),
