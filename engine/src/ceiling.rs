@@ -12,7 +12,7 @@ use crate::{
 
 /// Bytes that an operation takes unless something else is asked for.
 pub(crate) const MEMORY: u64 = 256 << 20;
-/// The program, its runtime and connections, index files being read, and what an allocator wastes.
+/// The program, its runtime and connections, index files being read or written, and what an allocator wastes.
 pub(crate) const BASE: u64 = 48 << 20;
 /// Bits of the index for a blob, at least.
 const RECORD: u64 = 40 * 8;
@@ -142,22 +142,16 @@ impl Beside {
 
 /// The error of somebody who was given so many bytes less than there are, as one of all that there are.
 pub(crate) fn plus(bytes: u64, error: Error) -> Error {
-    match error {
-        Error::MemoryLimit {
-            what,
-            needed,
-            limit,
-        } => Error::MemoryLimit {
-            what,
-            needed: needed.saturating_add(bytes),
-            limit: limit.saturating_add(bytes),
-        },
-        error => error,
-    }
+    of_more(error, |part| part.saturating_add(bytes))
 }
 
 /// The error of somebody who was given one of so many equal parts, as one of all parts.
 pub(crate) fn times(parts: u64, error: Error) -> Error {
+    of_more(error, |part| part.saturating_mul(parts))
+}
+
+/// The error of somebody who was given a part, as one of the whole.
+fn of_more(error: Error, whole: impl Fn(u64) -> u64) -> Error {
     match error {
         Error::MemoryLimit {
             what,
@@ -165,8 +159,8 @@ pub(crate) fn times(parts: u64, error: Error) -> Error {
             limit,
         } => Error::MemoryLimit {
             what,
-            needed: needed.saturating_mul(parts),
-            limit: limit.saturating_mul(parts),
+            needed: whole(needed),
+            limit: whole(limit),
         },
         error => error,
     }

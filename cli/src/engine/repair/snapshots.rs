@@ -26,9 +26,8 @@ pub(in crate::engine) struct Snapshots {
     /// Do nothing, and show what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// The most memory to take: bytes with K, M or G
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = values::size)]
-    memory: u64,
+    #[command(flatten)]
+    memory: values::MemoryArgs,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -39,7 +38,7 @@ pub(super) fn run(run: &Run, args: &Snapshots) -> Result<EngineExit> {
     let request = RepairSnapshotsRequest {
         forget: args.forget,
         dry_run: args.dry_run,
-        memory: args.memory,
+        memory: args.memory.bytes(),
         ..RepairSnapshotsRequest::new(snapshots)
     };
     let report = maintain::repair_snapshots(&repo, &request, &Progress::new(), &run.cancel)?;

@@ -11,8 +11,7 @@ use std::sync::{
 
 use crate::error::{Error, Result};
 
-/// The program, its runtime and connections, an index file being written, and what an allocator wastes.
-pub(crate) const BASE: u64 = 48 << 20;
+pub(crate) use crate::ceiling::BASE;
 
 /// Something that can give memory back at once.
 pub(crate) trait Reserve: Send + Sync {

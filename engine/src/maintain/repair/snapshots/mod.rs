@@ -33,17 +33,21 @@ use self::{
 };
 use crate::{
     Cancel, Progress, Repository,
-    archive::{
-        MEMORY,
-        native::budget::{self, Budget},
-    },
+    archive::{MEMORY, native::budget::Budget},
+    ceiling::{Beside, Ceiling},
     crypto::Id,
     error::{Error, Result},
     format::snapshot::SnapshotFile,
-    index::{self, Bits, Copies, Index, Loading, Packs},
+    index::{self, Bits, Copies, Index, Packs},
     maintain::packing::{Allowed, Packing},
     repo::{Locked, Snapshot},
     storage::Store,
+};
+
+/// What is needed beside the index: directories being read and written, and some bits for each blob.
+const BESIDE: Beside = Beside {
+    bytes: 24 << 20,
+    bits: damage::SETS,
 };
 
 /// What mended snapshots are marked with, as restic does it.
@@ -211,20 +215,13 @@ impl Repair<'_> {
         let ids: HashSet<&str> = self.request.snapshots.iter().map(|s| &*s.id).collect();
         let wanted: Vec<&Snapshot> = there.iter().filter(|s| ids.contains(&*s.id)).collect();
 
-        let budget = Budget::new(self.request.memory);
-        let mut memory = budget.take(budget::BASE, "the program")?;
-        let loading = Loading {
-            which: Packs::All,
-            copies: Copies::All,
-            limit: budget.left(),
-            unreadable: None,
-        };
-        let index = Index::load_as(self.repo, &self.store, loading);
+        let mut ceiling = Ceiling::new(self.request.memory);
+        let parts = (self.repo, &self.store);
+        let index = ceiling.index(parts, Packs::All, Copies::All, BESIDE);
         let index = self.repo.block_on(index)?;
-        memory.join(budget.take(
-            index.memory() + damage::SETS * Bits::memory(index.len()),
-            "the index",
-        )?);
+        ceiling.take(damage::SETS * Bits::memory(index.len()));
+        let budget = Budget::new(self.request.memory);
+        let memory = budget.take(ceiling.taken(), "the program and the index")?;
         self.packs_are_there(&index)?;
         let roots = wanted
             .iter()
