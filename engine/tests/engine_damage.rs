@@ -37,6 +37,49 @@ fn whole(bench: &Bench, repo: &ark_engine::Repository) {
     bench.restic().check();
 }
 
+/// All is in two packs, as after two backups at the same time, and those of one of them are damaged or gone.
+#[test]
+fn a_blob_is_read_from_the_pack_that_is_whole() {
+    let (bench, repo, first) = prepared();
+    let index = files(&bench.repo_dir().join("index"));
+    let hidden = bench.dir.path().join("hidden");
+    fs::create_dir(&hidden).unwrap();
+    let aside = |path: &PathBuf| hidden.join(path.file_name().unwrap());
+    for file in &index {
+        fs::rename(file, aside(file)).unwrap();
+    }
+    let snapshot = bench.archive(&repo).snapshot_id;
+    for file in &index {
+        fs::rename(aside(file), file).unwrap();
+    }
+    let mut second = files(&bench.repo_dir().join("data"));
+    second.retain(|pack| !first.contains(pack));
+    assert_eq!(second.len(), first.len());
+    let restores = |what: &str| {
+        let target = tempfile::tempdir_in(bench.dir.path()).unwrap();
+        let report = common::restore(&repo, &snapshot, target.path()).unwrap();
+        assert_eq!(report.errors, [], "{what}");
+        assert_same(&bench.source(), target.path());
+    };
+    for packs in [&first, &second] {
+        for pack in packs {
+            fs::rename(pack, aside(pack)).unwrap();
+        }
+        restores("one is gone");
+        for pack in packs {
+            let mut bytes = fs::read(aside(pack)).unwrap();
+            bytes.iter_mut().step_by(100).for_each(|byte| *byte ^= 1);
+            fs::write(pack, bytes).unwrap();
+        }
+        restores("one is damaged");
+        for pack in packs {
+            fs::remove_file(pack).unwrap();
+            fs::rename(aside(pack), pack).unwrap();
+        }
+    }
+    bench.restic().check();
+}
+
 #[test]
 fn directories_lost_and_no_longer_in_the_index_are_written_again() {
     let (bench, repo, packs) = prepared();

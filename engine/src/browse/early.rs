@@ -90,7 +90,7 @@ impl Reader<'_> {
             bytes: BLOBS,
             bits: 0,
         };
-        self.index(&mut self.repo.ceiling(), (which, Copies::First), beside)
+        self.index(&mut self.repo.ceiling(), (which, Copies::All), beside)
     }
 
     fn index(

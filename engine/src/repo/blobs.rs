@@ -1,8 +1,9 @@
 //! Reading blobs: by id, verified.
 //!
 //! Does: find a blob in the index, fetch its bytes (more than asked for when reads turn out to be
-//! sequential), open, decompress within the length the index claims, and compare its SHA-256 with its id.
-//! Does not: retry a blob that is wrong. What is wrong with the repository's content is `Damaged` or
+//! sequential), open, decompress within the length the index claims, and compare its SHA-256 with its id. When a blob is
+//! wrong, read it from the other packs that the index names for it, if it was read with all of them.
+//! Does not: retry. What is wrong with the repository's content is `Damaged` or
 //! `ObjectMissing`; other errors are the store's.
 
 use std::collections::VecDeque;
@@ -69,9 +70,12 @@ impl<'a> BlobReader<'a> {
 
     /// The plain bytes of a blob.
     pub(crate) fn read(&mut self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
-        self.windows
-            .fetch((self.repo, self.store, self.index), kind, id)?
-            .open(self.repo, id)
+        let parts = (self.repo, self.store, self.index);
+        let read = self.windows.fetch(parts, kind, id);
+        match read.and_then(|sealed| sealed.open(self.repo, id)) {
+            Err(error) if is_content(&error) => another_copy(parts, kind, id)?.ok_or(error),
+            read => read,
+        }
     }
 
     /// How long the plain bytes of a blob are, by the index.
@@ -107,6 +111,42 @@ impl Sealed {
         }
         Ok(plain)
     }
+}
+
+/// The plain bytes of a blob, from another place than the first that the index names. `None`: there is no other, or none is
+/// whole.
+///
+/// # Errors
+/// What the store says of something else than its content.
+pub(crate) fn another_copy(
+    (repo, store, index): (&Repository, &Store, &Index),
+    kind: BlobKind,
+    id: &Id,
+) -> Result<Option<Vec<u8>>> {
+    let Some(position) = index.position(kind, id) else {
+        return Ok(None);
+    };
+    let mut places = index.places(position);
+    let first = places.next();
+    for place in places {
+        // What claims to be another length is no copy, and could be of any.
+        if first.is_none_or(|first| first.plain_length() != place.plain_length()) {
+            continue;
+        }
+        let path = pack::path(&index.pack(place.pack).0);
+        let (start, length) = (u64::from(place.offset), u64::from(place.length));
+        let read = repo.block_on(store.read_range(&path, start, length));
+        let plain = place.plain;
+        match read.and_then(|data| Sealed { data, plain }.open(repo, id)) {
+            Ok(plain) => {
+                tracing::warn!(%id, "one copy of a blob is damaged or missing; read from another");
+                return Ok(Some(plain));
+            }
+            Err(error) if is_content(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The plain bytes of a sealed blob, if they are the blob's; `plain_length` is 0 if it is not compressed. Opened in

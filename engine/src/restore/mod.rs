@@ -135,7 +135,7 @@ fn read_held(
         let mut ceiling = ceiling;
         // In this order, which is right beside running backups.
         let snapshot = repo.find_snapshot_in(store, &request.snapshot)?;
-        let index = ceiling.index((repo, store), Packs::All, Copies::First, beside);
+        let index = ceiling.index((repo, store), Packs::All, Copies::All, beside);
         let index = repo.block_on(index)?;
         let left = ceiling.left().saturating_sub(DIRECTORIES);
         Ok(((snapshot, index), request.memory.min(left)))

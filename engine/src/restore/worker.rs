@@ -1,7 +1,7 @@
 //! A worker: opens, decompresses, verifies and writes.
 //!
-//! Every blob's SHA-256 is compared with its id before a byte of it is written. A blob that is wrong fails
-//! the files that want it. When a range cannot be read whole, its blobs are asked for one by one. A blob whose file
+//! Every blob's SHA-256 is compared with its id before a byte of it is written. A blob that is wrong is read from another
+//! pack, if there is one that has it; else it fails the files that want it. When a range cannot be read whole, its blobs are asked for one by one. A blob whose file
 //! another worker is writing into may [wait](super::waiting), until the end of its range at most.
 
 use std::{
@@ -25,9 +25,9 @@ use super::{
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, pack},
+    format::{Invalid, index::BlobKind, pack},
     index::Place,
-    repo::blobs::is_content,
+    repo::blobs::{another_copy, is_content},
     rows::FileOperation,
     sha::Sha,
 };
@@ -118,7 +118,7 @@ impl<'r, 'a> Worker<'r, 'a> {
             Err(error) if !is_content(&error) => self.run.fail(error),
             Err(error @ Error::ObjectMissing { .. }) => {
                 for wants in groups() {
-                    fail(self.run, wants, &error);
+                    rescue(self.run, &mut self.waiting, wants, &error);
                 }
             }
             // What is damaged may be a part of it.
@@ -126,7 +126,9 @@ impl<'r, 'a> Worker<'r, 'a> {
                 for wants in groups() {
                     match self.fetch(range, wants[0].place) {
                         Ok(data) => self.blob(wants, &mut owned(data)),
-                        Err(error) if is_content(&error) => fail(self.run, wants, &error),
+                        Err(error) if is_content(&error) => {
+                            rescue(self.run, &mut self.waiting, wants, &error);
+                        }
                         Err(error) => return self.run.fail(error),
                     }
                 }
@@ -181,7 +183,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         for (wants, plain) in [(wants, one), (others, other)] {
             match plain {
                 Ok(plain) => put(run, &mut self.waiting, wants, plain),
-                Err(why) => damaged(run, wants, &why),
+                Err(why) => damaged(run, &mut self.waiting, wants, &why),
             }
         }
     }
@@ -198,7 +200,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         let plain = open(run, &mut self.decompressor, &mut self.plain, place, sealed);
         match plain.and_then(|plain| verified(wants, plain, Id::of(plain))) {
             Ok(plain) => put(run, &mut self.waiting, wants, plain),
-            Err(why) => return damaged(run, wants, &why),
+            Err(why) => return damaged(run, &mut self.waiting, wants, &why),
         }
         if large {
             self.plain = Vec::new();
@@ -215,7 +217,14 @@ fn verified<'b>(wants: &[Want], plain: &'b [u8], id: Id) -> Result<&'b [u8], Inv
     }
 }
 
-fn fail(run: &Run<'_>, wants: &[Want], error: &Error) {
+/// What cannot be had from where it was asked for is had from another pack, or the files that want it fail.
+fn rescue(run: &Run<'_>, waiting: &mut Waiting, wants: &[Want], error: &Error) {
+    let parts = (run.repo, run.store, run.index);
+    match another_copy(parts, BlobKind::Data, &wants[0].id) {
+        Ok(Some(plain)) => return put(run, waiting, wants, &plain),
+        Ok(None) => {}
+        Err(error) => return run.fail(error),
+    }
     for want in wants {
         let failure = Failure::Row(FileOperation::Read, error.to_string());
         run.fail_file(&want.file, failure);
@@ -223,9 +232,9 @@ fn fail(run: &Run<'_>, wants: &[Want], error: &Error) {
     }
 }
 
-fn damaged(run: &Run<'_>, wants: &[Want], why: &Invalid) {
+fn damaged(run: &Run<'_>, waiting: &mut Waiting, wants: &[Want], why: &Invalid) {
     let what = format!("blob {}", wants[0].id);
-    fail(run, wants, &run.repo.damaged(what, why));
+    rescue(run, waiting, wants, &run.repo.damaged(what, why));
 }
 
 /// Writes verified content wherever it is wanted, or has it wait.

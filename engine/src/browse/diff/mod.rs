@@ -167,7 +167,7 @@ pub fn diff(
     reading(
         repo,
         cancel,
-        |reader| reader.index_within(request.memory, (Packs::All, Copies::First), BESIDE),
+        |reader| reader.index_within(request.memory, (Packs::All, Copies::All), BESIDE),
         |(index, _)| index,
         |(index, ceiling)| {
             let half = ceiling.left() / 2;
