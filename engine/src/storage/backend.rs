@@ -21,6 +21,14 @@ pub(super) enum Backend {
 
 /// Paths are complete, from the root of the store.
 impl Backend {
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::S3(_) => false,
+            Self::Faulty(faulty) => faulty.inner().is_local(),
+        }
+    }
+
     pub(super) fn location(&self, base: &str) -> String {
         match self {
             Self::Local(local) if base.is_empty() => local.root().display().to_string(),

@@ -119,6 +119,11 @@ impl Store {
         self.backend.location(base)
     }
 
+    /// Whether it is a directory, so that a request costs next to nothing.
+    pub(crate) fn is_local(&self) -> bool {
+        self.backend.is_local()
+    }
+
     /// The same store with faults before it, for tests.
     #[must_use]
     pub fn with_faults(&self, faults: &fault::Faults) -> Self {

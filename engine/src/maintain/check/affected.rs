@@ -180,11 +180,8 @@ impl Visitor for Above<'_> {
         Ok(())
     }
 
-    fn unreadable(&self, _tree: &Tree, error: Error) -> Result<()> {
-        match error {
-            Error::MemoryLimit { .. } => Err(error),
-            _ => Ok(()),
-        }
+    fn unreadable(&self, _tree: &Tree, _: Error) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -39,7 +39,12 @@ impl Pack {
 
     /// The size that a pack of these blobs has.
     pub(super) fn size(&self) -> u64 {
-        self.blobs + self.header + (OVERHEAD + pack::TRAILER) as u64
+        self.blobs + self.list()
+    }
+
+    /// What its list takes of that, with its length.
+    pub(super) fn list(&self) -> u64 {
+        self.header + (OVERHEAD + pack::TRAILER) as u64
     }
 
     /// Whether its blobs can lie one behind the other from its beginning.

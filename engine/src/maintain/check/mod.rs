@@ -25,6 +25,7 @@ mod finding;
 mod known;
 mod log;
 mod packs;
+mod pieces;
 mod share;
 mod slow;
 mod trees;

@@ -1,7 +1,7 @@
 //! Reading packs: each once, whole, and every blob in it.
 //!
-//! Several threads, each with a pack of its own: while some wait for the store, others hash and decrypt. A pack is opened
-//! in place, its blobs decompressed into one buffer. Packs whose lists of blobs are not what the index says are looked at
+//! Several threads, each with a pack of its own: while some wait for the store, others hash and decrypt. A pack's [pieces](super::pieces)
+//! are opened in place, its blobs decompressed into one buffer. Packs whose lists of blobs are not what the index says are looked at
 //! again, by the index ([`super::slow`]).
 
 use std::{
@@ -12,12 +12,11 @@ use std::{
     },
 };
 
-use bytes::BytesMut;
-
 use super::{
     Object, Problem, Run,
     known::{Known, Pack},
     log::Cause,
+    pieces::Pieces,
     slow,
 };
 use crate::{
@@ -135,14 +134,14 @@ enum Content {
     /// What was decompressed last.
     Unpacked,
     /// In the pack.
-    Inside(Range<usize>),
+    Inside(Range<u64>),
 }
 
 /// The hash of a pack, and of the content in it.
 struct Hashes {
     pack: Sha,
     /// Bytes of it that were hashed.
-    done: usize,
+    done: u64,
     /// A blob whose content is still to be compared with its id.
     next: Option<(Content, u32, BlobKind, Id)>,
 }
@@ -157,16 +156,26 @@ impl Hashes {
     }
 
     /// Hashes the pack's bytes up to this one, as they are in the store, and what is to be compared, as it is now.
-    fn up_to(&mut self, end: usize, data: &[u8], unpacker: &Unpacker, wrong: &mut Wrong) {
-        let end = end.clamp(self.done, data.len());
-        let sealed = &data[self.done..end];
+    fn up_to(
+        &mut self,
+        end: u64,
+        pieces: &Pieces<'_>,
+        unpacker: &Unpacker,
+        wrong: &mut Wrong,
+    ) -> Result<()> {
+        let at_hand = |range| {
+            let bytes = pieces.get(range);
+            bytes.ok_or_else(|| Error::Bug("bytes of a pack are not at hand".to_owned()))
+        };
+        let sealed = at_hand(self.done..end)?;
         self.done = end;
         let Some((content, position, kind, id)) = self.next.take() else {
-            return self.pack.update(sealed);
+            self.pack.update(sealed);
+            return Ok(());
         };
         let plain = match content {
             Content::Unpacked => unpacker.plain(),
-            Content::Inside(range) => &data[range],
+            Content::Inside(range) => at_hand(range)?,
         };
         let mut sha = Sha::new();
         self.pack.update_both(sealed, &mut sha, plain);
@@ -174,6 +183,7 @@ impl Hashes {
             let why = Invalid::new("its content does not match its id");
             wrong.blobs.push((position, kind, id, why));
         }
+        Ok(())
     }
 }
 
@@ -197,18 +207,16 @@ impl Reading<'_> {
     fn one(&self, job: Job, unpacker: &mut Unpacker) -> Result<()> {
         let (number, id, size) = job;
         let known = self.known.get(number).copied().unwrap_or_default();
-        let _permit = self
-            .pool
-            .take(needed(&known, size), &format!("pack {id}"), || self.go())?;
-        let path = pack::path(&id);
-        let reading = self.run.store.read_range(&path, 0, size);
-        let wrong = match self.run.repo.block_on(reading) {
-            Ok(data) => {
+        let (store, list) = (self.run.store, known.list());
+        let bytes = Pieces::memory(store, size, u64::from(known.largest), list);
+        let bytes = bytes + beside(&known, size);
+        let _permit = self.pool.take(bytes, &format!("pack {id}"), || self.go())?;
+        let mut pieces = Pieces::new((self.run.repo, store), pack::path(&id), size);
+        let wrong = match self.verify((number, id, size), &known, &mut pieces, unpacker) {
+            Ok(wrong) => {
                 self.packs.fetch_add(1, Ordering::Relaxed);
                 self.bytes.fetch_add(size, Ordering::Relaxed);
-                let data = data.try_into_mut();
-                let mut data = data.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-                self.verify((number, id), &known, &mut data, unpacker)?
+                wrong
             }
             Err(error) if is_content(&error) => Wrong {
                 problems: vec![match error {
@@ -244,18 +252,21 @@ impl Reading<'_> {
     }
 
     /// Looks at all bytes of a pack. Content of one blob is hashed beside the sealed bytes of the next.
+    ///
+    /// # Errors
+    /// Those of reading it.
     fn verify(
         &self,
-        (number, id): (u32, Id),
+        (number, id, size): Job,
         known: &Pack,
-        data: &mut [u8],
+        pieces: &mut Pieces<'_>,
         unpacker: &mut Unpacker,
     ) -> Result<Wrong> {
         let mut wrong = Wrong::default();
-        let blobs = match self.header(data) {
+        let blobs = match self.header(pieces, known, size)? {
             Ok(blobs) => blobs,
             Err(why) => {
-                if Id::of(data) != id {
+                if hash(pieces, size)? != id {
                     wrong.problems.push(Problem::PackContent);
                 }
                 let message = why.to_string();
@@ -274,19 +285,21 @@ impl Reading<'_> {
                 plain: blob.plain_length.unwrap_or(0),
             };
             offset = place.end();
-            hashes.up_to(offset as usize, data, unpacker, &mut wrong);
+            pieces.want(u64::from(place.offset)..u64::from(offset))?;
+            hashes.up_to(u64::from(offset), pieces, unpacker, &mut wrong)?;
             let Some(position) = self.position(blob.kind, &blob.id, place) else {
                 unknown += 1;
                 continue;
             };
             matched += 1;
-            match self.open(place, data, unpacker) {
+            match self.open(place, pieces, unpacker) {
                 Ok(content) => hashes.next = Some((content, position, blob.kind, blob.id)),
                 Err(why) => wrong.blobs.push((position, blob.kind, blob.id, why)),
             }
             self.go()?;
         }
-        hashes.up_to(data.len(), data, unpacker, &mut wrong);
+        pieces.want(u64::from(offset)..size)?;
+        hashes.up_to(size, pieces, unpacker, &mut wrong)?;
         if hashes.pack.finish() != id {
             wrong.problems.push(Problem::PackContent);
         }
@@ -304,12 +317,12 @@ impl Reading<'_> {
     fn open(
         &self,
         place: Place,
-        data: &mut [u8],
+        pieces: &mut Pieces<'_>,
         unpacker: &mut Unpacker,
     ) -> Result<Content, Invalid> {
-        let range = place.offset as usize..place.end() as usize;
-        let sealed = data
-            .get_mut(range.clone())
+        let (from, to) = (u64::from(place.offset), u64::from(place.end()));
+        let sealed = pieces
+            .get_mut(from..to)
             .ok_or_else(|| Invalid::new("it lies behind the end of its pack"))?;
         let text = self.sealer.open(sealed);
         let text = text.map_err(|_| Invalid::new("it is not authentic"))?;
@@ -317,18 +330,33 @@ impl Reading<'_> {
             unpacker.decompress(text, place.plain)?;
             return Ok(Content::Unpacked);
         }
-        let from = range.start + NONCE;
-        Ok(Content::Inside(from..from + text.len()))
+        let from = from + NONCE as u64;
+        Ok(Content::Inside(from..from + text.len() as u64))
     }
 
-    fn header(&self, data: &[u8]) -> Result<Vec<pack::Blob>, Invalid> {
-        let short = || Invalid::new("the pack is too short");
-        let (rest, trailer) = data.split_last_chunk().ok_or_else(short)?;
-        let length = pack::header_length(*trailer, data.len() as u64)? as usize;
-        let from = rest.len().checked_sub(length).ok_or_else(short)?;
-        let plain = self.run.repo.key().open(&rest[from..]);
-        let plain = plain.map_err(|_| Invalid::new("it is not authentic"))?;
-        pack::decode_header(&plain, data.len() as u64)
+    /// The list of its blobs. The inner error is of its content.
+    fn header(
+        &self,
+        pieces: &mut Pieces<'_>,
+        known: &Pack,
+        size: u64,
+    ) -> Result<Result<Vec<pack::Blob>, Invalid>> {
+        let tail = pieces.tail(known.list())?;
+        let Some((_, trailer)) = tail.split_last_chunk() else {
+            return Ok(Err(Invalid::new("the pack is too short")));
+        };
+        let length = match pack::header_length(*trailer, size) {
+            Ok(length) => length as usize,
+            Err(why) => return Ok(Err(why)),
+        };
+        // The index may know nothing of it.
+        let tail = pieces.tail((length + pack::TRAILER) as u64)?;
+        let from = tail.len().saturating_sub(length + pack::TRAILER);
+        let list = &tail[from..tail.len() - pack::TRAILER];
+        let plain = self.run.repo.key().open(list);
+        Ok(plain
+            .map_err(|_| Invalid::new("it is not authentic"))
+            .and_then(|plain| pack::decode_header(&plain, size)))
     }
 
     /// Position of the record that says exactly this.
@@ -341,9 +369,26 @@ impl Reading<'_> {
     }
 }
 
-/// Memory for a pack of this size: itself, its largest blob opened, its list.
+/// The hash of a pack.
+fn hash(pieces: &mut Pieces<'_>, size: u64) -> Result<Id> {
+    let mut sha = Sha::new();
+    let mut done = 0;
+    while done < size {
+        let bytes = pieces.next(done)?;
+        sha.update(bytes);
+        done += bytes.len() as u64;
+    }
+    Ok(sha.finish())
+}
+
+/// Memory for a pack of this size: itself, and what is beside it.
 pub(super) fn needed(known: &Pack, size: u64) -> u64 {
-    size + u64::from(known.largest)
+    size + beside(known, size)
+}
+
+/// Memory for a pack beside its own bytes: its largest blob opened, its list.
+fn beside(known: &Pack, size: u64) -> u64 {
+    u64::from(known.largest)
         + u64::from(known.count) * ENTRY
         + u64::from(pack::MAX_HEADER).min(size)
 }

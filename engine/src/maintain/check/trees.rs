@@ -156,9 +156,6 @@ impl Visitor for Trees<'_> {
     }
 
     fn unreadable(&self, tree: &Tree, error: Error) -> Result<()> {
-        if matches!(error, Error::MemoryLimit { .. }) {
-            return Err(error);
-        }
         let Some(position) = tree.position else {
             self.log.missing(BlobKind::Tree, tree.id);
             return Ok(());
