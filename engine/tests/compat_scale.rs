@@ -17,14 +17,19 @@ mod synthetic;
 use std::{fs, path::Path};
 
 use ark_engine::{
-    ArchiveRequest, Cancel, Error, OpenOptions, Progress, Repository, RestoreRequest, Result,
-    Snapshot,
-    browse::{self, FindNames, FindRequest, FindWhat},
-    maintain::{self, CheckRequest, CopyRequest, DataShare, GroupBy, PruneRequest},
+    ArchiveRequest, Cancel, OpenOptions, Progress, Repository, RestoreRequest, Result, Snapshot,
+    browse::{self, DiffCounts, DiffRequest, FindNames, FindRequest, FindWhat},
+    maintain::{
+        self, CheckRequest, CopyRequest, DataShare, GroupBy, PruneRequest, RepairSnapshotsRequest,
+    },
     stats::{self, StatsMode, StatsRequest},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{Bench, restic::Restic};
+use common::{
+    Bench,
+    limits::{Operation, what_is_named_suffices},
+    restic::Restic,
+};
 use crypto::Key;
 use synthetic::Made;
 
@@ -90,9 +95,6 @@ fn a_synthetic_repository_is_whole_for_restic_and_for_us() {
         assert!(ours.bytes > 0 && ours.problems.is_empty());
     }
 }
-
-/// What can be done with a repository in so many bytes.
-type Operation<'a> = (&'a str, Box<dyn Fn(u64) -> Result<()> + 'a>);
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of operations")]
@@ -241,6 +243,30 @@ fn too_little_memory_is_an_error_that_says_how_much_does() {
             }),
         ),
         (
+            "diff",
+            Box::new(|memory| {
+                let request = DiffRequest {
+                    memory,
+                    ..DiffRequest::new(small.clone(), small.clone())
+                };
+                let report = browse::diff(&repo, &request, &cancel, &mut |_| Ok(()))?;
+                assert_eq!(report.added, DiffCounts::default());
+                Ok(())
+            }),
+        ),
+        (
+            "repair snapshots",
+            Box::new(|memory| {
+                let request = RepairSnapshotsRequest {
+                    memory,
+                    ..RepairSnapshotsRequest::new(vec![small.clone()])
+                };
+                let report = maintain::repair_snapshots(&repo, &request, &progress, &cancel)?;
+                assert_eq!(report.sound, 1);
+                Ok(())
+            }),
+        ),
+        (
             "repair index",
             Box::new(|memory| {
                 let report = maintain::repair_index(&within(memory)?, false, true, &cancel)?;
@@ -249,23 +275,8 @@ fn too_little_memory_is_an_error_that_says_how_much_does() {
             }),
         ),
     ];
-    for (name, run) in operations {
-        // The index takes eight megabytes, and the program alone nearly all of this.
-        let little = 52 * MIB;
-        let needed = match run(little) {
-            Err(Error::MemoryLimit { needed, limit, .. }) => {
-                assert_eq!(limit, little, "{name}");
-                needed
-            }
-            other => panic!("{name} with {little} bytes: {other:?}"),
-        };
-        assert!(
-            needed > little && needed < 256 * MIB,
-            "{name} named {needed}"
-        );
-        // What is named suffices, at once.
-        run(needed).unwrap_or_else(|error| panic!("{name} with {needed} bytes: {error}"));
-    }
+    // The index takes eight megabytes, and the program alone nearly all of this.
+    what_is_named_suffices(operations, 52 * MIB, 256 * MIB);
 }
 
 fn dump(

@@ -21,9 +21,20 @@ use aes::{
     Aes128, Aes256,
     cipher::{BlockEncrypt as _, KeyInit as _, KeyIvInit as _, StreamCipher as _},
 };
-use ark_engine::{ArchiveRequest, Error};
+use ark_engine::{
+    ArchiveRequest, Cancel, Error, Progress,
+    maintain::{self, CheckRequest, DataShare, GroupBy, PruneRequest, RepairSnapshotsRequest},
+    stats::{self, StatsMode, StatsRequest},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{archive, points, request, restic::Restic, restore, trees::noise};
+use common::{
+    Bench, archive,
+    limits::{Operation, what_is_named_suffices},
+    points, request,
+    restic::Restic,
+    restore,
+    trees::noise,
+};
 use sha2::Digest as _;
 
 const MIB: u64 = 1 << 20;
@@ -183,6 +194,87 @@ fn a_directory_of_very_many_entries() {
     place.archive("many-again", 256 * MIB).unwrap();
     let needed = place.archive("many-little", 140 * MIB).unwrap_err();
     assert!(needed > 140 * MIB, "{needed}");
+}
+
+/// Its document is some 40 MB.
+#[test]
+fn a_directory_too_large_for_what_there_is_is_an_error_that_says_how_much_does() {
+    let bench = Bench::new();
+    let dir = bench.source().join("many");
+    fs::create_dir(&dir).unwrap();
+    for n in 0..150_000 {
+        File::create(dir.join(format!("entry number {n:09}"))).unwrap();
+    }
+    let repo = bench.init();
+    let snapshot = bench.archive(&repo).snapshot_id;
+    let snapshot = repo.find_snapshot(&snapshot).unwrap();
+    let (progress, cancel) = (Progress::new(), Cancel::new());
+    let statistics = |memory| StatsRequest {
+        memory,
+        ..StatsRequest::default()
+    };
+    let count = |memory, mode| {
+        let totals = stats::count(&repo, &statistics(memory), mode, &cancel)?;
+        assert_eq!(totals.problems, [""; 0]);
+        Ok(())
+    };
+    let operations: Vec<Operation<'_>> = vec![
+        (
+            "stats",
+            Box::new(|memory| {
+                let report = stats::stats(&repo, &statistics(memory), GroupBy::default(), &cancel)?;
+                assert_eq!(report.problems, [""; 0]);
+                assert_eq!(report.volumes[0].snapshots[0].files, 150_000);
+                Ok(())
+            }),
+        ),
+        (
+            "stats restore-size",
+            Box::new(|memory| count(memory, StatsMode::RestoreSize)),
+        ),
+        (
+            "stats raw-data",
+            Box::new(|memory| count(memory, StatsMode::RawData)),
+        ),
+        (
+            "stats files-by-contents",
+            Box::new(|memory| count(memory, StatsMode::FilesByContents)),
+        ),
+        (
+            "check",
+            Box::new(|memory| {
+                let data = DataShare::None;
+                let request = CheckRequest { data, memory };
+                let report = maintain::check_with(&repo, &request, &progress, &cancel)?;
+                assert!(report.is_ok(), "{:?}", report.findings);
+                Ok(())
+            }),
+        ),
+        (
+            "prune",
+            Box::new(|memory| {
+                let request = PruneRequest {
+                    memory,
+                    dry_run: true,
+                    ..PruneRequest::default()
+                };
+                maintain::prune(&repo, &request, &progress, &cancel).map(drop)
+            }),
+        ),
+        (
+            "repair snapshots",
+            Box::new(|memory| {
+                let request = RepairSnapshotsRequest {
+                    memory,
+                    ..RepairSnapshotsRequest::new(vec![snapshot.clone()])
+                };
+                let report = maintain::repair_snapshots(&repo, &request, &progress, &cancel)?;
+                assert_eq!(report.sound, 1);
+                Ok(())
+            }),
+        ),
+    ];
+    what_is_named_suffices(operations, 120 * MIB, 512 * MIB);
 }
 
 #[test]

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     Cancel,
-    ceiling::plus,
     crypto::Id,
     error::{Error, Result},
     format::{index::BlobKind, nodes},
@@ -23,14 +22,14 @@ use crate::{
     repo::{
         Repository,
         blobs::{BlobReader, is_content},
-        walk::Walk,
+        walk::{self, Walk},
     },
     storage::Store,
 };
 
 /// Bytes of an id that the index does not keep.
 const REST: usize = 32 - PREFIX;
-/// What a walk takes for reading.
+/// What a walk takes for reading, unless a directory is larger.
 const WALK: u64 = 32 << 20;
 /// What reading takes, at least.
 pub(super) const READING: u64 = WALK + WALK / 2;
@@ -111,18 +110,24 @@ impl<'a> Graph<'a> {
     ) -> Result<Self> {
         // A walk has what directories take that wait, too.
         let waiting = 16 * index.trees() as u64 + Bits::memory(index.len());
-        let taken = READING + waiting;
-        let limit = memory.checked_sub(taken).ok_or(Error::MemoryLimit {
-            what: "going through the directories".to_owned(),
-            needed: taken + WALK / 2,
-            limit: memory,
-        })?;
+        let rest = memory.saturating_sub(waiting);
+        if rest < READING {
+            return Err(Error::MemoryLimit {
+                what: "going through the directories".to_owned(),
+                needed: waiting + READING,
+                limit: memory,
+            });
+        }
+        // What an index claims of its largest directory need not be true, so that has no more than half.
+        let walk = walk::needed(index).clamp(WALK, WALK.max(rest / 2));
         let seen = Bits::new(index.len());
         let visitor = Reading {
             index,
             problems,
             data,
-            limit,
+            limit: rest - walk,
+            waiting,
+            memory,
             state: Mutex::<State>::default(),
         };
         Walk {
@@ -130,11 +135,10 @@ impl<'a> Graph<'a> {
             store,
             index,
             seen: &seen,
-            memory: WALK + waiting,
+            memory: walk + waiting,
             cancel,
         }
-        .run(roots, &visitor)
-        .map_err(|error| plus(taken, error))?;
+        .run(roots, &visitor)?;
         let state = visitor
             .state
             .into_inner()

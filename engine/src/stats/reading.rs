@@ -27,7 +27,12 @@ pub(super) struct Reading<'a> {
     pub(super) problems: &'a Problems,
     /// Keep blobs of files.
     pub(super) data: bool,
+    /// Bytes for what is kept.
     pub(super) limit: u64,
+    /// Bytes that directories take which wait.
+    pub(super) waiting: u64,
+    /// Bytes in all.
+    pub(super) memory: u64,
     pub(super) state: Mutex<State>,
 }
 
@@ -158,14 +163,30 @@ impl Visitor for Reading<'_> {
         self.problems.add(error);
         Ok(())
     }
+
+    fn too_large(&self, _tree: &Tree, error: Error) -> Result<()> {
+        Err(match error {
+            Error::MemoryLimit { what, needed, .. } => {
+                self.short(what, needed.saturating_sub(self.waiting))
+            }
+            error => error,
+        })
+    }
 }
 
 impl Reading<'_> {
     fn too_much(&self, needed: u64) -> Error {
+        // It is known only of what was read so far.
+        let needed = needed + self.limit;
+        self.short("keeping which directories are in which".to_owned(), needed)
+    }
+
+    /// The walk, and what is kept, have half of it each at least.
+    fn short(&self, what: String, half: u64) -> Error {
         Error::MemoryLimit {
-            what: "keeping which directories are in which".to_owned(),
-            needed: needed + self.limit,
-            limit: self.limit,
+            what,
+            needed: self.waiting + 2 * half,
+            limit: self.memory,
         }
     }
 }

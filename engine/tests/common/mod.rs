@@ -9,6 +9,7 @@
 pub mod compare;
 pub mod faults;
 pub mod killed;
+pub mod limits;
 pub mod minio;
 pub mod newest_restic;
 pub mod points;

@@ -35,7 +35,7 @@ use crate::{
 
 /// What is needed beside the index: a few directories, and the bits of what each side has.
 const BESIDE: Beside = Beside {
-    bytes: 32 << 20,
+    bytes: 48 << 20,
     bits: 4,
 };
 

@@ -50,4 +50,8 @@ impl<'a> Visitor for Prefetch<'a> {
     fn unreadable(&self, _tree: &Tree, _error: Error) -> Result<()> {
         Ok(())
     }
+
+    fn too_large(&self, _tree: &Tree, _error: Error) -> Result<()> {
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@
 //! Does not: know paths, or the order of directories. A directory named under two paths is visited once.
 //!
 //! Memory: [`Walk::memory`] bytes are for the directories that wait, their bytes and one node of each thread; the index and
-//! the bits are the caller's. A directory for which that is too little is the visitor's `unreadable`, with `MemoryLimit`.
+//! the bits are the caller's. A directory for which that is too little is `MemoryLimit`, unless the visitor can do without it.
 //!
 //! Fails with `Cancelled` within a second, `MemoryLimit`, what the visitor returns, and what the store says that is not
 //! about the repository's content.
@@ -37,7 +37,7 @@ use crate::{
     Cancel,
     crypto::Id,
     error::{Error, Result},
-    format::Invalid,
+    format::{Invalid, index::BlobKind},
     index::{Bits, Index},
     panics::caught,
     permits::Pool,
@@ -97,11 +97,15 @@ pub(crate) trait Visitor: Sync {
     /// All nodes were shown.
     fn leave(&self, tree: &Tree, dir: Self::Dir) -> Result<()>;
 
-    /// It could not be read: `Damaged`, `ObjectMissing`, a `Store` error that is not temporary, or `MemoryLimit`. Nodes may
-    /// have been shown before. Returning `Ok` goes on without it; then what is below it is not visited.
+    /// It could not be read: `Damaged`, `ObjectMissing`, or a `Store` error that is not temporary. Nodes may have been shown before. Returning `Ok` goes on without it; then what is below it is not visited.
     ///
     /// What is in no index may be shown more than once.
     fn unreadable(&self, tree: &Tree, error: Error) -> Result<()>;
+
+    /// Its bytes are more than the walk may take: `MemoryLimit`, with what would do. Returning `Ok` goes on without it.
+    fn too_large(&self, _tree: &Tree, error: Error) -> Result<()> {
+        Err(error)
+    }
 }
 
 impl Walk<'_> {
@@ -159,6 +163,14 @@ impl Walk<'_> {
         let why = Invalid::new("it is in no index");
         self.repo.damaged(format!("tree {}", tree.id), &why)
     }
+}
+
+/// Bytes that a walk takes for the largest directory that this index knows, beside those that wait.
+pub(crate) fn needed(index: &Index) -> u64 {
+    let records = index.records().map(|(_, record)| record);
+    let trees = records.filter(|record| record.kind == BlobKind::Tree);
+    let bytes = trees.map(|tree| reader::needed(tree.place.length, tree.place.plain_length()));
+    BASE + bytes.max().unwrap_or(0)
 }
 
 /// Some wait for the store while others work.

@@ -111,8 +111,11 @@ impl<'a, V: Visitor> Reader<'a, V> {
             };
             first.get_or_insert(error);
         }
-        let error = first.unwrap_or_else(|| self.walk.not_indexed(&wanted.tree()));
-        self.visitor.unreadable(&wanted.tree(), error)
+        let tree = wanted.tree();
+        match first.unwrap_or_else(|| self.walk.not_indexed(&tree)) {
+            error @ Error::MemoryLimit { .. } => self.visitor.too_large(&tree, error),
+            error => self.visitor.unreadable(&tree, error),
+        }
     }
 
     fn read(&self, pack: u32, start: u32, length: u32) -> Result<BytesMut> {
@@ -192,6 +195,6 @@ fn show<V: Visitor>(
 
 /// Memory for a range, its largest directory, and one node of that whose texts may have to be copied, or the directories
 /// that it names.
-fn needed(range: u32, largest: u32) -> u64 {
+pub(super) fn needed(range: u32, largest: u32) -> u64 {
     u64::from(range) + 2 * u64::from(largest)
 }

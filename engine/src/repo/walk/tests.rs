@@ -56,6 +56,10 @@ impl Visitor for Notes {
         self.bad.lock().unwrap().push((tree.id, error.to_string()));
         Ok(())
     }
+
+    fn too_large(&self, tree: &Tree, error: Error) -> Result<()> {
+        self.unreadable(tree, error)
+    }
 }
 
 impl Forge {
@@ -130,9 +134,7 @@ fn what_is_wrong_is_shown_and_the_rest_is_visited() {
     ]));
     let path = forge.dir.path().join("repo").join(forge.publish());
     let mut pack = fs::read(&path).unwrap();
-    let record = forge
-        .index()
-        .position(crate::format::index::BlobKind::Tree, &id(&damaged));
+    let record = forge.index().position(BlobKind::Tree, &id(&damaged));
     let place = forge.index().record(record.unwrap()).unwrap().place;
     pack[place.offset as usize + 20] ^= 1;
     fs::write(&path, pack).unwrap();

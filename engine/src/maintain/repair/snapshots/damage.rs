@@ -32,6 +32,8 @@ use crate::{
 
 /// Sets of positions that are kept.
 pub(super) const SETS: u64 = 4;
+/// Of the memory that is left, a walk has one of so many parts.
+const PARTS: u64 = 2;
 /// Bytes for each directory that has to be written anew, while their order is found.
 const ORDERED: u64 = 48;
 
@@ -98,7 +100,7 @@ impl Search<'_> {
             index: self.index,
             seen: &Bits::new(self.index.len()),
             // Beside what is noted.
-            memory: self.budget.left() / 2,
+            memory: self.budget.left() / PARTS,
             cancel: self.cancel,
         };
         walk.run(roots, visitor)
@@ -261,5 +263,14 @@ impl Visitor for Found<'_> {
             )),
             (_, error) => Err(error),
         }
+    }
+
+    fn too_large(&self, _: &Tree, error: Error) -> Result<()> {
+        Err(match error {
+            Error::MemoryLimit { what, needed, .. } => {
+                self.search.budget.short(PARTS * needed, &what)
+            }
+            error => error,
+        })
     }
 }

@@ -44,10 +44,11 @@ use crate::{
     storage::Store,
 };
 
-/// What is needed beside the index: directories being read and written, and some bits for each blob.
+/// What is needed beside the index: directories being read and written, some bits for each blob,
+/// and of directories that wait for a few hundred blobs one.
 const BESIDE: Beside = Beside {
-    bytes: 24 << 20,
-    bits: damage::SETS,
+    bytes: 48 << 20,
+    bits: damage::SETS + 4,
 };
 
 /// What mended snapshots are marked with, as restic does it.
