@@ -155,7 +155,7 @@ fn slow_to_settle(bench: &Bench) -> Repository {
 fn slow_settling() -> OpenOptions {
     OpenOptions {
         lock_timing: LockTiming {
-            settle: Duration::from_secs(2),
+            settle: Some(Duration::from_secs(2)),
             ..LockTiming::default()
         },
         ..OpenOptions::default()
@@ -398,7 +398,7 @@ fn quick() -> LockTiming {
     LockTiming {
         refresh: Duration::from_millis(50),
         overdue: Duration::from_secs(20),
-        settle: Duration::from_millis(1),
+        settle: Some(Duration::from_millis(1)),
         ..LockTiming::default()
     }
 }

@@ -43,7 +43,7 @@ fn refreshed_often(store: Store, points: &Points) -> Repository {
         lock_timing: LockTiming {
             refresh: Duration::from_millis(20),
             overdue: Duration::from_mins(20),
-            settle: Duration::from_millis(1),
+            settle: Some(Duration::from_millis(1)),
             ..LockTiming::default()
         },
         ..OpenOptions::default()

@@ -51,7 +51,7 @@ fn open(root: &Path, faults: Option<&Faults>, handle: &Handle) -> Repository {
     };
     let options = OpenOptions {
         lock_timing: LockTiming {
-            settle: Duration::from_millis(5),
+            settle: Some(Duration::from_millis(5)),
             ..LockTiming::default()
         },
         ..OpenOptions::default()

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{RestoreReport, RestoreRequest, restore};
 use crate::{
-    Cancel, InitOptions, Progress, Repository, Secret, Store, StoreConfig,
+    Cancel, InitOptions, OpenOptions, Progress, Repository, Secret, Store, StoreConfig,
     crypto::Id,
     error::Result,
     format::{snapshot::SnapshotFile, unpacked},
@@ -47,6 +47,12 @@ impl Forge {
             blobs: Vec::new(),
             pack: Vec::new(),
         }
+    }
+
+    /// The same repository, opened as by another program.
+    pub(crate) fn another(&self, options: OpenOptions) -> Repository {
+        let (store, runtime) = (self.repo.store().clone(), self.runtime.handle().clone());
+        Repository::open(store, &[Secret::new("x")], options, runtime).unwrap()
     }
 
     pub(crate) fn target(&self) -> PathBuf {

@@ -21,11 +21,12 @@ pub(super) enum Backend {
 
 /// Paths are complete, from the root of the store.
 impl Backend {
-    pub(super) fn is_local(&self) -> bool {
+    /// The directory, if it is one.
+    pub(super) fn local(&self) -> Option<&Local> {
         match self {
-            Self::Local(_) => true,
-            Self::S3(_) => false,
-            Self::Faulty(faulty) => faulty.inner().is_local(),
+            Self::Local(local) => Some(local),
+            Self::S3(_) => None,
+            Self::Faulty(faulty) => faulty.inner().local(),
         }
     }
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use rand::RngExt as _;
 use rustix::{buffer::spare_capacity, fs::RenameFlags, io::Errno};
 
-use super::{Entry, ObjectMeta};
+use super::{Entry, ObjectMeta, coherent};
 use crate::error::{Error, Result};
 
 const TEMPORARY: &str = "-tmp-";
@@ -105,6 +105,14 @@ impl Local {
         });
         done.await
             .unwrap_or_else(|error| Err(Error::Bug(format!("{operation} did not end: {error}"))))
+    }
+
+    /// See [`coherent`].
+    pub(super) async fn is_coherent(&self) -> bool {
+        let dir = Arc::clone(&self.root);
+        // What never answers must not hold up a worker of the runtime.
+        let asked = tokio::task::spawn_blocking(move || coherent::is_coherent(&dir));
+        asked.await.unwrap_or(false)
     }
 
     pub(super) async fn list(self, path: String, recursive: bool) -> Result<Vec<Entry>> {

@@ -10,6 +10,7 @@
 
 mod aws;
 mod backend;
+mod coherent;
 pub mod fault;
 mod local;
 mod location;
@@ -121,7 +122,15 @@ impl Store {
 
     /// Whether it is a directory, so that a request costs next to nothing.
     pub(crate) fn is_local(&self) -> bool {
-        self.backend.is_local()
+        self.backend.local().is_some()
+    }
+
+    /// Whether what was written is in every listing that begins later, for certain.
+    pub(crate) async fn is_coherent(&self) -> bool {
+        match self.backend.local() {
+            Some(local) => local.is_coherent().await,
+            None => false,
+        }
     }
 
     /// The same store with faults before it, for tests.

@@ -118,7 +118,7 @@ pub fn open(
     };
     let options = OpenOptions {
         lock_timing: LockTiming {
-            settle: Duration::from_millis(5),
+            settle: Some(Duration::from_millis(5)),
             ..LockTiming::default()
         },
         ..OpenOptions::default()

@@ -134,7 +134,7 @@ pub fn open_store(root: &Path) -> Store {
 pub fn open(store: Store, handle: &Handle) -> Result<Repository> {
     let options = OpenOptions {
         lock_timing: LockTiming {
-            settle: Duration::from_millis(5),
+            settle: Some(Duration::from_millis(5)),
             ..LockTiming::default()
         },
         ..OpenOptions::default()

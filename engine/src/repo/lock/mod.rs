@@ -1,7 +1,8 @@
 //! Locks in restic's format: who may work on a repository at the same time.
 //!
 //! Order of acquiring: look for conflicts; write the own lock file; wait a moment; look again, and step
-//! back if somebody was faster. Then a task writes a new file every few minutes and removes the old one.
+//! back if somebody was faster. Of two rivals the one whose file is written last sees the other's, if listings show what was written
+//! before them: then nobody waits ([`LockTiming::settle`]). Then a task writes a new file every few minutes and removes the old one.
 //! Who only reads at first need not wait for the second look ([`Repository::lock_early`]): the first write does.
 //! Order of releasing: stop the task, remove the files. A guard that is dropped instead removes them in
 //! the background.
@@ -17,6 +18,9 @@ mod judge;
 mod own;
 mod retry;
 mod unlock;
+
+#[cfg(test)]
+mod race_tests;
 
 use std::{
     sync::{Arc, Mutex},
@@ -35,6 +39,8 @@ use crate::{
     format::{lock::Lock, unpacked},
 };
 
+/// For listings that show a little late what was written. As restic waits.
+const SETTLE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_CANCELLED: Duration = Duration::from_millis(500);
 
@@ -47,8 +53,9 @@ pub struct LockTiming {
     pub overdue: Duration,
     /// A foreign lock not refreshed for this long, by the store's clock, is dead.
     pub stale: Duration,
-    /// Wait between writing the own lock and looking for faster rivals.
-    pub settle: Duration,
+    /// Wait between writing the own lock and looking for faster rivals. Unless said otherwise none where a listing shows
+    /// for certain what was written before it, and restic's 200 ms elsewhere.
+    pub settle: Option<Duration>,
 }
 
 impl Default for LockTiming {
@@ -57,7 +64,7 @@ impl Default for LockTiming {
             refresh: Duration::from_mins(5),
             overdue: Duration::from_mins(20),
             stale: Duration::from_mins(30),
-            settle: Duration::from_millis(200),
+            settle: None,
         }
     }
 }
@@ -202,7 +209,12 @@ impl Repository {
         let stop = guard.stop.clone();
         guard.task = Some(self.runtime().spawn(async move {
             let look = async {
-                tokio::time::sleep(timing.settle).await;
+                let settle = match timing.settle {
+                    Some(settle) => settle,
+                    None if repo.store().is_coherent().await => Duration::ZERO,
+                    None => SETTLE,
+                };
+                tokio::time::sleep(settle).await;
                 repo.conflict(repo.store(), kind, Some(id)).await
             };
             let look = tokio::select! {

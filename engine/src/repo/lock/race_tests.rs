@@ -1,0 +1,82 @@
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::*;
+use crate::{OpenOptions, restore::forge::Forge};
+
+const RIVALS: u64 = 6;
+const ROUNDS: u64 = 150;
+
+/// Who holds what, by a look that cannot be wrong.
+#[derive(Debug, Default)]
+struct Held {
+    shared: u64,
+    exclusive: u64,
+}
+
+/// Without any wait between writing and looking, on a file system of this machine.
+#[test]
+fn of_rivals_that_do_not_wait_at_most_one_excludes_the_others() {
+    let forge = Forge::new();
+    assert!(
+        forge.runtime.block_on(forge.repo.store().is_coherent()),
+        "this needs a temporary directory on a file system of this machine"
+    );
+    let held = Mutex::new(Held::default());
+    let had = [AtomicU64::new(0), AtomicU64::new(0)];
+    let refused = AtomicU64::new(0);
+    let rival = |n: u64| {
+        let repo = forge.another(OpenOptions::default());
+        let cancel = Cancel::new();
+        for round in 0..ROUNDS {
+            let kind = if (n + round) % 3 == 0 {
+                Locked::Exclusive
+            } else {
+                Locked::Shared
+            };
+            let guard = match forge.runtime.block_on(repo.try_lock(kind, &cancel)) {
+                Ok(guard) => guard,
+                Err(Error::Locked { .. }) => {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            {
+                let mut held = held.lock().unwrap();
+                match kind {
+                    Locked::Shared => held.shared += 1,
+                    Locked::Exclusive => held.exclusive += 1,
+                }
+                let alone = held.exclusive == 0 || (held.exclusive == 1 && held.shared == 0);
+                assert!(alone, "{held:?} in round {round}");
+            }
+            had[usize::from(kind == Locked::Exclusive)].fetch_add(1, Ordering::Relaxed);
+            std::thread::yield_now();
+            {
+                let mut held = held.lock().unwrap();
+                match kind {
+                    Locked::Shared => held.shared -= 1,
+                    Locked::Exclusive => held.exclusive -= 1,
+                }
+            }
+            forge.runtime.block_on(guard.release(&cancel));
+        }
+    };
+    std::thread::scope(|scope| {
+        for n in 0..RIVALS {
+            let rival = &rival;
+            scope.spawn(move || rival(n));
+        }
+    });
+    let [shared, exclusive] = had.map(AtomicU64::into_inner);
+    // Both kinds were had, and there were races.
+    assert!(
+        shared > 0 && exclusive > 0 && refused.into_inner() > 0,
+        "{shared} shared, {exclusive} exclusive"
+    );
+    let left = std::fs::read_dir(forge.dir.path().join("repo/locks")).unwrap();
+    assert_eq!(left.count(), 0);
+}
