@@ -6,7 +6,10 @@
 //! maintenance that ignored the lock, and packs that were lost. Does not: read content. Fails with
 //! `RepositoryChanged`, or `Damaged` where an older pack is not what the index says.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    pin::pin,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -35,9 +38,10 @@ pub(super) fn verify(repo: &Repository, store: &Store, done: &Done) -> Result<()
     }
     // Only packs count, so that no second index is needed beside the first.
     let mut missing: HashSet<Id> = used.keys().chain(done.packs.keys()).copied().collect();
-    for (id, size) in there {
-        if let Some(file) = repo.block_on(index::read(repo, store, id, size))? {
-            for pack in file.packs.iter().filter_map(|pack| Id::parse(&pack.id)) {
+    let mut reading = pin!(index::read_all(repo, store, there));
+    while let Some((_, file)) = repo.block_on(async { Ok(reading.next().await) })? {
+        if let Some(file) = file? {
+            for pack in file.packs.iter().filter_map(|pack| pack.id.id()) {
                 missing.remove(&pack);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de;
+use serde::{Serialize, de};
 
 use crate::crypto::Id;
 
@@ -33,5 +33,58 @@ impl de::Visitor<'_> for Visitor {
 impl<'de> de::Deserialize<'de> for Id {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// What stands where an id should: one, or a text that is kept as it is, for whoever needs an id to say what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// An id.
+    Id(Id),
+    /// Something else.
+    Other(Box<str>),
+}
+
+impl Listed {
+    /// What this text is.
+    pub(crate) fn of(text: &str) -> Self {
+        Id::parse(text).map_or_else(|| Self::Other(text.into()), Self::Id)
+    }
+
+    /// The id, if it is one.
+    pub(crate) fn id(&self) -> Option<Id> {
+        match self {
+            Self::Id(id) => Some(*id),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl Serialize for Listed {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Id(id) => serializer.collect_str(id),
+            Self::Other(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+struct ListedVisitor;
+
+impl de::Visitor<'_> for ListedVisitor {
+    type Value = Listed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Listed, E> {
+        Ok(Listed::of(text))
+    }
+}
+
+impl<'de> de::Deserialize<'de> for Listed {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(ListedVisitor)
     }
 }

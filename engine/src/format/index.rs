@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, hexid, null_as_default, pack, scan, text};
+use super::{
+    Invalid,
+    hexid::{self, Listed},
+    null_as_default, pack, scan, text,
+};
 use crate::crypto::Id;
 
 /// An index file. `packs_to_delete` is an extension other programs write: those packs may still be
@@ -18,7 +22,7 @@ pub(crate) struct IndexFile {
 /// One pack of an index file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pack {
-    pub(crate) id: String,
+    pub(crate) id: Listed,
     #[serde(default, deserialize_with = "null_as_default")]
     pub(crate) blobs: Vec<Blob>,
 }
@@ -26,7 +30,7 @@ pub(crate) struct Pack {
 /// One blob of a pack.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Blob {
-    pub(crate) id: String,
+    pub(crate) id: Listed,
     #[serde(rename = "type")]
     pub(crate) kind: BlobKind,
     pub(crate) offset: u32,
@@ -72,43 +76,66 @@ impl IndexFile {
 
 /// Appends one pack to the JSON of an index, whose beginning and end are [`START`] and [`END`].
 pub(crate) fn encode_pack(out: &mut Vec<u8>, id: &Id, blobs: &[pack::Blob]) {
+    let mut offset = 0;
+    let listed = blobs.iter().map(|blob| {
+        let at = offset;
+        offset += u64::from(blob.length);
+        (&blob.id, blob.kind, at, blob.length, blob.plain_length)
+    });
+    encode(out, id, listed);
+}
+
+/// Appends one pack as another index file lists it.
+pub(crate) fn encode_listed(out: &mut Vec<u8>, pack: &Pack) -> Result<(), Invalid> {
+    let ids: Option<Vec<Id>> = pack.blobs.iter().map(|blob| blob.id.id()).collect();
+    let (Listed::Id(id), Some(ids)) = (&pack.id, ids) else {
+        // What is no id stays as it is.
+        if out.len() > START.len() {
+            out.push(b',');
+        }
+        return serde_json::to_writer(out, pack).map_err(Invalid::new);
+    };
+    let listed = ids.iter().zip(&pack.blobs).map(|(id, blob)| {
+        let offset = u64::from(blob.offset);
+        (id, blob.kind, offset, blob.length, blob.uncompressed_length)
+    });
+    encode(out, id, listed);
+    Ok(())
+}
+
+/// Appends a pack of blobs: id, kind, offset, length, and length before compression.
+fn encode<'a>(
+    out: &mut Vec<u8>,
+    id: &Id,
+    blobs: impl Iterator<Item = (&'a Id, BlobKind, u64, u32, Option<u32>)>,
+) {
     if out.len() > START.len() {
         out.push(b',');
     }
     out.extend_from_slice(b"{\"id\":\"");
     hexid::push(out, id);
     out.extend_from_slice(b"\",\"blobs\":[");
-    let mut offset = 0;
-    for (i, blob) in blobs.iter().enumerate() {
+    for (i, (id, kind, offset, length, plain)) in blobs.enumerate() {
         out.extend_from_slice(if i == 0 {
             b"{\"id\":\""
         } else {
             b",{\"id\":\""
         });
-        hexid::push(out, &blob.id);
-        out.extend_from_slice(match blob.kind {
+        hexid::push(out, id);
+        out.extend_from_slice(match kind {
             BlobKind::Data => b"\",\"type\":\"data\",\"offset\":",
             BlobKind::Tree => b"\",\"type\":\"tree\",\"offset\":",
         });
         text::number(out, offset);
         out.extend_from_slice(b",\"length\":");
-        text::number(out, u64::from(blob.length));
-        if let Some(len) = blob.plain_length {
+        text::number(out, u64::from(length));
+        if let Some(plain) = plain {
             out.extend_from_slice(b",\"uncompressed_length\":");
-            text::number(out, u64::from(len));
+            text::number(out, u64::from(plain));
         }
         out.push(b'}');
-        offset += u64::from(blob.length);
     }
     out.extend_from_slice(b"]}");
-}
-
-/// Appends one pack as another index file lists it.
-pub(crate) fn encode_listed(out: &mut Vec<u8>, pack: &Pack) -> Result<(), Invalid> {
-    if out.len() > START.len() {
-        out.push(b',');
-    }
-    serde_json::to_writer(out, pack).map_err(Invalid::new)
 }
 
 /// What the JSON of an index starts with.

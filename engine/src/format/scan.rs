@@ -5,7 +5,10 @@
 //! anything but ids, a field given twice) it leaves to the parser, which is asked about that node alone. Nothing is accepted here
 //! that the parser would refuse, or read otherwise. An index file is read here as a whole, or not at all.
 
-use super::index::{Blob, BlobKind, Pack};
+use super::{
+    hexid::Listed,
+    index::{Blob, BlobKind, Pack},
+};
 
 /// Fields of a node, where it lies in the document.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -258,7 +261,7 @@ impl Scan<'_> {
     fn pack(&mut self) -> Option<Pack> {
         let (mut id, mut blobs) = (None, None);
         self.object(|scan, key| match key {
-            "id" => once(&mut id, scan.text()?.to_owned()),
+            "id" => once(&mut id, Listed::of(scan.text()?)),
             "blobs" if scan.eat(b'[') => once(&mut blobs, scan.list(Self::blob)?),
             _ => None,
         })?;
@@ -280,7 +283,7 @@ impl Scan<'_> {
                 "offset" => number(&mut offset),
                 "length" => number(&mut length),
                 "uncompressed_length" => number(&mut plain),
-                "id" => once(&mut id, scan.text()?.to_owned()),
+                "id" => once(&mut id, Listed::of(scan.text()?)),
                 "type" => match scan.text()? {
                     "data" => once(&mut kind, BlobKind::Data),
                     "tree" => once(&mut kind, BlobKind::Tree),

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     chunk::{Polynomial, rabin::Rabin},
-    crypto::{Id, Key},
+    crypto::Key,
     format::{
         config::Config,
         index::{self, IndexFile},
@@ -36,7 +36,7 @@ pub(super) fn index(data: &[u8]) {
     // A pack that is listed again is the same one.
     let mut numbers = std::collections::HashMap::new();
     for pack in packs() {
-        let Some(stored) = Id::parse(&pack.id) else {
+        let Some(stored) = pack.id.id() else {
             panic!("an id that is none was added");
         };
         let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
@@ -47,7 +47,7 @@ pub(super) fn index(data: &[u8]) {
         assert_eq!(id, stored);
         let mut listed = Vec::new();
         for blob in &pack.blobs {
-            let Some(id) = Id::parse(&blob.id) else {
+            let Some(id) = blob.id.id() else {
                 panic!("an id that is none was added");
             };
             let Some(place) = table.get(&id, blob.kind) else {

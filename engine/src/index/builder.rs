@@ -104,8 +104,8 @@ impl Builder {
                     .ok_or_else(impossible)?,
             );
         }
-        let id = |text: &str| Id::parse(text).ok_or_else(|| Invalid::new("it contains a bad id"));
-        let number = self.add_pack(id(&pack.id)?, end);
+        let bad = || Invalid::new("it contains a bad id");
+        let number = self.add_pack(pack.id.id().ok_or_else(bad)?, end);
         let number = number.ok_or_else(|| Invalid::new("there are too many packs"))?;
         for blob in &pack.blobs {
             let place = Place {
@@ -115,7 +115,7 @@ impl Builder {
                 plain: blob.uncompressed_length.unwrap_or(0),
             };
             let fits = place.length <= MAX_BLOB && place.plain <= MAX_BLOB;
-            if !fits || !self.add(&id(&blob.id)?, blob.kind, place) {
+            if !fits || !self.add(&blob.id.id().ok_or_else(bad)?, blob.kind, place) {
                 return Err(impossible());
             }
         }

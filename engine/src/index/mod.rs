@@ -9,7 +9,11 @@ pub(crate) mod builder;
 pub(crate) mod compact;
 pub(crate) mod ranges;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::Arc,
+};
 
 pub(crate) use bits::Bits;
 pub(crate) use builder::Copies;
@@ -17,7 +21,8 @@ pub(crate) use compact::{MAX_BLOB, Place, Record};
 
 use builder::Builder;
 use compact::CompactIndex;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
+use tokio::sync::Semaphore;
 
 use crate::{
     crypto::Id,
@@ -116,9 +121,7 @@ impl Index {
         listed: BTreeMap<Id, u64>,
         mut loading: Loading<'_>,
     ) -> Result<Self> {
-        let mut reading = futures::stream::iter(listed.clone())
-            .map(|(id, size)| async move { (id, read(repo, store, id, size).await) })
-            .buffer_unordered(PARALLEL);
+        let mut reading = pin!(read_all(repo, store, listed.clone()));
         let mut builder = Builder::keeping(loading.copies);
         // The names of the files stay, too.
         let mut needed = (listed.len() * FILE) as u64;
@@ -154,7 +157,7 @@ impl Index {
                 builder.clear();
             }
             let gone = file.packs_to_delete.iter();
-            marked.extend(gone.filter_map(|pack| Id::parse(&pack.id)));
+            marked.extend(gone.filter_map(|pack| pack.id.id()));
             if loading.which != Packs::Live {
                 later.extend(file.packs_to_delete);
             }
@@ -277,22 +280,53 @@ pub(crate) async fn files(store: &Store) -> Result<BTreeMap<Id, u64>> {
         .collect())
 }
 
-/// An index file of the size that was listed; `None` if another has replaced it since.
-pub(crate) async fn read(
+/// These index files, of these sizes, in their order. Several are read and decoded at a time. `None` for one that is gone:
+/// another has replaced it.
+pub(crate) fn read_all(
+    repo: &Repository,
+    store: &Store,
+    files: BTreeMap<Id, u64>,
+) -> impl Stream<Item = (Id, Result<Option<IndexFile>>)> + use<> {
+    let decoders = std::thread::available_parallelism().map_or(1, usize::from);
+    // More would take memory, and no less time.
+    let decoders = Arc::new(Semaphore::new(decoders.min(PARALLEL)));
+    let (repo, store) = (repo.clone(), store.clone());
+    futures::stream::iter(files)
+        .map(move |(id, size)| {
+            let (repo, store) = (repo.clone(), store.clone());
+            let decoders = Arc::clone(&decoders);
+            async move { (id, read(&repo, &store, id, size, &decoders).await) }
+        })
+        .buffered(PARALLEL)
+}
+
+async fn read(
     repo: &Repository,
     store: &Store,
     id: Id,
     size: u64,
+    decoders: &Semaphore,
 ) -> Result<Option<IndexFile>> {
     // The time a request may take follows from its size, so that has to be a true one.
     let path = format!("index/{id}");
     let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
         return Ok(None);
     };
-    unpacked::decode_named(repo.key(), &id, &sealed, unpacked::MAX_INDEX)
-        .and_then(|json| IndexFile::decode(&json))
-        .map(Some)
-        .map_err(|why| repo.damaged(format!("index {id}"), &why))
+    // It is never closed.
+    let _one = decoders.acquire().await.ok();
+    let key = repo.key().clone();
+    let decoded = tokio::task::spawn_blocking(move || {
+        let json = unpacked::decode_named(&key, &id, &sealed, unpacked::MAX_INDEX)?;
+        drop(sealed);
+        IndexFile::decode(&json)
+    });
+    match decoded.await {
+        Ok(Ok(file)) => Ok(Some(file)),
+        Ok(Err(why)) => Err(repo.damaged(format!("index {id}"), &why)),
+        Err(error) => Err(Error::Bug(format!(
+            "decoding an index did not end: {error}"
+        ))),
+    }
 }
 
 /// The packs there are, with their sizes.

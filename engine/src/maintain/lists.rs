@@ -5,13 +5,19 @@
 //! All other index files stay as they are. Does not: remove anything. A pack is named by one of the index files that will
 //! be left, and by the old ones until those are removed: whatever ends this in between, a pack that is needed is named.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    pin::pin,
+};
+
+use futures::StreamExt as _;
 
 use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{
-        index::{self as format, IndexFile, Pack},
+        Invalid,
+        index::{self as format, Pack},
         unpacked,
     },
     index,
@@ -35,33 +41,33 @@ struct Seen {
     small: bool,
 }
 
-/// Writes index files, if that is allowed.
-pub(in crate::maintain) struct Lists<'a> {
-    pub(in crate::maintain) repo: &'a Repository,
-    pub(in crate::maintain) store: &'a Store,
-    /// Whether writing is still allowed.
-    pub(in crate::maintain) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
-    /// The packs that go.
-    pub(in crate::maintain) going: &'a HashSet<Id>,
+/// The index files whose place others take.
+pub(in crate::maintain) struct Stale {
+    files: BTreeMap<Id, u64>,
+    /// Packs that others name.
+    kept: HashSet<Id>,
 }
 
-impl Lists<'_> {
-    /// Writes what takes the place of some of these index files, and returns those, which may go then.
-    pub(in crate::maintain) async fn replace(
-        &self,
+impl Stale {
+    /// Finds them among these index files. `going`: the packs that go. Nothing is written.
+    pub(in crate::maintain) async fn find(
+        (repo, store): (&Repository, &Store),
         files: &BTreeMap<Id, u64>,
-    ) -> Result<BTreeSet<Id>> {
+        going: &HashSet<Id>,
+    ) -> Result<Self> {
         let mut seen = Vec::new();
         let mut named: HashSet<Id> = HashSet::new();
-        for (&id, &size) in files {
-            let Some(file) = self.read(id, size).await? else {
+        let mut reading = pin!(index::read_all(repo, store, files.clone()));
+        while let Some((id, file)) = reading.next().await {
+            let Some(file) = file? else {
                 continue;
             };
-            let packs = self.ids(id, &file)?;
+            let packs = file.packs.iter().map(|pack| pack_id(repo, id, pack));
+            let packs = packs.collect::<Result<Vec<Id>>>()?;
             let stale = !file.packs_to_delete.is_empty()
                 || packs
                     .iter()
-                    .any(|pack| self.going.contains(pack) || named.contains(pack));
+                    .any(|pack| going.contains(pack) || named.contains(pack));
             if !stale {
                 named.extend(&packs);
             }
@@ -79,20 +85,43 @@ impl Lists<'_> {
                 seen.stale |= seen.small;
             }
         }
-        let mut kept: HashSet<Id> = HashSet::new();
-        kept.extend(seen.iter().filter(stays).flat_map(|seen| &seen.packs));
         drop(named);
-        let old: BTreeSet<Id> = seen.iter().filter(|s| s.stale).map(|s| s.id).collect();
-        drop(seen);
+        let kept = seen.iter().filter(stays).flat_map(|seen| &seen.packs);
+        let kept = kept.copied().collect();
+        let stale = seen.iter().filter(|seen| seen.stale);
+        let files = stale.map(|seen| (seen.id, files.get(&seen.id).copied().unwrap_or(0)));
+        Ok(Self {
+            files: files.collect(),
+            kept,
+        })
+    }
+}
+
+/// Writes index files, if that is allowed.
+pub(in crate::maintain) struct Lists<'a> {
+    pub(in crate::maintain) repo: &'a Repository,
+    pub(in crate::maintain) store: &'a Store,
+    /// Whether writing is still allowed.
+    pub(in crate::maintain) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
+    /// The packs that go.
+    pub(in crate::maintain) going: &'a HashSet<Id>,
+}
+
+impl Lists<'_> {
+    /// Writes what takes the place of these index files, and returns them: they may go then.
+    pub(in crate::maintain) async fn replace(&self, stale: Stale) -> Result<BTreeSet<Id>> {
+        let Stale { files, mut kept } = stale;
+        let old = files.keys().copied().collect();
         let mut list = List::default();
-        for id in &old {
-            let size = files.get(id).copied().unwrap_or(0);
-            let Some(file) = self.read(*id, size).await? else {
+        let mut reading = pin!(index::read_all(self.repo, self.store, files));
+        while let Some((id, file)) = reading.next().await {
+            (self.allowed)()?;
+            let Some(file) = file? else {
                 continue;
             };
             // What is marked and still needed is not marked any more.
             for pack in file.packs.iter().chain(&file.packs_to_delete) {
-                let pack_id = self.id(*id, pack)?;
+                let pack_id = pack_id(self.repo, id, pack)?;
                 if self.going.contains(&pack_id) || !kept.insert(pack_id) {
                     continue;
                 }
@@ -108,20 +137,6 @@ impl Lists<'_> {
         Ok(old)
     }
 
-    async fn read(&self, id: Id, size: u64) -> Result<Option<IndexFile>> {
-        (self.allowed)()?;
-        index::read(self.repo, self.store, id, size).await
-    }
-
-    fn id(&self, file: Id, pack: &Pack) -> Result<Id> {
-        let why = crate::format::Invalid::new("it names a pack without an id");
-        Id::parse(&pack.id).ok_or_else(|| self.repo.damaged(format!("index {file}"), &why))
-    }
-
-    fn ids(&self, id: Id, file: &IndexFile) -> Result<Vec<Id>> {
-        file.packs.iter().map(|pack| self.id(id, pack)).collect()
-    }
-
     async fn write(&self, list: List) -> Result<()> {
         let mut json = list.json;
         json.extend_from_slice(format::END);
@@ -132,6 +147,12 @@ impl Lists<'_> {
             .write(&format!("index/{id}"), sealed.into())
             .await
     }
+}
+
+fn pack_id(repo: &Repository, file: Id, pack: &Pack) -> Result<Id> {
+    let why = Invalid::new("it names a pack without an id");
+    let id = pack.id.id();
+    id.ok_or_else(|| repo.damaged(format!("index {file}"), &why))
 }
 
 /// An index file being made.

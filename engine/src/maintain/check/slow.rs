@@ -4,7 +4,12 @@
 //! The index in memory has only part of each id, so the index files are read again, for some packs at a time. Only what is
 //! damaged comes here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+};
+
+use futures::StreamExt as _;
 
 use super::{
     Run,
@@ -56,8 +61,10 @@ pub(super) fn look(
 /// What the index files say of these packs.
 async fn said(run: &Run<'_>, jobs: &[Job]) -> Result<BTreeMap<Id, Said>> {
     let mut all: BTreeMap<Id, Said> = jobs.iter().map(|job| (job.1, Said::new())).collect();
-    for (id, size) in index::files(run.store).await? {
-        let file = match index::read(run.repo, run.store, id, size).await {
+    let files = index::files(run.store).await?;
+    let mut reading = pin!(index::read_all(run.repo, run.store, files));
+    while let Some((_, file)) = reading.next().await {
+        let file = match file {
             Ok(Some(file)) => file,
             Ok(None) => continue,
             // That was found out already.
@@ -65,18 +72,12 @@ async fn said(run: &Run<'_>, jobs: &[Job]) -> Result<BTreeMap<Id, Said>> {
             Err(error) => return Err(error),
         };
         for pack in &file.packs {
-            let Some(said) = Id::parse(&pack.id).and_then(|id| all.get_mut(&id)) else {
+            let Some(said) = pack.id.id().and_then(|id| all.get_mut(&id)) else {
                 continue;
             };
             said.extend(pack.blobs.iter().filter_map(|blob| {
                 let plain = blob.uncompressed_length.unwrap_or(0);
-                Some((
-                    blob.offset,
-                    blob.kind,
-                    Id::parse(&blob.id)?,
-                    blob.length,
-                    plain,
-                ))
+                Some((blob.offset, blob.kind, blob.id.id()?, blob.length, plain))
             }));
         }
     }

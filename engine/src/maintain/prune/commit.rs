@@ -26,7 +26,10 @@ use crate::{
     error::{Error, Result},
     format::pack,
     index::{Bits, Record},
-    maintain::{lists::Lists, packing::Allowed},
+    maintain::{
+        lists::{Lists, Stale},
+        packing::Allowed,
+    },
     repo::{Repository, blobs::is_content, lock::Guard},
     storage::Store,
 };
@@ -83,6 +86,8 @@ struct Decided {
     later: Later,
     /// Packs that index files shall not name any more.
     going: HashSet<Id>,
+    /// Index files that name them.
+    stale: Stale,
     /// Packs to be removed.
     packs: BTreeSet<Id>,
     report: PruneReport,
@@ -109,12 +114,10 @@ impl Commit<'_> {
             Some(decided) => decided,
             None => self.decide(&mut planned, &look)?,
         };
-        let Look {
-            files, file_times, ..
-        } = look;
         let Decided {
             later,
             going,
+            stale,
             packs,
             report,
         } = decided;
@@ -129,9 +132,9 @@ impl Commit<'_> {
             allowed: self.allowed,
             going: &going,
         };
-        let indexes = self.repo.block_on(lists.replace(&files))?;
+        let indexes = self.repo.block_on(lists.replace(stale))?;
         for id in &indexes {
-            let modified = file_times.get(id).copied().flatten();
+            let modified = look.file_times.get(id).copied().flatten();
             clock::is_older(self.repo, &format!("index/{id}"), modified, since)?;
         }
         if indexes.is_empty() && packs.is_empty() {
@@ -219,9 +222,13 @@ impl Commit<'_> {
             .chain(stray.keys())
             .copied()
             .collect();
+        let parts = (self.repo, self.store);
+        let stale = Stale::find(parts, &look.files, &going);
+        let stale = self.repo.block_on(stale)?;
         Ok(Decided {
             later,
             going,
+            stale,
             packs,
             report,
         })

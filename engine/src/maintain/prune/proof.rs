@@ -4,7 +4,12 @@
 //! looks at the sizes of the packs they name, and asks for each blob that some snapshot needs whether it is in one of
 //! them. Fails with `RepositoryChanged` or `Damaged`, and then nothing has been removed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    pin::pin,
+};
+
+use futures::StreamExt as _;
 
 use super::{
     later::Later,
@@ -34,16 +39,19 @@ pub(super) fn nothing_is_missed(
 ) -> Result<()> {
     let listed = repo.block_on(survey::packs(store))?;
     let (old, new) = (Bits::new(first.index.len()), Bits::new(later.index.len()));
-    for (file, size) in repo.block_on(index::files(store))? {
-        if going.indexes.contains(&file) {
-            continue;
-        }
-        let Some(list) = repo.block_on(index::read(repo, store, file, size))? else {
+    let mut files = repo.block_on(index::files(store))?;
+    files.retain(|file, _| !going.indexes.contains(file));
+    let mut reading = pin!(index::read_all(repo, store, files));
+    while let Some((file, list)) = repo.block_on(async { Ok(reading.next().await) })? {
+        let Some(list) = list? else {
             continue;
         };
         let damaged = |why: &str| repo.damaged(format!("index {file}"), &Invalid::new(why));
         for pack in &list.packs {
-            let id = Id::parse(&pack.id).ok_or_else(|| damaged("it names a pack without an id"))?;
+            let id = pack
+                .id
+                .id()
+                .ok_or_else(|| damaged("it names a pack without an id"))?;
             if going.packs.contains(&id) {
                 return Err(damaged("it names a pack that would be removed"));
             }
@@ -52,8 +60,10 @@ pub(super) fn nothing_is_missed(
                 if !end.is_some_and(|end| survey::is_whole(listed.get(&id), end)) {
                     return Err(damaged("it names a pack that is missing or too short"));
                 }
-                let id =
-                    Id::parse(&blob.id).ok_or_else(|| damaged("it names a blob without an id"))?;
+                let id = blob
+                    .id
+                    .id()
+                    .ok_or_else(|| damaged("it names a blob without an id"))?;
                 for (index, bits) in [(&first.index, &old), (&later.index, &new)] {
                     if let Some(position) = index.position(blob.kind, &id) {
                         bits.insert(position);

@@ -9,7 +9,10 @@
 //! then the old and the unreadable ones removed. Whatever ends it earlier leaves more index files than needed, and the
 //! next repair begins with what is there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    pin::pin,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -24,7 +27,7 @@ use crate::{
         unpacked,
     },
     index,
-    maintain::lists::Lists,
+    maintain::lists::{Lists, Stale},
     repo::{Locked, blobs::is_content},
     storage::Store,
 };
@@ -154,7 +157,8 @@ impl Repair<'_> {
             allowed: self.allowed,
             going: &going,
         };
-        let mut old = lists.replace(&known.files).await?;
+        let stale = Stale::find((self.repo, &self.store), &known.files, &going).await?;
+        let mut old = lists.replace(stale).await?;
         old.extend(&known.unreadable);
         report.indexes_removed = old.len() as u64;
         for id in old {
@@ -167,8 +171,10 @@ impl Repair<'_> {
     async fn known(&self, report: &mut RepairIndexReport) -> Result<Known> {
         let mut known = Known::default();
         let room = self.repo.ceiling().left();
-        for (id, size) in index::files(&self.store).await? {
-            let read = index::read(self.repo, &self.store, id, size).await;
+        let files = index::files(&self.store).await?;
+        let mut reading = pin!(index::read_all(self.repo, &self.store, files.clone()));
+        while let Some((id, read)) = reading.next().await {
+            let size = files.get(&id).copied().unwrap_or(0);
             if known.count.saturating_mul(PACK) > room {
                 // They are only counted from here on, to say what would do.
                 known.packs = HashMap::new();
@@ -281,7 +287,7 @@ impl Repair<'_> {
 impl Known {
     /// Takes what an index file says. `false` if it cannot be kept.
     fn take(&mut self, file: &IndexFile) -> bool {
-        let ids: Option<Vec<Id>> = file.packs.iter().map(|pack| Id::parse(&pack.id)).collect();
+        let ids: Option<Vec<Id>> = file.packs.iter().map(|pack| pack.id.id()).collect();
         let Some(ids) = ids else { return false };
         self.count += ids.len() as u64;
         for (id, pack) in ids.into_iter().zip(&file.packs) {
@@ -300,7 +306,7 @@ fn size(pack: &format::Pack) -> Option<u64> {
     let mut places: Vec<(u64, u64)> = Vec::with_capacity(pack.blobs.len());
     let mut list = (OVERHEAD + pack::TRAILER) as u64;
     for blob in &pack.blobs {
-        Id::parse(&blob.id)?;
+        blob.id.id()?;
         places.push((u64::from(blob.offset), u64::from(blob.length)));
         list += pack::entry_length(blob.uncompressed_length.is_some()) as u64;
     }
