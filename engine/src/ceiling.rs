@@ -12,10 +12,12 @@ use crate::{
 
 /// Bytes that an operation takes unless something else is asked for.
 pub(crate) const MEMORY: u64 = 256 << 20;
-/// The program, its runtime and connections, index files being read or written, and what an allocator wastes.
+/// The program, its runtime and connections, index files being read or written.
 pub(crate) const BASE: u64 = 48 << 20;
 /// Bits of the index for a blob, at least.
 const RECORD: u64 = 40 * 8;
+/// Of an index, the part that an allocator wastes while it is made.
+const WASTED: u64 = 8;
 
 /// What an operation needs beside an index, so that there is no use in reading that if it is not there.
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,22 +122,26 @@ impl Ceiling {
             }
             error => error,
         })?;
-        self.take(index.memory());
+        self.take(Beside::default().whole(index.memory()));
         Ok(index)
     }
 }
 
 impl Beside {
-    /// Of so many bytes, those for the index.
-    fn part(self, bytes: u64) -> u64 {
-        let part = u128::from(bytes) * u128::from(RECORD) / u128::from(RECORD + self.bits);
+    /// Bits for each blob in all.
+    fn all(self) -> u128 {
+        u128::from(RECORD + RECORD / WASTED + self.bits)
+    }
+
+    /// Of so many bytes, those for the index itself, beside what an allocator wastes on it.
+    pub(crate) fn part(self, bytes: u64) -> u64 {
+        let part = u128::from(bytes) * u128::from(RECORD) / self.all();
         u64::try_from(part).unwrap_or(u64::MAX)
     }
 
     /// The bytes of which so many are for the index.
-    fn whole(self, index: u64) -> u64 {
-        let whole =
-            (u128::from(index) * u128::from(RECORD + self.bits)).div_ceil(u128::from(RECORD));
+    pub(crate) fn whole(self, index: u64) -> u64 {
+        let whole = (u128::from(index) * self.all()).div_ceil(u128::from(RECORD));
         u64::try_from(whole).unwrap_or(u64::MAX)
     }
 }

@@ -32,33 +32,55 @@ pub(crate) fn decode_named(
     sealed: &[u8],
     limit: u64,
 ) -> Result<Vec<u8>, Invalid> {
+    let mut room = Vec::new();
+    decode_named_into(&mut room, key, id, sealed, limit)?;
+    Ok(room)
+}
+
+/// The same, in memory that is used again.
+pub(crate) fn decode_named_into(
+    room: &mut Vec<u8>,
+    key: &Key,
+    id: &Id,
+    sealed: &[u8],
+    limit: u64,
+) -> Result<(), Invalid> {
     // What is authentic may still be another file, or an older one.
     if Id::of(sealed) != *id {
         return Err(Invalid::new("its content is not that of its name"));
     }
-    decode(key, sealed, limit)
+    decode_into(room, key, sealed, limit)
 }
 
 /// The JSON in a sealed file, decompressed to at most `limit` bytes.
 pub(crate) fn decode(key: &Key, sealed: &[u8], limit: u64) -> Result<Vec<u8>, Invalid> {
+    let mut room = Vec::new();
+    decode_into(&mut room, key, sealed, limit)?;
+    Ok(room)
+}
+
+fn decode_into(room: &mut Vec<u8>, key: &Key, sealed: &[u8], limit: u64) -> Result<(), Invalid> {
+    room.clear();
     let plain = key
         .open(sealed)
         .map_err(|_| Invalid::new("it is not authentic"))?;
     match plain.first() {
-        Some(b'{' | b'[') => Ok(plain),
+        Some(b'{' | b'[') => {
+            *room = plain;
+            Ok(())
+        }
         Some(2) => {
-            let mut json = Vec::new();
             zstd::stream::read::Decoder::new(&plain[1..])
                 .map_err(Invalid::new)?
                 .take(limit.saturating_add(1))
-                .read_to_end(&mut json)
+                .read_to_end(room)
                 .map_err(Invalid::new)?;
-            if json.len() as u64 > limit {
+            if room.len() as u64 > limit {
                 return Err(Invalid::new(
                     "it decompresses to more than any valid document",
                 ));
             }
-            Ok(json)
+            Ok(())
         }
         Some(other) => Err(Invalid(format!("its encoding {other} is unknown"))),
         None => Err(Invalid::new("it is empty")),

@@ -3,7 +3,7 @@
 //! Does: refuse entries that no valid repository has, take a pack for one however many index files list it, sort.
 //! Does not: read files.
 
-use std::sync::atomic::AtomicU64;
+use std::{cmp::Ordering, sync::atomic::AtomicU64};
 
 use super::compact::{BUCKETS, CompactIndex, MAX_BLOB, Place, RECORD, TREE};
 use crate::{
@@ -18,6 +18,13 @@ use crate::{
 const WIDE: usize = 40;
 /// A pack's id, end, and what it takes to find those that are listed more than once.
 const PACK: usize = 44;
+
+/// An entry takes so many bytes of an index file at least, for an id does not compress.
+const LEAST: u64 = 32;
+/// Room is made for no more entries than these at once, whatever sizes a store tells.
+const MOST: u64 = 1 << 26;
+/// So many are sorted on two threads.
+const MANY: usize = 100_000;
 
 /// What is kept of a blob that lies in several packs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,6 +51,17 @@ impl Builder {
             copies,
             ..Self::default()
         }
+    }
+
+    /// Has room for as many entries as so many bytes of index files can hold, within so many bytes. Room that is not used
+    /// takes no memory; growing bit by bit leaves holes that do.
+    pub(crate) fn expect(&mut self, sealed: u64, limit: u64) {
+        let entries = (sealed / LEAST).min(limit / WIDE as u64).min(MOST);
+        // Without it there is no less room than there would be otherwise.
+        drop(
+            self.records
+                .try_reserve_exact(usize::try_from(entries).unwrap_or(0)),
+        );
     }
 
     /// Makes room for so many entries at once, so that growing does not take twice the memory.
@@ -173,7 +191,7 @@ impl Builder {
         } = self;
         packs.shrink_to_fit();
         let kind = |r: &[u8; WIDE]| r[36] & 0x80;
-        records.sort_unstable_by(|a, b| {
+        sort(&mut records, |a, b| {
             a[..24]
                 .cmp(&b[..24])
                 .then(kind(a).cmp(&kind(b)))
@@ -209,6 +227,55 @@ impl Builder {
             packs,
             used,
             trees,
+        }
+    }
+}
+
+/// Sorts, many on two threads.
+fn sort<T: Send>(all: &mut [T], order: impl Fn(&T, &T) -> Ordering + Sync) {
+    if all.len() < MANY {
+        return all.sort_unstable_by(order);
+    }
+    let (small, _, large) = all.select_nth_unstable_by(all.len() / 2, &order);
+    let on_two = std::thread::scope(|scope| {
+        let other = std::thread::Builder::new().name("index-sort".to_owned());
+        let other = other.spawn_scoped(scope, || small.sort_unstable_by(&order));
+        large.sort_unstable_by(&order);
+        other.is_ok()
+    });
+    if !on_two {
+        small.sort_unstable_by(&order);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_are_sorted_as_few_are() {
+        for count in [0, 1, 100, MANY, MANY + 1, 3 * MANY] {
+            let mut all: Vec<u64> = (0..count as u64)
+                .map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 1000)
+                .collect();
+            let mut sorted = all.clone();
+            sorted.sort_unstable();
+            sort(&mut all, u64::cmp);
+            assert_eq!(all, sorted);
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_what_can_be_and_not_more() {
+        for (sealed, limit, most) in [
+            (u64::MAX, 40_000, 1000),
+            (32_000, u64::MAX, 1000),
+            (0, 0, 0),
+        ] {
+            let mut builder = Builder::default();
+            builder.expect(sealed, limit);
+            assert_eq!(builder.records.capacity(), most);
+            assert_eq!(builder.memory(), Builder::default().memory());
         }
     }
 }

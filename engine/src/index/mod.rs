@@ -8,37 +8,30 @@ pub(crate) mod bits;
 pub(crate) mod builder;
 pub(crate) mod compact;
 pub(crate) mod ranges;
+mod reading;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::pin,
-    sync::Arc,
 };
 
 pub(crate) use bits::Bits;
 pub(crate) use builder::Copies;
 pub(crate) use compact::{MAX_BLOB, Place, Record};
+pub(crate) use reading::read_all;
 
 use builder::Builder;
 use compact::CompactIndex;
-use futures::{Stream, StreamExt as _};
-use tokio::sync::Semaphore;
+use futures::StreamExt as _;
 
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{
-        index::{BlobKind, IndexFile, Pack},
-        unpacked,
-    },
+    format::index::{BlobKind, Pack},
     repo::{Repository, blobs::is_content},
     storage::Store,
 };
 
-/// Larger index files are refused.
-const LIMIT: u64 = 512 << 20;
-/// Index files read at the same time.
-const PARALLEL: usize = 4;
 /// Bytes of an index file's name, or a marked pack's, in a set.
 const FILE: usize = size_of::<Id>() * 2;
 
@@ -123,6 +116,10 @@ impl Index {
     ) -> Result<Self> {
         let mut reading = pin!(read_all(repo, store, listed.clone()));
         let mut builder = Builder::keeping(loading.copies);
+        if loading.which != Packs::Trees {
+            let sealed = listed.values().copied().fold(0, u64::saturating_add);
+            builder.expect(sealed, loading.limit);
+        }
         // The names of the files stay, too.
         let mut needed = (listed.len() * FILE) as u64;
         // Of several places of one blob, the pack added first counts: live ones come first.
@@ -280,55 +277,6 @@ pub(crate) async fn files(store: &Store) -> Result<BTreeMap<Id, u64>> {
         .collect())
 }
 
-/// These index files, of these sizes, in their order. Several are read and decoded at a time. `None` for one that is gone:
-/// another has replaced it.
-pub(crate) fn read_all(
-    repo: &Repository,
-    store: &Store,
-    files: BTreeMap<Id, u64>,
-) -> impl Stream<Item = (Id, Result<Option<IndexFile>>)> + use<> {
-    let decoders = std::thread::available_parallelism().map_or(1, usize::from);
-    // More would take memory, and no less time.
-    let decoders = Arc::new(Semaphore::new(decoders.min(PARALLEL)));
-    let (repo, store) = (repo.clone(), store.clone());
-    futures::stream::iter(files)
-        .map(move |(id, size)| {
-            let (repo, store) = (repo.clone(), store.clone());
-            let decoders = Arc::clone(&decoders);
-            async move { (id, read(&repo, &store, id, size, &decoders).await) }
-        })
-        .buffered(PARALLEL)
-}
-
-async fn read(
-    repo: &Repository,
-    store: &Store,
-    id: Id,
-    size: u64,
-    decoders: &Semaphore,
-) -> Result<Option<IndexFile>> {
-    // The time a request may take follows from its size, so that has to be a true one.
-    let path = format!("index/{id}");
-    let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
-        return Ok(None);
-    };
-    // It is never closed.
-    let _one = decoders.acquire().await.ok();
-    let key = repo.key().clone();
-    let decoded = tokio::task::spawn_blocking(move || {
-        let json = unpacked::decode_named(&key, &id, &sealed, unpacked::MAX_INDEX)?;
-        drop(sealed);
-        IndexFile::decode(&json)
-    });
-    match decoded.await {
-        Ok(Ok(file)) => Ok(Some(file)),
-        Ok(Err(why)) => Err(repo.damaged(format!("index {id}"), &why)),
-        Err(error) => Err(Error::Bug(format!(
-            "decoding an index did not end: {error}"
-        ))),
-    }
-}
-
 /// The packs there are, with their sizes.
 pub(crate) async fn pack_sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
     let entries = store.list_recursive("data").await?;
@@ -344,6 +292,7 @@ pub(crate) async fn pack_sizes(store: &Store) -> Result<BTreeMap<Id, u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::index::IndexFile;
 
     fn file(length: u64) -> IndexFile {
         let (a, b) = (Id::of(b"a"), Id::of(b"b"));

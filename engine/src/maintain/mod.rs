@@ -8,6 +8,7 @@ mod migrate;
 mod packing;
 mod prune;
 mod repair;
+mod same;
 
 pub use check::{
     AffectedPath, CheckReport, CheckRequest, DataShare, Finding, MEMORY as CHECK_MEMORY, Object,

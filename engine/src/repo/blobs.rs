@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Repository;
 use crate::{
@@ -149,11 +149,28 @@ pub(crate) fn another_copy(
     Ok(None)
 }
 
-/// The plain bytes of a sealed blob, if they are the blob's; `plain_length` is 0 if it is not compressed. Opened in
-/// place: `sealed` cannot be opened again, unless it was not authentic.
-pub(crate) fn open_in_place<'a>(
+/// Bytes that can be opened where they are.
+pub(crate) fn owned(data: Bytes) -> BytesMut {
+    data.try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}
+
+/// So many bytes of a pack, from here on.
+pub(crate) fn read_sealed(
+    (repo, store, index): (&Repository, &Store, &Index),
+    pack: u32,
+    start: u32,
+    length: u32,
+) -> Result<BytesMut> {
+    let path = pack::path(&index.pack(pack).0);
+    let reading = store.read_range(&path, u64::from(start), u64::from(length));
+    repo.block_on(reading).map(owned)
+}
+
+/// The plain bytes of a sealed blob; `plain_length` is 0 if it is not compressed. Whether they are the blob's is not asked.
+/// Opened in place: `sealed` cannot be opened again, unless it was not authentic.
+pub(crate) fn unseal<'a>(
     key: &Key,
-    id: &Id,
     plain_length: u32,
     sealed: &'a mut [u8],
     unpacker: &'a mut Unpacker,
@@ -161,10 +178,21 @@ pub(crate) fn open_in_place<'a>(
     let opened: &[u8] = key
         .open_in_place(sealed)
         .map_err(|_| Invalid::new("it is not authentic"))?;
-    let plain = match plain_length {
-        0 => opened,
-        length => unpacker.decompress(opened, length)?,
-    };
+    match plain_length {
+        0 => Ok(opened),
+        length => unpacker.decompress(opened, length),
+    }
+}
+
+/// The same, if they are the blob's.
+pub(crate) fn open_in_place<'a>(
+    key: &Key,
+    id: &Id,
+    plain_length: u32,
+    sealed: &'a mut [u8],
+    unpacker: &'a mut Unpacker,
+) -> Result<&'a [u8], Invalid> {
+    let plain = unseal(key, plain_length, sealed, unpacker)?;
     if Id::of(plain) == *id {
         Ok(plain)
     } else {

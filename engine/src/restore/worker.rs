@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use zstd::bulk::Decompressor;
 
 use super::{
@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Result},
     format::{Invalid, index::BlobKind, pack},
     index::Place,
-    repo::blobs::{another_copy, is_content},
+    repo::blobs::{another_copy, is_content, owned},
     rows::FileOperation,
     sha::Sha,
 };
@@ -287,12 +287,6 @@ fn write(run: &Run<'_>, file: &Arc<File>, plain: &[u8], at: u64, zero: bool) {
         Ok(()) => run.progress.bytes_done(plain.len() as u64),
         Err(failure) => run.fail_file(file, failure),
     }
-}
-
-/// Bytes that can be opened where they are.
-fn owned(data: Bytes) -> BytesMut {
-    data.try_into_mut()
-        .unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }
 
 /// The plain bytes of a sealed blob, of exactly the length that the index claims.

@@ -12,6 +12,7 @@ use super::{
     upload::{self, Uploads},
 };
 use crate::{
+    ceiling::Beside,
     chunk::{
         Polynomial,
         rabin::{self, Rabin},
@@ -31,17 +32,20 @@ const WORKER: u64 = rabin::MAX + (2 << 20);
 /// With fewer buffers for packs nothing goes on: one of data, one of trees, one on its way.
 const LEAST_PACKS: u64 = 3;
 
+/// Nothing else is needed for each blob.
+const NOTHING: Beside = Beside { bytes: 0, bits: 0 };
+
 /// The index, in the memory there is for it.
 fn index(input: &Input<'_>, budget: &Arc<Budget>) -> Result<Index> {
     let size = (PACK + pack::header_room(0)) as u64;
     let least = WORKER * 2 + size * LEAST_PACKS;
-    let room = budget.left().saturating_sub(least);
+    let room = NOTHING.part(budget.left().saturating_sub(least));
     let load = Index::load_within(input.repo, input.store, Packs::Live, room);
     input.repo.block_on(load).map_err(|error| match error {
         // Of all memory, not of the index's part.
         Error::MemoryLimit { what, needed, .. } => Error::MemoryLimit {
             what,
-            needed: needed + least + budget::BASE,
+            needed: NOTHING.whole(needed) + least + budget::BASE,
             limit: input.memory,
         },
         error => error,
@@ -63,7 +67,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
     let budget = Budget::new(input.memory);
     let mut held = budget.take(budget::BASE, "the program")?;
     let index = index(&input, &budget)?;
-    held.join(budget.take(index.memory(), "the index")?);
+    held.join(budget.take(NOTHING.whole(index.memory()), "the index")?);
     let polynomial = &repo.config().chunker_polynomial;
     let rabin = Polynomial::parse(polynomial)
         .and_then(Rabin::new)

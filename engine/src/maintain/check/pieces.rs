@@ -10,7 +10,7 @@ use bytes::BytesMut;
 
 use crate::{
     error::{Error, Result},
-    repo::Repository,
+    repo::{Repository, blobs::owned},
     storage::Store,
 };
 
@@ -135,10 +135,9 @@ impl<'a> Pieces<'a> {
                 data.len()
             )));
         }
-        let data = data.try_into_mut();
         Ok(Piece {
             from: range.start,
-            data: data.unwrap_or_else(|shared| BytesMut::from(&shared[..])),
+            data: owned(data),
         })
     }
 }

@@ -18,13 +18,13 @@ use crate::{
     archive::native::budget::{Budget, Permit},
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, compressed::Unpacker, pack},
+    format::{Invalid, compressed::Unpacker},
     index::{
         Bits, Index, Place, Record,
         ranges::{Placed, Range, ranges},
     },
     maintain::packing::{Allowed, Filler, Packing},
-    repo::blobs::is_content,
+    repo::blobs::{is_content, read_sealed, unseal},
     storage::Store,
 };
 
@@ -201,11 +201,7 @@ impl Moving<'_> {
 
     fn read(&self, pack: u32, start: u32, length: u32) -> Result<BytesMut> {
         let (repo, store) = self.source;
-        let path = pack::path(&self.index.pack(pack).0);
-        let data = repo.block_on(store.read_range(&path, u64::from(start), u64::from(length)))?;
-        Ok(data
-            .try_into_mut()
-            .unwrap_or_else(|shared| BytesMut::from(&shared[..])))
+        read_sealed((repo, store, self.index), pack, start, length)
     }
 
     /// Opens, verifies and hands on one blob. The inner error is of its content.
@@ -218,15 +214,9 @@ impl Moving<'_> {
         unpacker: &mut Unpacker,
     ) -> Result<Result<u64, Invalid>> {
         let _large = self.large(u64::from(place.length) + u64::from(place.plain_length()))?;
-        let Ok(opened) = self.source.0.key().open_in_place(sealed) else {
-            return Ok(Err(Invalid::new("it is not authentic")));
-        };
-        let plain: &[u8] = match place.plain {
-            0 => opened,
-            length => match unpacker.decompress(opened, length) {
-                Ok(plain) => plain,
-                Err(why) => return Ok(Err(why)),
-            },
+        let plain = match unseal(self.source.0.key(), place.plain, sealed, unpacker) {
+            Ok(plain) => plain,
+            Err(why) => return Ok(Err(why)),
         };
         let id = Id::of(plain);
         if !id.0.starts_with(&wanted.record.prefix) {

@@ -10,7 +10,6 @@
 
 mod blobs;
 mod needed;
-mod same;
 
 use self::blobs::Moving;
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     error::{Error, Result},
     format::snapshot::SnapshotFile,
     index::{Bits, Copies, Index, Packs},
+    maintain::same,
     repo::{Locked, Snapshot, lock::Guard},
     storage::Store,
 };
@@ -126,7 +126,7 @@ fn locked(
     wanted.dedup_by(|a, b| a.id == b.id);
     let missing: Vec<&Snapshot> = wanted
         .iter()
-        .filter(|snapshot| same::of(snapshot, &there).is_none())
+        .filter(|snapshot| same::copied(snapshot, &there).is_none())
         .collect();
 
     let mut ceiling = Ceiling::new(request.memory);
@@ -162,7 +162,7 @@ fn locked(
     };
     let mut there = there;
     for snapshot in wanted {
-        let (id, was_there) = if let Some(id) = same::of(&snapshot, &there) {
+        let (id, was_there) = if let Some(id) = same::copied(&snapshot, &there) {
             (id, true)
         } else {
             allowed()?;

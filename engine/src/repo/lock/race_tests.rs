@@ -31,7 +31,7 @@ fn of_rivals_that_do_not_wait_at_most_one_excludes_the_others() {
         let repo = forge.another(OpenOptions::default());
         let cancel = Cancel::new();
         for round in 0..ROUNDS {
-            let kind = if (n + round) % 3 == 0 {
+            let kind = if (n + round).is_multiple_of(3) {
                 Locked::Exclusive
             } else {
                 Locked::Shared

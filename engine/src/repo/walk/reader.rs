@@ -9,10 +9,10 @@ use super::{
 use crate::{
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, compressed::Unpacker, nodes, pack},
+    format::{Invalid, compressed::Unpacker, nodes},
     index::{Place, ranges::Range},
     permits::Pool,
-    repo::blobs::{is_content, open_in_place},
+    repo::blobs::{is_content, open_in_place, read_sealed},
 };
 
 /// Nodes between two looks whether to go on.
@@ -120,14 +120,8 @@ impl<'a, V: Visitor> Reader<'a, V> {
 
     fn read(&self, pack: u32, start: u32, length: u32) -> Result<BytesMut> {
         self.frontier.go()?;
-        let (walk, path) = (self.walk, pack::path(&self.walk.index.pack(pack).0));
-        let reading = walk
-            .store
-            .read_range(&path, u64::from(start), u64::from(length));
-        let data = walk.repo.block_on(reading)?;
-        Ok(data
-            .try_into_mut()
-            .unwrap_or_else(|shared| BytesMut::from(&shared[..])))
+        let walk = self.walk;
+        read_sealed((walk.repo, walk.store, walk.index), pack, start, length)
     }
 
     /// Shows a directory, if the bytes are its; else says why not.

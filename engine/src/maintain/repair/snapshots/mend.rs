@@ -9,8 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::BytesMut;
-
 use super::{
     Loss,
     damage::Damage,
@@ -22,9 +20,12 @@ use crate::{
     archive::native::budget::{Budget, Permit},
     crypto::Id,
     error::{Error, Result},
-    format::{Invalid, compressed::Unpacker, index::BlobKind, pack},
+    format::{Invalid, compressed::Unpacker, index::BlobKind},
     index::{Index, Place},
-    repo::{Repository, blobs::is_content},
+    repo::{
+        Repository,
+        blobs::{is_content, read_sealed, unseal},
+    },
     storage::Store,
 };
 
@@ -239,14 +240,9 @@ impl<'a> Mender<'a> {
     fn read(&mut self, position: u32) -> Result<Option<Vec<u8>>> {
         let mut failed = None;
         for place in self.index.places(position) {
-            let path = pack::path(&self.index.pack(place.pack).0);
-            let (offset, length) = (u64::from(place.offset), u64::from(place.length));
-            let reading = self.store.read_range(&path, offset, length);
-            match self.repo.block_on(reading) {
-                Ok(data) => {
-                    let mut sealed = data
-                        .try_into_mut()
-                        .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+            let parts = (self.repo, self.store, self.index);
+            match read_sealed(parts, place.pack, place.offset, place.length) {
+                Ok(mut sealed) => {
                     if let Ok(plain) = self.open(position, place, &mut sealed) {
                         return Ok(Some(plain));
                     }
@@ -267,12 +263,7 @@ impl<'a> Mender<'a> {
     }
 
     fn open(&mut self, position: u32, place: Place, sealed: &mut [u8]) -> Result<Vec<u8>, Invalid> {
-        let opened = self.repo.key().open_in_place(sealed);
-        let opened = opened.map_err(|_| Invalid::new("it is not authentic"))?;
-        let plain: &[u8] = match place.plain {
-            0 => opened,
-            length => self.unpacker.decompress(opened, length)?,
-        };
+        let plain = unseal(self.repo.key(), place.plain, sealed, &mut self.unpacker)?;
         let plain = plain.to_vec();
         if self.is(position, &Id::of(&plain)) {
             Ok(plain)

@@ -18,7 +18,6 @@
 mod damage;
 mod mend;
 mod rewrite;
-mod same;
 mod tell;
 
 use std::{
@@ -39,7 +38,10 @@ use crate::{
     error::{Error, Result},
     format::snapshot::SnapshotFile,
     index::{self, Bits, Copies, Index, Packs},
-    maintain::packing::{Allowed, Packing},
+    maintain::{
+        packing::{Allowed, Packing},
+        same,
+    },
     repo::{Locked, Snapshot},
     storage::Store,
 };
@@ -52,7 +54,7 @@ const BESIDE: Beside = Beside {
 };
 
 /// What mended snapshots are marked with, as restic does it.
-const TAG: &str = "repaired";
+pub(in crate::maintain) const TAG: &str = "repaired";
 
 /// Which snapshots to repair, and how.
 #[derive(Debug, Clone)]
@@ -327,7 +329,7 @@ impl Repair<'_> {
     /// Writes the snapshot of a mended tree, unless it is there.
     fn replace(&self, snapshot: &Snapshot, tree: &Id, there: &[Snapshot]) -> Result<Mending> {
         let file = file(snapshot, tree, self.request.forget);
-        if let Some(id) = same::of(snapshot, &file.tree, there) {
+        if let Some(id) = same::mended(snapshot, &file.tree, there) {
             return Ok(Mending::Mended {
                 id: Some(id),
                 was_there: true,

@@ -1,0 +1,125 @@
+//! Reading index files: several are asked for at a time, and decoded beside whatever is done with those before.
+//!
+//! Decoding takes longer than what follows. It has threads of its own, few of them: an allocator keeps for each thread what
+//! it freed, and an index file takes some 20 MiB.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use tokio::sync::oneshot;
+
+use crate::{
+    crypto::{Id, Key},
+    error::{Error, Result},
+    format::{Invalid, index::IndexFile, unpacked},
+    repo::Repository,
+    storage::Store,
+};
+
+/// Larger index files are refused.
+const LIMIT: u64 = 512 << 20;
+/// Index files asked for at the same time.
+const PARALLEL: usize = 4;
+/// Threads that decode.
+const DECODERS: usize = 2;
+
+/// These index files, of these sizes, in their order. `None` for one that is gone: another has replaced it.
+pub(crate) fn read_all(
+    repo: &Repository,
+    store: &Store,
+    files: BTreeMap<Id, u64>,
+) -> impl Stream<Item = (Id, Result<Option<IndexFile>>)> + use<> {
+    let decoders = Arc::new(Decoders::new(repo.key(), files.len()));
+    let (repo, store) = (repo.clone(), store.clone());
+    futures::stream::iter(files)
+        .map(move |(id, size)| {
+            let (repo, store) = (repo.clone(), store.clone());
+            let decoders = Arc::clone(&decoders);
+            async move { (id, read(&repo, &store, id, size, &decoders).await) }
+        })
+        .buffered(PARALLEL)
+}
+
+async fn read(
+    repo: &Repository,
+    store: &Store,
+    id: Id,
+    size: u64,
+    decoders: &Decoders,
+) -> Result<Option<IndexFile>> {
+    // The time a request may take follows from its size, so that has to be a true one.
+    let path = format!("index/{id}");
+    let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
+        return Ok(None);
+    };
+    match decoders.decode(id, sealed).await {
+        Some(decoded) => decoded
+            .map(Some)
+            .map_err(|why| repo.damaged(format!("index {id}"), &why)),
+        None => Err(Error::Bug(format!("decoding index {id} did not end"))),
+    }
+}
+
+/// Threads that decode index files. They end with it.
+struct Decoders {
+    key: Key,
+    /// `None` if there are no threads.
+    jobs: Option<mpsc::Sender<Job>>,
+}
+
+struct Job {
+    id: Id,
+    sealed: Bytes,
+    done: oneshot::Sender<Result<IndexFile, Invalid>>,
+}
+
+impl Decoders {
+    /// For so many index files.
+    fn new(key: &Key, files: usize) -> Self {
+        let (sender, receiver) = mpsc::channel::<Job>();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let mut started = false;
+        // One file is decoded where it is wanted.
+        for n in 0..files.saturating_sub(1).min(DECODERS) {
+            let (key, receiver) = (key.clone(), Arc::clone(&receiver));
+            let next = move || {
+                let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+                receiver.recv()
+            };
+            let work = move || {
+                // Used again: taking it anew for each file costs more than what is done with it.
+                let mut json = Vec::new();
+                while let Ok(Job { id, sealed, done }) = next() {
+                    // Nobody waits for it any more if that fails.
+                    drop(done.send(decode(&mut json, &key, id, &sealed)));
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("index-{n}"));
+            // Without any, files are decoded where they are wanted.
+            started |= thread.spawn(work).is_ok();
+        }
+        Self {
+            key: key.clone(),
+            jobs: started.then_some(sender),
+        }
+    }
+
+    /// What an index file says. `None` if a thread was ended by a panic.
+    async fn decode(&self, id: Id, sealed: Bytes) -> Option<Result<IndexFile, Invalid>> {
+        let Some(jobs) = &self.jobs else {
+            return Some(decode(&mut Vec::new(), &self.key, id, &sealed));
+        };
+        let (done, decoded) = oneshot::channel();
+        jobs.send(Job { id, sealed, done }).ok()?;
+        decoded.await.ok()
+    }
+}
+
+fn decode(json: &mut Vec<u8>, key: &Key, id: Id, sealed: &[u8]) -> Result<IndexFile, Invalid> {
+    unpacked::decode_named_into(json, key, &id, sealed, unpacked::MAX_INDEX)?;
+    IndexFile::decode(json)
+}
