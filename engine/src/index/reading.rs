@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     crypto::{Id, Key},
@@ -39,7 +40,15 @@ pub(crate) fn read_all(
         .map(move |(id, size)| {
             let (repo, store) = (repo.clone(), store.clone());
             let decoders = Arc::clone(&decoders);
-            async move { (id, read(&repo, &store, id, size, &decoders).await) }
+            // By itself, for whoever goes through them may be long at one: a request that nobody attends to runs out of time.
+            let runtime = repo.runtime().clone();
+            let reading = async move { read(&repo, &store, id, size, &decoders).await };
+            let reading = AbortOnDropHandle::new(runtime.spawn(reading));
+            async move {
+                let read = reading.await;
+                let ended = |error| Error::Bug(format!("reading index {id} did not end: {error}"));
+                (id, read.map_err(ended).and_then(|read| read))
+            }
         })
         .buffered(PARALLEL)
 }
@@ -83,8 +92,7 @@ impl Decoders {
         let (sender, receiver) = mpsc::channel::<Job>();
         let receiver = Arc::new(Mutex::new(receiver));
         let mut started = false;
-        // One file is decoded where it is wanted.
-        for n in 0..files.saturating_sub(1).min(DECODERS) {
+        for n in 0..files.min(DECODERS) {
             let (key, receiver) = (key.clone(), Arc::clone(&receiver));
             let next = move || {
                 let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);

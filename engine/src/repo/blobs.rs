@@ -21,7 +21,7 @@ use crate::{
         pack,
         tree::Entries,
     },
-    index::Index,
+    index::{Index, Place},
     storage::Store,
 };
 
@@ -73,7 +73,9 @@ impl<'a> BlobReader<'a> {
         let parts = (self.repo, self.store, self.index);
         let read = self.windows.fetch(parts, kind, id);
         match read.and_then(|sealed| sealed.open(self.repo, id)) {
-            Err(error) if is_content(&error) => another_copy(parts, kind, id)?.ok_or(error),
+            Err(error) if is_content(&error) => {
+                another_copy(parts, kind, id, |_| true)?.ok_or(error)
+            }
             read => read,
         }
     }
@@ -113,8 +115,8 @@ impl Sealed {
     }
 }
 
-/// The plain bytes of a blob, from another place than the first that the index names. `None`: there is no other, or none is
-/// whole.
+/// The plain bytes of a blob, from another place than the first that the index names, of those that will do. `None`: there is
+/// none, or none is whole.
 ///
 /// # Errors
 /// What the store says of something else than its content.
@@ -122,17 +124,12 @@ pub(crate) fn another_copy(
     (repo, store, index): (&Repository, &Store, &Index),
     kind: BlobKind,
     id: &Id,
+    will_do: impl Fn(&Place) -> bool,
 ) -> Result<Option<Vec<u8>>> {
     let Some(position) = index.position(kind, id) else {
         return Ok(None);
     };
-    let mut places = index.places(position);
-    let first = places.next();
-    for place in places {
-        // What claims to be another length is no copy, and could be of any.
-        if first.is_none_or(|first| first.plain_length() != place.plain_length()) {
-            continue;
-        }
+    for place in index.places(position).skip(1).filter(will_do) {
         let path = pack::path(&index.pack(place.pack).0);
         let (start, length) = (u64::from(place.offset), u64::from(place.length));
         let read = repo.block_on(store.read_range(&path, start, length));

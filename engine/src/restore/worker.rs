@@ -220,10 +220,19 @@ fn verified<'b>(wants: &[Want], plain: &'b [u8], id: Id) -> Result<&'b [u8], Inv
 /// What cannot be had from where it was asked for is had from another pack, or the files that want it fail.
 fn rescue(run: &Run<'_>, waiting: &mut Waiting, wants: &[Want], error: &Error) {
     let parts = (run.repo, run.store, run.index);
-    match another_copy(parts, BlobKind::Data, &wants[0].id) {
+    // Where it belongs in its files follows from the length, and how much memory there must be.
+    let (first, most) = (wants[0].place, run.limits.plain);
+    let will_do = |other: &Place| {
+        other.plain_length() == first.plain_length() && other.length <= first.length.max(most)
+    };
+    match another_copy(parts, BlobKind::Data, &wants[0].id, will_do) {
         Ok(Some(plain)) => return put(run, waiting, wants, &plain),
         Ok(None) => {}
-        Err(error) => return run.fail(error),
+        Err(error @ Error::Cancelled) => return run.fail(error),
+        // The others can still be restored.
+        Err(other) => {
+            tracing::warn!(%other, "another copy of a damaged blob could not be asked for");
+        }
     }
     for want in wants {
         let failure = Failure::Row(FileOperation::Read, error.to_string());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    graph::{Dir, Link, Local, Sum},
+    graph::{Dir, Link, Local, READING, Sum},
     problems::Problems,
 };
 use crate::{
@@ -111,7 +111,7 @@ impl Visitor for Reading<'_> {
         }
         let (fixed, data) = dir.memory();
         if fixed + data > self.limit {
-            return Err(self.too_much(fixed));
+            return Err(self.too_much(fixed + data));
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Reading<'_> {
     fn short(&self, what: String, half: u64) -> Error {
         Error::MemoryLimit {
             what,
-            needed: self.waiting + 2 * half,
+            needed: self.waiting + (2 * half).max(READING),
             limit: self.memory,
         }
     }

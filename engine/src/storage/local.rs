@@ -108,8 +108,9 @@ impl Local {
     }
 
     /// See [`coherent`].
-    pub(super) async fn is_coherent(&self) -> bool {
-        let dir = Arc::clone(&self.root);
+    pub(super) async fn is_coherent(&self, dir: &str) -> bool {
+        // Locks are what it is asked for, and their directory may lie elsewhere.
+        let dir = self.root.join(dir);
         // What never answers must not hold up a worker of the runtime.
         let asked = tokio::task::spawn_blocking(move || coherent::is_coherent(&dir));
         asked.await.unwrap_or(false)

@@ -125,10 +125,10 @@ impl Store {
         self.backend.local().is_some()
     }
 
-    /// Whether what was written is in every listing that begins later, for certain.
-    pub(crate) async fn is_coherent(&self) -> bool {
+    /// Whether what was written below this path is in every listing of it that begins later, for certain.
+    pub(crate) async fn is_coherent(&self, path: &str) -> bool {
         match self.backend.local() {
-            Some(local) => local.is_coherent().await,
+            Some(local) => local.is_coherent(&format!("{}{path}", self.base)).await,
             None => false,
         }
     }

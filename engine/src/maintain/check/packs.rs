@@ -208,8 +208,13 @@ impl Reading<'_> {
         let (number, id, size) = job;
         let known = self.known.get(number).copied().unwrap_or_default();
         let (store, list) = (self.run.store, known.list());
-        let bytes = Pieces::memory(store, size, u64::from(known.largest), list);
-        let bytes = bytes + beside(&known, size);
+        // What a pack holds that is not what the index says of it, may be as large as that.
+        let largest = if size == known.size() && known.is_filled() {
+            u64::from(known.largest)
+        } else {
+            size
+        };
+        let bytes = Pieces::memory(store, size, largest, list) + beside(&known, size);
         let _permit = self.pool.take(bytes, &format!("pack {id}"), || self.go())?;
         let mut pieces = Pieces::new((self.run.repo, store), pack::path(&id), size);
         let wrong = match self.verify((number, id, size), &known, &mut pieces, unpacker) {
@@ -266,7 +271,7 @@ impl Reading<'_> {
         let blobs = match self.header(pieces, known, size)? {
             Ok(blobs) => blobs,
             Err(why) => {
-                if hash(pieces, size)? != id {
+                if self.hash(pieces, size)? != id {
                     wrong.problems.push(Problem::PackContent);
                 }
                 let message = why.to_string();
@@ -359,6 +364,19 @@ impl Reading<'_> {
             .and_then(|plain| pack::decode_header(&plain, size)))
     }
 
+    /// The hash of a pack.
+    fn hash(&self, pieces: &mut Pieces<'_>, size: u64) -> Result<Id> {
+        let mut sha = Sha::new();
+        let mut done = 0;
+        while done < size {
+            self.go()?;
+            let bytes = pieces.next(done)?;
+            sha.update(bytes);
+            done += bytes.len() as u64;
+        }
+        Ok(sha.finish())
+    }
+
     /// Position of the record that says exactly this.
     fn position(&self, kind: BlobKind, id: &Id, place: Place) -> Option<u32> {
         let first = self.index.position(kind, id)?;
@@ -367,18 +385,6 @@ impl Reading<'_> {
             .find(|(_, at)| *at == place)
             .map(|(position, _)| position)
     }
-}
-
-/// The hash of a pack.
-fn hash(pieces: &mut Pieces<'_>, size: u64) -> Result<Id> {
-    let mut sha = Sha::new();
-    let mut done = 0;
-    while done < size {
-        let bytes = pieces.next(done)?;
-        sha.update(bytes);
-        done += bytes.len() as u64;
-    }
-    Ok(sha.finish())
 }
 
 /// Memory for a pack of this size: itself, and what is beside it.

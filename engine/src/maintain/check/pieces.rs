@@ -67,7 +67,7 @@ impl<'a> Pieces<'a> {
     /// so many sealed ones.
     pub(super) fn memory(store: &Store, size: u64, largest: u64, list: u64) -> u64 {
         if store.is_local() {
-            (2 * largest.max(PIECE) + list.max(PIECE)).min(3 * size)
+            (2 * largest.max(PIECE) + list.max(PIECE)).min(size.saturating_mul(3))
         } else {
             size
         }
@@ -89,8 +89,9 @@ impl<'a> Pieces<'a> {
     pub(super) fn want(&mut self, range: Range<u64>) -> Result<()> {
         if self.get(range.clone()).is_none() {
             let to = range.start.saturating_add(self.piece).min(self.size);
-            let piece = self.read(range.start..to.max(range.end))?;
-            self.before = std::mem::replace(&mut self.now, piece);
+            // What was before that goes first: there are never more than two.
+            self.before = std::mem::take(&mut self.now);
+            self.now = self.read(range.start..to.max(range.end))?;
         }
         Ok(())
     }

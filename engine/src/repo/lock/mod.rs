@@ -211,7 +211,7 @@ impl Repository {
             let look = async {
                 let settle = match timing.settle {
                     Some(settle) => settle,
-                    None if repo.store().is_coherent().await => Duration::ZERO,
+                    None if repo.store().is_coherent("locks").await => Duration::ZERO,
                     None => SETTLE,
                 };
                 tokio::time::sleep(settle).await;
