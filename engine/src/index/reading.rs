@@ -1,7 +1,7 @@
 //! Reading index files: several are asked for at a time, and decoded beside whatever is done with those before.
 //!
 //! Decoding takes as long as what follows. It has a thread of its own, and only one: an allocator keeps for each thread what
-//! it freed, and an index file takes some 20 MiB. Two threads took 50 MiB more for a third less of time.
+//! it freed, and an index file takes some 20 MiB. With two it was 50 MiB more.
 
 use std::{
     collections::BTreeMap,
