@@ -19,6 +19,7 @@ use std::{
 };
 
 use engine_harness::{Place, Ran, assert_same, ids, noise, wait_until};
+use rustix::process::{Pid, Signal};
 
 /// The newest one, which has exit codes for locks.
 fn restic_command(place: &Place, args: &[&str]) -> Command {
@@ -183,11 +184,10 @@ fn beside_who_excludes_others_we_end_with_11_or_wait() {
     fill(&place, 1);
     place.backup();
     let source = place.text("source");
-    let mut theirs = piped(&mut restic_command(&place, &["check", "--read-data"]));
-    wait_until("restic locks", || !place.locks().is_empty());
-    signal(&theirs, "STOP");
-    // Half written or not there any more: then it was not the moment.
-    assert_eq!(place.locks().len(), 1);
+    let mut theirs = stopped(
+        &place,
+        &mut restic_command(&place, &["check", "--read-data"]),
+    );
     for args in [
         &["backup", &source][..],
         &["restore", "latest", "--target", "target"],
@@ -204,11 +204,11 @@ fn beside_who_excludes_others_we_end_with_11_or_wait() {
     // Interrupted, the wait is over.
     let mut waiting = piped(&mut place.ark_command(&["prune", "--retry-lock", "10m"]));
     at_some_moment(1);
-    signal(&waiting, "INT");
+    signal(&waiting, Signal::INT);
     assert_eq!(waiting.wait().unwrap().code(), Some(130));
     let waiting = piped(&mut place.ark_command(&["backup", "-q", "--retry-lock", "2m", &source]));
     at_some_moment(2);
-    signal(&theirs, "CONT");
+    signal(&theirs, Signal::CONT);
     assert!(theirs.wait().unwrap().success());
     ended(waiting).ends(0);
     drop(
@@ -220,18 +220,56 @@ fn beside_who_excludes_others_we_end_with_11_or_wait() {
     all_is_whole(&place, 2);
 }
 
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args(["-s", name, &pid]).status();
-    assert!(sent.unwrap().success());
+fn signal(child: &Child, signal: Signal) {
+    rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// How often to begin anew, if a program had ended before it could be stopped.
+const TRIES: u32 = 100;
+
+/// A program, stopped while it holds the first lock it has taken. Who is quicker than that begins anew, with the repository
+/// as it was.
+fn stopped(place: &Place, command: &mut Command) -> Child {
+    let (repo, before) = (place.at("repo"), place.at("before"));
+    copy(&repo, &before);
+    for _ in 0..TRIES {
+        let child = piped(command);
+        let mut first = Vec::new();
+        wait_until("the first locks", || {
+            first = place.locks();
+            !first.is_empty() || state(&child) == "Z"
+        });
+        signal(&child, Signal::STOP);
+        wait_until("it is stopped", || {
+            ["Z", "T"].contains(&state(&child).as_str())
+        });
+        if first.len() == 1 && place.locks() == first {
+            fs::remove_dir_all(&before).unwrap();
+            return child;
+        }
+        signal(&child, Signal::CONT);
+        ended(child).ends(0);
+        fs::remove_dir_all(&repo).unwrap();
+        copy(&before, &repo);
+    }
+    panic!("it always ended before it was stopped");
+}
+
+/// What the kernel says a process does: `T` when it is stopped, `Z` when it has ended.
+fn state(child: &Child) -> String {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest[..1].to_owned()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
 }
 
 /// Both, the first of them stopped when its lock is there, until the second has ended with one of these codes.
 fn meeting(place: &Place, first: &mut Command, second: &mut Command, codes: &[i32]) -> (Ran, Ran) {
-    let first = piped(first);
-    wait_until("the first locks", || !place.locks().is_empty());
-    signal(&first, "STOP");
-    assert_eq!(place.locks().len(), 1, "it ended before it was stopped");
+    let first = stopped(place, first);
     let second = ended(piped(second));
     let code = second.code.unwrap();
     assert!(
@@ -240,7 +278,7 @@ fn meeting(place: &Place, first: &mut Command, second: &mut Command, codes: &[i3
         second.out,
         second.err
     );
-    signal(&first, "CONT");
+    signal(&first, Signal::CONT);
     (ended(first), second)
 }
 
@@ -256,10 +294,7 @@ fn backups_go_on_beside_our_prune() {
     place.ark(&["forget", &first]).ends(0);
     let mut pruning =
         place.ark_command(&["prune", "-q", "--max-unused", "0", "--retry-lock", "1m"]);
-    let ours = piped(&mut pruning);
-    wait_until("ours locks", || !place.locks().is_empty());
-    signal(&ours, "STOP");
-    assert_eq!(place.locks().len(), 1);
+    let ours = stopped(&place, &mut pruning);
     let locks = restic(&place, &["list", "locks", "--no-lock", "-q"]).ends(0);
     let lock = restic(
         &place,
@@ -272,7 +307,7 @@ fn backups_go_on_beside_our_prune() {
     restic(&place, &["backup", "-q", "--force", &source]).ends(0);
     place.ark(&["backup", "-q", "--force", &source]).ends(0);
     restic(&place, &["prune"]).ends(11);
-    signal(&ours, "CONT");
+    signal(&ours, Signal::CONT);
     ended(ours).ends(0);
     all_is_whole(&place, 3);
 }
