@@ -134,13 +134,13 @@ impl Beside {
     }
 
     /// Of so many bytes, those for the index itself, beside what an allocator wastes on it.
-    pub(crate) fn part(self, bytes: u64) -> u64 {
+    fn part(self, bytes: u64) -> u64 {
         let part = u128::from(bytes) * u128::from(RECORD) / self.all();
         u64::try_from(part).unwrap_or(u64::MAX)
     }
 
     /// The bytes of which so many are for the index.
-    pub(crate) fn whole(self, index: u64) -> u64 {
+    fn whole(self, index: u64) -> u64 {
         let whole = (u128::from(index) * self.all()).div_ceil(u128::from(RECORD));
         u64::try_from(whole).unwrap_or(u64::MAX)
     }

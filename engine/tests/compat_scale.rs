@@ -19,15 +19,13 @@ use std::{fs, path::Path};
 use ark_engine::{
     ArchiveRequest, Cancel, OpenOptions, Progress, Repository, RestoreRequest, Result, Snapshot,
     browse::{self, DiffCounts, DiffRequest, FindNames, FindRequest, FindWhat},
-    maintain::{
-        self, CheckRequest, CopyRequest, DataShare, GroupBy, PruneRequest, RepairSnapshotsRequest,
-    },
+    maintain::{self, CheckRequest, CopyRequest, DataShare, GroupBy, PruneRequest},
     stats::{self, StatsMode, StatsRequest},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{
     Bench,
-    limits::{Operation, what_is_named_suffices},
+    limits::{Operation, count, repair_snapshots, statistics, what_is_named_suffices},
     restic::Restic,
 };
 use crypto::Key;
@@ -116,13 +114,9 @@ fn too_little_memory_is_an_error_that_says_how_much_does() {
         })
     };
     let (progress, cancel) = (Progress::new(), Cancel::new());
-    let statistics = |memory| StatsRequest {
-        memory,
-        ..StatsRequest::default()
-    };
     let count = |memory, mode| {
-        let totals = stats::count(&repo, &statistics(memory), mode, &cancel)?;
-        assert!(totals.problems.is_empty() && totals.bytes > 0);
+        let totals = count(&repo, memory, mode)?;
+        assert!(totals.bytes > 0);
         Ok(())
     };
     let operations: Vec<Operation<'_>> = vec![
@@ -254,18 +248,7 @@ fn too_little_memory_is_an_error_that_says_how_much_does() {
                 Ok(())
             }),
         ),
-        (
-            "repair snapshots",
-            Box::new(|memory| {
-                let request = RepairSnapshotsRequest {
-                    memory,
-                    ..RepairSnapshotsRequest::new(vec![small.clone()])
-                };
-                let report = maintain::repair_snapshots(&repo, &request, &progress, &cancel)?;
-                assert_eq!(report.sound, 1);
-                Ok(())
-            }),
-        ),
+        repair_snapshots(&repo, &small),
         (
             "repair index",
             Box::new(|memory| {

@@ -192,26 +192,38 @@ fn a_refused_lock_does_not_stay_for_work_begun_early() {
         ("list", &list),
         ("prune", &prune),
     ];
-    std::thread::scope(|scope| {
-        let all = operations.map(|(what, run)| (what, scope.spawn(run)));
-        wait_until("all have written their locks", || {
-            locks(&bench).len() == operations.len()
-        });
-        fs::write(&name, &rival).unwrap();
+    refused(&bench, (&name, &rival), operations, || {
         wait_until("only the rival's lock is there", || {
             locks(&bench) == [name.clone()]
         });
-        for (what, run) in all {
-            let error = run.join().unwrap().unwrap_err();
-            assert!(matches!(error, Error::Locked { .. }), "{what}: {error}");
-        }
     });
-    fs::remove_file(&name).unwrap();
     assert_eq!(common::files(&bench.repo_dir()), before);
 }
 
 /// Something that reads, and begins before its lock is held.
 type Work<'a> = &'a (dyn Fn() -> Result<(), Error> + Sync);
+
+/// Each begins, then a rival has been faster, and each is refused. `meanwhile`: what is to be seen before they have ended.
+fn refused<const COUNT: usize>(
+    bench: &Bench,
+    (name, rival): (&Path, &[u8]),
+    operations: [(&str, Work<'_>); COUNT],
+    meanwhile: impl FnOnce(),
+) {
+    std::thread::scope(|scope| {
+        let all = operations.map(|(what, run)| (what, scope.spawn(run)));
+        wait_until("all have written their locks", || {
+            locks(bench).len() == COUNT
+        });
+        fs::write(name, rival).unwrap();
+        meanwhile();
+        for (what, run) in all {
+            let error = run.join().unwrap().unwrap_err();
+            assert!(matches!(error, Error::Locked { .. }), "{what}: {error}");
+        }
+    });
+    fs::remove_file(name).unwrap();
+}
 
 #[test]
 fn whoever_is_faster_hears_nothing_told() {
@@ -266,18 +278,7 @@ fn whoever_is_faster_hears_nothing_told() {
         ("check", &check),
         ("prune", &prune),
     ];
-    std::thread::scope(|scope| {
-        let all = operations.map(|(what, run)| (what, scope.spawn(run)));
-        wait_until("all have written their locks", || {
-            locks(&bench).len() == operations.len()
-        });
-        fs::write(&name, &rival).unwrap();
-        for (what, run) in all {
-            let error = run.join().unwrap().unwrap_err();
-            assert!(matches!(error, Error::Locked { .. }), "{what}: {error}");
-        }
-    });
-    fs::remove_file(&name).unwrap();
+    refused(&bench, (&name, &rival), operations, || {});
     assert_eq!(common::files(&bench.repo_dir()), before);
     assert!(check().is_ok() && overview().is_ok() && dump_is_whole(&repo, &snapshot));
 }

@@ -23,13 +23,13 @@ use aes::{
 };
 use ark_engine::{
     ArchiveRequest, Cancel, Error, Progress,
-    maintain::{self, CheckRequest, DataShare, GroupBy, PruneRequest, RepairSnapshotsRequest},
-    stats::{self, StatsMode, StatsRequest},
+    maintain::{self, CheckRequest, DataShare, GroupBy, PruneRequest},
+    stats::{self, StatsMode},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{
     Bench, archive,
-    limits::{Operation, what_is_named_suffices},
+    limits::{Operation, count, repair_snapshots, statistics, what_is_named_suffices},
     points, request,
     restic::Restic,
     restore,
@@ -209,15 +209,7 @@ fn a_directory_too_large_for_what_there_is_is_an_error_that_says_how_much_does()
     let snapshot = bench.archive(&repo).snapshot_id;
     let snapshot = repo.find_snapshot(&snapshot).unwrap();
     let (progress, cancel) = (Progress::new(), Cancel::new());
-    let statistics = |memory| StatsRequest {
-        memory,
-        ..StatsRequest::default()
-    };
-    let count = |memory, mode| {
-        let totals = stats::count(&repo, &statistics(memory), mode, &cancel)?;
-        assert_eq!(totals.problems, [""; 0]);
-        Ok(())
-    };
+    let count = |memory, mode| count(&repo, memory, mode).map(drop);
     let operations: Vec<Operation<'_>> = vec![
         (
             "stats",
@@ -261,18 +253,7 @@ fn a_directory_too_large_for_what_there_is_is_an_error_that_says_how_much_does()
                 maintain::prune(&repo, &request, &progress, &cancel).map(drop)
             }),
         ),
-        (
-            "repair snapshots",
-            Box::new(|memory| {
-                let request = RepairSnapshotsRequest {
-                    memory,
-                    ..RepairSnapshotsRequest::new(vec![snapshot.clone()])
-                };
-                let report = maintain::repair_snapshots(&repo, &request, &progress, &cancel)?;
-                assert_eq!(report.sound, 1);
-                Ok(())
-            }),
-        ),
+        repair_snapshots(&repo, &snapshot),
     ];
     what_is_named_suffices(operations, 120 * MIB, 512 * MIB);
 }

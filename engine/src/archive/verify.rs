@@ -39,7 +39,7 @@ pub(super) fn verify(repo: &Repository, store: &Store, done: &Done) -> Result<()
     // Only packs count, so that no second index is needed beside the first.
     let mut missing: HashSet<Id> = used.keys().chain(done.packs.keys()).copied().collect();
     let mut reading = pin!(index::read_all(repo, store, there));
-    while let Some((_, file)) = repo.block_on(async { Ok(reading.next().await) })? {
+    while let Some((_, file)) = repo.runtime().block_on(reading.next()) {
         if let Some(file) = file? {
             for pack in file.packs.iter().filter_map(|pack| pack.id.id()) {
                 missing.remove(&pack);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, de};
+use serde::{Deserialize, Serialize, de};
 
 use crate::crypto::Id;
 
@@ -30,14 +30,15 @@ impl de::Visitor<'_> for Visitor {
     }
 }
 
-impl<'de> de::Deserialize<'de> for Id {
+impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Visitor)
     }
 }
 
 /// What stands where an id should: one, or a text that is kept as it is, for whoever needs an id to say what is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
 pub(crate) enum Listed {
     /// An id.
     Id(Id),
@@ -60,31 +61,17 @@ impl Listed {
     }
 }
 
+impl From<String> for Listed {
+    fn from(text: String) -> Self {
+        Self::of(&text)
+    }
+}
+
 impl Serialize for Listed {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Id(id) => serializer.collect_str(id),
             Self::Other(text) => serializer.serialize_str(text),
         }
-    }
-}
-
-struct ListedVisitor;
-
-impl de::Visitor<'_> for ListedVisitor {
-    type Value = Listed;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Listed, E> {
-        Ok(Listed::of(text))
-    }
-}
-
-impl<'de> de::Deserialize<'de> for Listed {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(ListedVisitor)
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn entry_length(compressed: bool) -> usize {
 }
 
 /// The most bytes that the list of so many blobs takes in a pack, sealed, with its length.
-pub(crate) fn header_room(blobs: usize) -> usize {
+pub(crate) const fn header_room(blobs: usize) -> usize {
     blobs * COMPRESSED_ENTRY + OVERHEAD + TRAILER
 }
 

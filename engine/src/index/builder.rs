@@ -55,7 +55,7 @@ impl Builder {
 
     /// Has room for as many entries as so many bytes of index files can hold, within so many bytes. Room that is not used
     /// takes no memory; growing bit by bit leaves holes that do.
-    pub(crate) fn expect(&mut self, sealed: u64, limit: u64) {
+    pub(crate) fn make_room(&mut self, sealed: u64, limit: u64) {
         let entries = (sealed / LEAST).min(limit / WIDE as u64).min(MOST);
         // Without it there is no less room than there would be otherwise.
         drop(
@@ -273,7 +273,7 @@ mod tests {
             (0, 0, 0),
         ] {
             let mut builder = Builder::default();
-            builder.expect(sealed, limit);
+            builder.make_room(sealed, limit);
             assert_eq!(builder.records.capacity(), most);
             assert_eq!(builder.memory(), Builder::default().memory());
         }

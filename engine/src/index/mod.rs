@@ -72,26 +72,7 @@ pub(crate) struct Loading<'a> {
 }
 
 impl Index {
-    /// Reads the index files there are now, in so many bytes of memory.
-    ///
-    /// # Errors
-    /// `MemoryLimit`, with what it takes: all index files are read for that.
-    pub(crate) async fn load_within(
-        repo: &Repository,
-        store: &Store,
-        which: Packs,
-        limit: u64,
-    ) -> Result<Self> {
-        let loading = Loading {
-            which,
-            copies: Copies::First,
-            limit,
-            unreadable: None,
-        };
-        Self::load_as(repo, store, loading).await
-    }
-
-    /// The same, with more to choose.
+    /// Reads the index files there are now.
     ///
     /// # Errors
     /// `MemoryLimit`, with what it takes: all index files are read for that.
@@ -118,7 +99,7 @@ impl Index {
         let mut builder = Builder::keeping(loading.copies);
         if loading.which != Packs::Trees {
             let sealed = listed.values().copied().fold(0, u64::saturating_add);
-            builder.expect(sealed, loading.limit);
+            builder.make_room(sealed, loading.limit);
         }
         // The names of the files stay, too.
         let mut needed = (listed.len() * FILE) as u64;

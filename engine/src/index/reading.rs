@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
 };
 
 use bytes::Bytes;
@@ -25,8 +25,6 @@ use crate::{
 const LIMIT: u64 = 512 << 20;
 /// Index files asked for at the same time.
 const PARALLEL: usize = 4;
-/// Threads that decode.
-const DECODERS: usize = 1;
 
 /// These index files, of these sizes, in their order. `None` for one that is gone: another has replaced it.
 pub(crate) fn read_all(
@@ -34,15 +32,15 @@ pub(crate) fn read_all(
     store: &Store,
     files: BTreeMap<Id, u64>,
 ) -> impl Stream<Item = (Id, Result<Option<IndexFile>>)> + use<> {
-    let decoders = Arc::new(Decoders::new(repo.key(), files.len()));
+    let decoder = Arc::new(Decoder::start(repo.key()));
     let (repo, store) = (repo.clone(), store.clone());
     futures::stream::iter(files)
         .map(move |(id, size)| {
             let (repo, store) = (repo.clone(), store.clone());
-            let decoders = Arc::clone(&decoders);
+            let decoder = Arc::clone(&decoder);
             // By itself, for whoever goes through them may be long at one: a request that nobody attends to runs out of time.
             let runtime = repo.runtime().clone();
-            let reading = async move { read(&repo, &store, id, size, &decoders).await };
+            let reading = async move { read(&repo, &store, id, size, &decoder).await };
             let reading = AbortOnDropHandle::new(runtime.spawn(reading));
             async move {
                 let read = reading.await;
@@ -58,25 +56,25 @@ async fn read(
     store: &Store,
     id: Id,
     size: u64,
-    decoders: &Decoders,
+    decoder: &Decoder,
 ) -> Result<Option<IndexFile>> {
     // The time a request may take follows from its size, so that has to be a true one.
     let path = format!("index/{id}");
     let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
         return Ok(None);
     };
-    match decoders.decode(id, sealed).await {
-        Some(decoded) => decoded
+    match decoder.decode(id, sealed).await {
+        Some(file) => file
             .map(Some)
             .map_err(|why| repo.damaged(format!("index {id}"), &why)),
         None => Err(Error::Bug(format!("decoding index {id} did not end"))),
     }
 }
 
-/// Threads that decode index files. They end with it.
-struct Decoders {
+/// A thread that decodes index files. It ends with this.
+struct Decoder {
     key: Key,
-    /// `None` if there are no threads.
+    /// `None` if there is no thread.
     jobs: Option<mpsc::Sender<Job>>,
 }
 
@@ -86,37 +84,28 @@ struct Job {
     done: oneshot::Sender<Result<IndexFile, Invalid>>,
 }
 
-impl Decoders {
-    /// For so many index files.
-    fn new(key: &Key, files: usize) -> Self {
-        let (sender, receiver) = mpsc::channel::<Job>();
-        let receiver = Arc::new(Mutex::new(receiver));
-        let mut started = false;
-        for n in 0..files.min(DECODERS) {
-            let (key, receiver) = (key.clone(), Arc::clone(&receiver));
-            let next = move || {
-                let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
-                receiver.recv()
-            };
-            let work = move || {
-                // Used again: taking it anew for each file costs more than what is done with it.
-                let mut json = Vec::new();
-                while let Ok(Job { id, sealed, done }) = next() {
-                    // Nobody waits for it any more if that fails.
-                    drop(done.send(decode(&mut json, &key, id, &sealed)));
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("index-{n}"));
-            // Without any, files are decoded where they are wanted.
-            started |= thread.spawn(work).is_ok();
-        }
+impl Decoder {
+    fn start(key: &Key) -> Self {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        let its_key = key.clone();
+        let work = move || {
+            // Used again: taking it anew for each file costs more than what is done with it.
+            let mut json = Vec::new();
+            for Job { id, sealed, done } in jobs {
+                // Nobody waits for it any more if that fails.
+                drop(done.send(decode(&mut json, &its_key, id, &sealed)));
+            }
+        };
+        let thread = std::thread::Builder::new().name("index".to_owned());
+        // Without it, files are decoded where they are wanted.
+        let started = thread.spawn(work).is_ok();
         Self {
             key: key.clone(),
             jobs: started.then_some(sender),
         }
     }
 
-    /// What an index file says. `None` if a thread was ended by a panic.
+    /// What an index file says. `None` if the thread was ended by a panic.
     async fn decode(&self, id: Id, sealed: Bytes) -> Option<Result<IndexFile, Invalid>> {
         let Some(jobs) = &self.jobs else {
             return Some(decode(&mut Vec::new(), &self.key, id, &sealed));

@@ -1,8 +1,9 @@
 //! A worker: opens, decompresses, verifies and writes.
 //!
 //! Every blob's SHA-256 is compared with its id before a byte of it is written. A blob that is wrong is read from another
-//! pack, if there is one that has it; else it fails the files that want it. When a range cannot be read whole, its blobs are asked for one by one. A blob whose file
-//! another worker is writing into may [wait](super::waiting), until the end of its range at most.
+//! pack, if there is one that has it; else it fails the files that want it. When a range cannot be read whole, its blobs are
+//! asked for one by one. A blob whose file another worker is writing into may [wait](super::waiting), until the end of its
+//! range at most.
 
 use std::{
     io,

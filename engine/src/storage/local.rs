@@ -113,6 +113,7 @@ impl Local {
         let dir = self.root.join(dir);
         // What never answers must not hold up a worker of the runtime.
         let asked = tokio::task::spawn_blocking(move || coherent::is_coherent(&dir));
+        // That it could not be asked is as good as not knowing.
         asked.await.unwrap_or(false)
     }
 

@@ -1,6 +1,10 @@
 //! Ceilings of memory, and the errors that name how much would do.
 
-use ark_engine::{Error, Result};
+use ark_engine::{
+    Cancel, Error, Progress, Repository, Result, Snapshot,
+    maintain::{self, RepairSnapshotsRequest},
+    stats::{self, StatsMode, StatsRequest, Totals},
+};
 
 /// What can be done in so many bytes.
 pub type Operation<'a> = (&'a str, Box<dyn Fn(u64) -> Result<()> + 'a>);
@@ -18,4 +22,34 @@ pub fn what_is_named_suffices(operations: Vec<Operation<'_>>, little: u64, most:
         assert!(needed > little && needed < most, "{name} named {needed}");
         run(needed).unwrap_or_else(|error| panic!("{name} with {needed} bytes: {error}"));
     }
+}
+
+/// What to count in so many bytes.
+pub fn statistics(memory: u64) -> StatsRequest {
+    StatsRequest {
+        memory,
+        ..StatsRequest::default()
+    }
+}
+
+/// Counts in one mode, with nothing left out.
+pub fn count(repo: &Repository, memory: u64, mode: StatsMode) -> Result<Totals> {
+    let totals = stats::count(repo, &statistics(memory), mode, &Cancel::new())?;
+    assert_eq!(totals.problems, [""; 0]);
+    Ok(totals)
+}
+
+/// Repairs a snapshot that needs none.
+pub fn repair_snapshots<'a>(repo: &'a Repository, snapshot: &'a Snapshot) -> Operation<'a> {
+    let run = |memory| {
+        let request = RepairSnapshotsRequest {
+            memory,
+            ..RepairSnapshotsRequest::new(vec![snapshot.clone()])
+        };
+        let (progress, cancel) = (Progress::new(), Cancel::new());
+        let report = maintain::repair_snapshots(repo, &request, &progress, &cancel)?;
+        assert_eq!(report.sound, 1);
+        Ok(())
+    };
+    ("repair snapshots", Box::new(run))
 }

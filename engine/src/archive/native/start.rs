@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 
 use super::{
     Counts, Done, Input, Run,
-    budget::{self, Budget},
+    budget::Budget,
     fresh::Fresh,
     packer::Buffers,
     prints::Prints,
@@ -12,14 +12,14 @@ use super::{
     upload::{self, Uploads},
 };
 use crate::{
-    ceiling::Beside,
+    ceiling::{Beside, Ceiling},
     chunk::{
         Polynomial,
         rabin::{self, Rabin},
     },
     error::{Error, Result},
     format::{Invalid, pack},
-    index::{Index, Packs},
+    index::{Copies, Packs},
     seal::Sealer,
 };
 
@@ -32,25 +32,11 @@ const WORKER: u64 = rabin::MAX + (2 << 20);
 /// With fewer buffers for packs nothing goes on: one of data, one of trees, one on its way.
 const LEAST_PACKS: u64 = 3;
 
-/// Nothing else is needed for each blob.
-const NOTHING: Beside = Beside { bytes: 0, bits: 0 };
-
-/// The index, in the memory there is for it.
-fn index(input: &Input<'_>, budget: &Arc<Budget>) -> Result<Index> {
-    let size = (PACK + pack::header_room(0)) as u64;
-    let least = WORKER * 2 + size * LEAST_PACKS;
-    let room = NOTHING.part(budget.left().saturating_sub(least));
-    let load = Index::load_within(input.repo, input.store, Packs::Live, room);
-    input.repo.block_on(load).map_err(|error| match error {
-        // Of all memory, not of the index's part.
-        Error::MemoryLimit { what, needed, .. } => Error::MemoryLimit {
-            what,
-            needed: NOTHING.whole(needed) + least + budget::BASE,
-            limit: input.memory,
-        },
-        error => error,
-    })
-}
+/// What is needed beside the index.
+const BESIDE: Beside = Beside {
+    bytes: WORKER * 2 + (PACK + pack::header_room(0)) as u64 * LEAST_PACKS,
+    bits: 0,
+};
 
 /// How many workers: as many as there are processors, unless they took more than half of what is left. The other half
 /// is for packs on their way, directories and new blobs.
@@ -64,10 +50,11 @@ fn workers(left: u64, size: u64, cores: usize) -> usize {
 /// Archives. The snapshot is the caller's to write.
 pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
     let repo = input.repo;
+    let mut ceiling = Ceiling::new(input.memory);
+    let index = ceiling.index((repo, input.store), Packs::Live, Copies::First, BESIDE);
+    let index = repo.block_on(index)?;
     let budget = Budget::new(input.memory);
-    let mut held = budget.take(budget::BASE, "the program")?;
-    let index = index(&input, &budget)?;
-    held.join(budget.take(NOTHING.whole(index.memory()), "the index")?);
+    let mut held = budget.take(ceiling.taken(), "the program and the index")?;
     let polynomial = &repo.config().chunker_polynomial;
     let rabin = Polynomial::parse(polynomial)
         .and_then(Rabin::new)

@@ -22,6 +22,7 @@
 
 mod affected;
 mod finding;
+mod hashes;
 mod known;
 mod log;
 mod packs;

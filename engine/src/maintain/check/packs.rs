@@ -1,19 +1,17 @@
 //! Reading packs: each once, whole, and every blob in it.
 //!
-//! Several threads, each with a pack of its own: while some wait for the store, others hash and decrypt. A pack's [pieces](super::pieces)
-//! are opened in place, its blobs decompressed into one buffer. Packs whose lists of blobs are not what the index says are looked at
-//! again, by the index ([`super::slow`]).
+//! Several threads, each with a pack of its own: while some wait for the store, others hash and decrypt. A pack's
+//! [pieces](super::pieces) are opened in place, its blobs decompressed into one buffer. Packs whose lists of blobs are not
+//! what the index says are looked at again, by the index ([`super::slow`]).
 
-use std::{
-    ops::Range,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::{
     Object, Problem, Run,
+    hashes::{Content, Hashes},
     known::{Known, Pack},
     log::Cause,
     pieces::Pieces,
@@ -121,70 +119,12 @@ struct Reading<'a> {
 
 /// What reading a pack found wrong with it.
 #[derive(Default)]
-struct Wrong {
+pub(super) struct Wrong {
     problems: Vec<Problem>,
     /// Blobs: position in the index, kind, id, and why.
-    blobs: Vec<(u32, BlobKind, Id, Invalid)>,
+    pub(super) blobs: Vec<(u32, BlobKind, Id, Invalid)>,
     /// The index has to be asked what should be there.
     suspect: bool,
-}
-
-/// Where the content of a blob is that was opened.
-enum Content {
-    /// What was decompressed last.
-    Unpacked,
-    /// In the pack.
-    Inside(Range<u64>),
-}
-
-/// The hash of a pack, and of the content in it.
-struct Hashes {
-    pack: Sha,
-    /// Bytes of it that were hashed.
-    done: u64,
-    /// A blob whose content is still to be compared with its id.
-    next: Option<(Content, u32, BlobKind, Id)>,
-}
-
-impl Hashes {
-    fn new() -> Self {
-        Self {
-            pack: Sha::new(),
-            done: 0,
-            next: None,
-        }
-    }
-
-    /// Hashes the pack's bytes up to this one, as they are in the store, and what is to be compared, as it is now.
-    fn up_to(
-        &mut self,
-        end: u64,
-        pieces: &Pieces<'_>,
-        unpacker: &Unpacker,
-        wrong: &mut Wrong,
-    ) -> Result<()> {
-        let at_hand = |range| {
-            let bytes = pieces.get(range);
-            bytes.ok_or_else(|| Error::Bug("bytes of a pack are not at hand".to_owned()))
-        };
-        let sealed = at_hand(self.done..end)?;
-        self.done = end;
-        let Some((content, position, kind, id)) = self.next.take() else {
-            self.pack.update(sealed);
-            return Ok(());
-        };
-        let plain = match content {
-            Content::Unpacked => unpacker.plain(),
-            Content::Inside(range) => at_hand(range)?,
-        };
-        let mut sha = Sha::new();
-        self.pack.update_both(sealed, &mut sha, plain);
-        if sha.finish() != id {
-            let why = Invalid::new("its content does not match its id");
-            wrong.blobs.push((position, kind, id, why));
-        }
-        Ok(())
-    }
 }
 
 impl Reading<'_> {
@@ -298,14 +238,14 @@ impl Reading<'_> {
             };
             matched += 1;
             match self.open(place, pieces, unpacker) {
-                Ok(content) => hashes.next = Some((content, position, blob.kind, blob.id)),
+                Ok(content) => hashes.compare_next(content, (position, blob.kind, blob.id)),
                 Err(why) => wrong.blobs.push((position, blob.kind, blob.id, why)),
             }
             self.go()?;
         }
         pieces.want(u64::from(offset)..size)?;
         hashes.up_to(size, pieces, unpacker, &mut wrong)?;
-        if hashes.pack.finish() != id {
+        if hashes.finish() != id {
             wrong.problems.push(Problem::PackContent);
         }
         let absent = u64::from(known.count.saturating_sub(matched));

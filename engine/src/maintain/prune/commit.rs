@@ -4,9 +4,11 @@
 //! so does one whose copy is not there. If index files that were read are gone, somebody else has pruned or repaired, and
 //! all is looked at anew.
 //!
-//! Order: clocks compared; snapshots, index files and packs listed; new ones read; all that while the lock settles. Then snapshots and
-//! index files listed again: if they are others, all is decided anew. New index files written; proof from the store alone ([`proof`](super::proof)); old index files removed; packs removed. Whatever ends it earlier leaves index files
-//! that repeat what others say, or packs that no index file names: the next prune removes them.
+//! Order: clocks compared; snapshots, index files and packs listed; new ones read; the index files found that have to be
+//! replaced; all that while the lock settles. Then snapshots and index files listed again: if they are others, all is decided
+//! anew. New index files written; proof from the store alone ([`proof`](super::proof)); old index files removed; packs
+//! removed. Whatever ends it earlier leaves index files that repeat what others say, or packs that no index file names: the
+//! next prune removes them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

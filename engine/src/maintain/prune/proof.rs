@@ -42,7 +42,7 @@ pub(super) fn nothing_is_missed(
     let mut files = repo.block_on(index::files(store))?;
     files.retain(|file, _| !going.indexes.contains(file));
     let mut reading = pin!(index::read_all(repo, store, files));
-    while let Some((file, list)) = repo.block_on(async { Ok(reading.next().await) })? {
+    while let Some((file, list)) = repo.runtime().block_on(reading.next()) {
         let Some(list) = list? else {
             continue;
         };

@@ -37,6 +37,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::{lock::Lock, unpacked},
+    storage::Store,
 };
 
 /// For listings that show a little late what was written. As restic waits.
@@ -65,6 +66,17 @@ impl Default for LockTiming {
             overdue: Duration::from_mins(20),
             stale: Duration::from_mins(30),
             settle: None,
+        }
+    }
+}
+
+impl LockTiming {
+    /// How long to wait in this store.
+    async fn settling(&self, store: &Store) -> Duration {
+        match self.settle {
+            Some(settle) => settle,
+            None if store.is_coherent("locks").await => Duration::ZERO,
+            None => SETTLE,
         }
     }
 }
@@ -209,12 +221,7 @@ impl Repository {
         let stop = guard.stop.clone();
         guard.task = Some(self.runtime().spawn(async move {
             let look = async {
-                let settle = match timing.settle {
-                    Some(settle) => settle,
-                    None if repo.store().is_coherent("locks").await => Duration::ZERO,
-                    None => SETTLE,
-                };
-                tokio::time::sleep(settle).await;
+                tokio::time::sleep(timing.settling(repo.store()).await).await;
                 repo.conflict(repo.store(), kind, Some(id)).await
             };
             let look = tokio::select! {

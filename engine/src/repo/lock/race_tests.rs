@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::*;
-use crate::{OpenOptions, restore::forge::Forge};
+use crate::{OpenOptions, StoreConfig, restore::forge::Forge};
 
 const RIVALS: u64 = 6;
 const ROUNDS: u64 = 150;
@@ -82,4 +82,32 @@ fn of_rivals_that_do_not_wait_at_most_one_excludes_the_others() {
     );
     let left = std::fs::read_dir(forge.dir.path().join("repo/locks")).unwrap();
     assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn nobody_waits_on_a_file_system_of_this_machine_and_everybody_elsewhere() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let wait = |timing: LockTiming, config: &StoreConfig| {
+        let store = Store::open(config).unwrap();
+        runtime.block_on(timing.settling(&store))
+    };
+    // Not on a disk, but of one machine.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let here = StoreConfig::Local {
+        root: dir.path().to_owned(),
+    };
+    let usual = LockTiming::default();
+    // What its file system is, is not known before there is one.
+    assert_eq!(wait(usual, &here), SETTLE);
+    std::fs::create_dir(dir.path().join("locks")).unwrap();
+    assert_eq!(wait(usual, &here), Duration::ZERO);
+    let said = LockTiming {
+        settle: Some(Duration::from_secs(3)),
+        ..usual
+    };
+    assert_eq!(wait(said, &here), Duration::from_secs(3));
+    let elsewhere = StoreConfig::Local {
+        root: "/proc/self".into(),
+    };
+    assert_eq!(wait(usual, &elsewhere), SETTLE);
 }
