@@ -286,17 +286,19 @@ fn a_wait_that_is_given_up_leaves_the_backup_alone() {
         ran.err
     );
 
-    let mut waiting = ark.start("backup create interrupted --wait");
-    let mut err = BufReader::new(waiting.stderr.take().unwrap());
-    let mut line = String::new();
-    err.read_line(&mut line).unwrap();
-    assert_eq!(line, "Backup interrupted: New\n");
-    exec::run(Command::new("kill").args(["-INT", &waiting.id().to_string()])).unwrap();
-    assert_eq!(waiting.wait().unwrap().code(), Some(7));
-    let mut rest = String::new();
-    err.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("it goes on in the cluster"), "{rest}");
-    ark.run("backup get slow interrupted").ends(0);
+    for (signal, name) in [("-INT", "interrupted"), ("-TERM", "terminated")] {
+        let mut waiting = ark.start(&format!("backup create {name} --wait"));
+        let mut err = BufReader::new(waiting.stderr.take().unwrap());
+        let mut line = String::new();
+        err.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("Backup {name}: New\n"));
+        exec::run(Command::new("kill").args([signal, &waiting.id().to_string()])).unwrap();
+        assert_eq!(waiting.wait().unwrap().code(), Some(7));
+        let mut rest = String::new();
+        err.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("it goes on in the cluster"), "{rest}");
+    }
+    ark.run("backup get slow interrupted terminated").ends(0);
 
     let waiting = ark.start("backup create deleted --wait");
     until_shown(&ark, "deleted");

@@ -10,8 +10,12 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use ark_engine::{Class, Error, Outcome};
-use common::{Bench, archive, compare::assert_same, files, trees};
+use ark_engine::{
+    Cancel, Class, Error, Outcome, Snapshot,
+    browse::{self, FindNames, FindRequest, FindWhat, Found},
+    stats::StatsMode,
+};
+use common::{Bench, archive, compare::assert_same, files, limits::count, trees};
 
 /// A repository with one snapshot, and its packs, smallest first: the directories' pack is the smallest.
 fn prepared() -> (Bench, ark_engine::Repository, Vec<PathBuf>) {
@@ -37,6 +41,29 @@ fn whole(bench: &Bench, repo: &ark_engine::Repository) {
     bench.restic().check();
 }
 
+const MODES: [StatsMode; 4] = [
+    StatsMode::RestoreSize,
+    StatsMode::FilesByContents,
+    StatsMode::BlobsPerFile,
+    StatsMode::RawData,
+];
+
+/// All that fits, in all snapshots.
+fn found(repo: &ark_engine::Repository, what: FindWhat) -> Vec<Found> {
+    let mut all = Vec::new();
+    let request = FindRequest {
+        what,
+        ..FindRequest::default()
+    };
+    let mut each = |_: &Snapshot, found| {
+        all.push(found);
+        Ok(())
+    };
+    let report = browse::find(repo, &request, &Cancel::new(), &mut each).unwrap();
+    assert_eq!(report.problems, 0);
+    all
+}
+
 /// All is in two packs, as after two backups at the same time, and those of one of them are damaged or gone.
 #[test]
 fn a_blob_is_read_from_the_pack_that_is_whole() {
@@ -55,11 +82,36 @@ fn a_blob_is_read_from_the_pack_that_is_whole() {
     let mut second = files(&bench.repo_dir().join("data"));
     second.retain(|pack| !first.contains(pack));
     assert_eq!(second.len(), first.len());
+    let ids = |packs: &[PathBuf]| -> Vec<String> {
+        let names = packs.iter().map(|pack| pack.file_name().unwrap());
+        names
+            .map(|name| name.to_str().unwrap().to_owned())
+            .collect()
+    };
+    let (firsts, seconds) = (ids(&first), ids(&second));
+    let read = || {
+        let patterns = vec!["*".to_owned()];
+        let names = FindWhat::Names(FindNames {
+            patterns,
+            ..FindNames::default()
+        });
+        let packs = [&firsts, &seconds].map(|packs| FindWhat::Packs(packs.clone()));
+        let found = packs
+            .into_iter()
+            .chain([names])
+            .map(|what| found(&repo, what));
+        let counted = MODES.map(|mode| count(&repo, 256 << 20, mode).unwrap());
+        (found.collect::<Vec<_>>(), counted)
+    };
+    let before = read();
+    assert!(before.0.iter().all(|found| !found.is_empty()));
+    assert_eq!(before.0[0], before.0[1]);
     let restores = |what: &str| {
         let target = tempfile::tempdir_in(bench.dir.path()).unwrap();
         let report = common::restore(&repo, &snapshot, target.path()).unwrap();
         assert_eq!(report.errors, [], "{what}");
         assert_same(&bench.source(), target.path());
+        assert_eq!(read(), before, "{what}");
     };
     for packs in [&first, &second] {
         for pack in packs {

@@ -49,14 +49,7 @@ fn open(root: &Path, faults: Option<&Faults>, handle: &Handle) -> Repository {
         Some(faults) => store.with_faults(faults),
         None => store,
     };
-    let options = OpenOptions {
-        lock_timing: LockTiming {
-            settle: Some(Duration::from_millis(5)),
-            ..LockTiming::default()
-        },
-        ..OpenOptions::default()
-    };
-    Repository::open(store, &[Secret::new(PASSWORD)], options, handle.clone()).unwrap()
+    points::open(store, handle).unwrap()
 }
 
 fn source(bench: &Bench, round: usize) -> PathBuf {

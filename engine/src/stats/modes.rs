@@ -90,7 +90,7 @@ pub fn count(
             _ => Packs::All,
         };
         let (index, ceiling) =
-            reader.index_within(request.memory, (packs, Copies::First), BESIDE)?;
+            reader.index_within(request.memory, (packs, Copies::All), BESIDE)?;
         let counting = Counting {
             repo,
             reader,

@@ -11,12 +11,15 @@ use std::{
 };
 
 use ark_engine::{
-    LockTiming, OpenOptions, Repository, Result, Secret,
+    Repository, Result,
     storage::fault::{Fault, Faults, Operation},
 };
 use tokio::runtime::Handle;
 
-use super::{points::open_store, trees};
+use super::{
+    points::{self, open_store},
+    trees,
+};
 
 /// What the child was told.
 pub struct Told {
@@ -116,12 +119,5 @@ pub fn open(
         Some(faults) => store.with_faults(faults),
         None => store,
     };
-    let options = OpenOptions {
-        lock_timing: LockTiming {
-            settle: Some(Duration::from_millis(5)),
-            ..LockTiming::default()
-        },
-        ..OpenOptions::default()
-    };
-    Repository::open(store, &[Secret::new(password)], options, handle.clone())
+    points::open_with(store, password, handle)
 }

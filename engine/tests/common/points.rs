@@ -130,8 +130,13 @@ pub fn open_store(root: &Path) -> Store {
     .unwrap()
 }
 
-/// Opens with a short wait for rivals: there are none.
+/// Opens with a short wait for rivals: there are none, or who it is knows.
 pub fn open(store: Store, handle: &Handle) -> Result<Repository> {
+    open_with(store, PASSWORD, handle)
+}
+
+/// The same, with another password.
+pub fn open_with(store: Store, password: &str, handle: &Handle) -> Result<Repository> {
     let options = OpenOptions {
         lock_timing: LockTiming {
             settle: Some(Duration::from_millis(5)),
@@ -139,7 +144,7 @@ pub fn open(store: Store, handle: &Handle) -> Result<Repository> {
         },
         ..OpenOptions::default()
     };
-    Repository::open(store, &[Secret::new(PASSWORD)], options, handle.clone())
+    Repository::open(store, &[Secret::new(password)], options, handle.clone())
 }
 
 /// Limits that make a faulty store's end come soon.

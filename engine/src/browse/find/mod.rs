@@ -177,7 +177,7 @@ pub fn find(
                 _ => Packs::Trees,
             };
             let (index, ceiling) =
-                reader.index_within(request.memory, (which, Copies::First), memo::needs())?;
+                reader.index_within(request.memory, (which, Copies::All), memo::needs())?;
             let query = query.resolve(repo, &reader.store, &index)?;
             let memo = memo::Memo::new(&index, ceiling.left());
             let memo = memo.map_err(|error| ceiling.in_all(error))?;
