@@ -111,7 +111,8 @@ fn a_blob_is_read_from_the_pack_that_is_whole() {
         let report = common::restore(&repo, &snapshot, target.path()).unwrap();
         assert_eq!(report.errors, [], "{what}");
         assert_same(&bench.source(), target.path());
-        assert_eq!(read(), before, "{what}");
+        // Too long to be shown.
+        assert!(read() == before, "{what}");
     };
     for packs in [&first, &second] {
         for pack in packs {
