@@ -89,8 +89,7 @@ pub fn count(
             StatsMode::RestoreSize => Packs::Trees,
             _ => Packs::All,
         };
-        let (index, ceiling) =
-            reader.index_within(request.memory, (packs, Copies::All), BESIDE)?;
+        let (index, ceiling) = reader.index_within(request.memory, (packs, Copies::All), BESIDE)?;
         let counting = Counting {
             repo,
             reader,
