@@ -26,15 +26,15 @@ use std::{
 };
 
 use ark_engine::{
-    ArchiveRequest, Cancel, Error, FormatVersion, LockTiming, OpenOptions, Outcome, Progress,
-    Repository, Result, Secret, Source, check,
+    ArchiveRequest, Cancel, Error, FormatVersion, Outcome, Progress, Repository, Result, Source,
+    check,
     maintain::{Forget, PruneReport, PruneRequest, Unused, forget, prune},
     storage::fault::{Fault, Faults, Operation},
 };
 use common::{
-    Bench, PASSWORD,
+    Bench,
     compare::assert_same,
-    points::{Points, impatient, open_store},
+    points::{self, Points, impatient, open_store},
     restic::{Restic, text},
     restore, trees,
 };
@@ -280,7 +280,7 @@ fn is_whole(bench: &Bench, root: &Path, dir: &Path, point: u64, snapshots: usize
 /// How many requests opening a repository takes, and how many that and a prune.
 fn requests(bench: &Bench) -> (u64, u64) {
     let root = bench.dir.path().join("alone");
-    common::points::copy(&bench.repo_dir(), &root);
+    points::copy(&bench.repo_dir(), &root);
     let faults = Faults::new(|_| Fault::None);
     let repo = open(&root, Some(&faults), bench.runtime.handle());
     let opening = faults.calls();

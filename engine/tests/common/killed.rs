@@ -90,7 +90,7 @@ pub fn child(test: &str, work: usize, dir: &Path, (at, later): (u64, u64)) -> Ex
 
 /// How many changes the child's work takes when it is not killed; what it leaves is in `dir`.
 pub fn undisturbed(test: &str, work: usize, repo: &Path, dir: &Path) -> u64 {
-    super::points::copy(repo, &dir.join("repo"));
+    points::copy(repo, &dir.join("repo"));
     assert!(child(test, work, dir, (0, 0)).success());
     let count = std::fs::read_to_string(dir.join("count")).unwrap();
     count.parse().unwrap()
