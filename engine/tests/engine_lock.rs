@@ -12,7 +12,10 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -44,8 +47,14 @@ fn locks(bench: &Bench) -> Vec<PathBuf> {
 /// A lock file of somebody else, made by holding up a backup of another process identity: its file is copied
 /// while it is held.
 fn foreign_lock(bench: &Bench, host: &str, pid: u32) -> PathBuf {
+    // It is cancelled long before it could go on.
+    let lock_timing = LockTiming {
+        settle: Some(Duration::from_mins(10)),
+        ..LockTiming::default()
+    };
     let options = OpenOptions {
         holder: holder(host, pid),
+        lock_timing,
         ..OpenOptions::default()
     };
     let repo = bench.open_with(options).unwrap();
@@ -122,34 +131,73 @@ fn an_exclusive_lock_is_honoured_by_everything() {
 #[test]
 fn whoever_is_faster_finds_nothing_written_and_nothing_restored() {
     let (bench, repo) = prepared();
-    let name = exclusive_lock(&bench);
-    let rival = fs::read(&name).unwrap();
-    fs::remove_file(&name).unwrap();
+    let rival = Rival::of(&bench);
     let snapshot = repo.snapshots().unwrap().remove(0).id;
     // More than a pack of new data is read before it is known who was faster.
     fs::write(bench.source().join("new"), trees::noise(7, 40 << 20)).unwrap();
     let before = common::files(&bench.repo_dir());
-    let repo = slow_to_settle(&bench);
-    let late = |run: &(dyn Fn() -> Result<(), Error> + Sync)| {
-        let error = std::thread::scope(|scope| {
-            let run = scope.spawn(run);
-            wait_until("a lock appears", || !locks(&bench).is_empty());
-            fs::write(&name, &rival).unwrap();
-            run.join().unwrap().unwrap_err()
-        });
-        assert!(matches!(error, Error::Locked { .. }), "{error}");
-        fs::remove_file(&name).unwrap();
-        assert_eq!(common::files(&bench.repo_dir()), before);
-    };
-    late(&|| archive(&repo, &bench.request()).map(drop));
-    late(&|| restore(&repo, &snapshot, &bench.target()).map(drop));
+    let repo = rival.beside(Fault::None);
+    let backup = || archive(&repo, &bench.request()).map(drop);
+    rival.refuses("backup", backup);
+    assert_eq!(common::files(&bench.repo_dir()), before);
+    let restored = || restore(&repo, &snapshot, &bench.target()).map(drop);
+    rival.refuses("restore", restored);
+    assert_eq!(common::files(&bench.repo_dir()), before);
     assert_eq!(fs::read_dir(bench.target()).unwrap().count(), 0);
     bench.archive(&repo);
 }
 
-/// An open repository whose locks take long to settle.
-fn slow_to_settle(bench: &Bench) -> Repository {
-    bench.open_with(slow_settling()).unwrap()
+/// Somebody who excludes others and is faster: whoever writes a lock has seen none before, and then finds theirs.
+struct Rival<'a> {
+    bench: &'a Bench,
+    name: PathBuf,
+    lock: Vec<u8>,
+    comes: Arc<AtomicBool>,
+}
+
+impl<'a> Rival<'a> {
+    fn of(bench: &'a Bench) -> Self {
+        let name = exclusive_lock(bench);
+        let lock = fs::read(&name).unwrap();
+        fs::remove_file(&name).unwrap();
+        Self {
+            bench,
+            name,
+            lock,
+            comes: Arc::default(),
+        }
+    }
+
+    /// An open repository beside it whose locks take long to settle. `index`: what happens to reads of index files.
+    fn beside(&self, index: Fault) -> Repository {
+        let (name, lock, comes) = (self.name.clone(), self.lock.clone(), self.comes.clone());
+        let faults = Faults::new(move |call| {
+            let of = |operation, dir| call.operation == operation && call.path.starts_with(dir);
+            if of(Operation::Write, "locks/") && comes.load(Ordering::SeqCst) {
+                fs::write(&name, &lock).unwrap();
+            }
+            if of(Operation::Read, "index/") {
+                index
+            } else {
+                Fault::None
+            }
+        });
+        let store = self.bench.store().with_faults(&faults);
+        let (secrets, handle) = ([Secret::new(PASSWORD)], self.bench.runtime.handle());
+        Repository::open(store, &secrets, slow_settling(), handle.clone()).unwrap()
+    }
+
+    /// Something begins early, is refused, ends, and leaves no lock.
+    fn refuses(&self, what: &str, run: impl FnOnce() -> Result<(), Error>) {
+        self.comes.store(true, Ordering::SeqCst);
+        let error = run().unwrap_err();
+        self.comes.store(false, Ordering::SeqCst);
+        assert!(matches!(error, Error::Locked { .. }), "{what}: {error}");
+        wait_until("only the rival's lock is there", || {
+            locks(self.bench) == [self.name.clone()]
+        });
+        fs::remove_file(&self.name).unwrap();
+    }
 }
 
 fn slow_settling() -> OpenOptions {
@@ -166,74 +214,36 @@ fn slow_settling() -> OpenOptions {
 #[test]
 fn a_refused_lock_does_not_stay_for_work_begun_early() {
     let (bench, repo) = prepared();
-    let name = exclusive_lock(&bench);
-    let rival = fs::read(&name).unwrap();
-    fs::remove_file(&name).unwrap();
+    let rival = Rival::of(&bench);
     let snapshot = repo.snapshots().unwrap().remove(0);
     let before = common::files(&bench.repo_dir());
-    let store = bench.store().with_faults(&Faults::new(|call| {
-        let of_index = call.operation == Operation::Read && call.path.starts_with("index/");
-        if of_index { Fault::Hang } else { Fault::None }
-    }));
-    let (secrets, handle) = ([Secret::new(PASSWORD)], bench.runtime.handle().clone());
-    let repo = Repository::open(store, &secrets, slow_settling(), handle).unwrap();
+    let repo = rival.beside(Fault::Hang);
     let (progress, cancel) = (Progress::new(), Cancel::new());
-    let backup = || archive(&repo, &bench.request()).map(drop);
-    let restored = || restore(&repo, &snapshot.id, &bench.target()).map(drop);
-    let list = || {
+    rival.refuses("backup", || archive(&repo, &bench.request()).map(drop));
+    rival.refuses("restore", || {
+        restore(&repo, &snapshot.id, &bench.target()).map(drop)
+    });
+    rival.refuses("list", || {
         browse::list(&repo, &snapshot, Path::new("/"), true, &cancel, &mut |_| {
             Ok(())
         })
-    };
-    let prune = || maintain::prune(&repo, &PruneRequest::default(), &progress, &cancel).map(drop);
-    let operations: [(&str, Work<'_>); 4] = [
-        ("backup", &backup),
-        ("restore", &restored),
-        ("list", &list),
-        ("prune", &prune),
-    ];
-    refused(&bench, (&name, &rival), operations, || {
-        wait_until("only the rival's lock is there", || {
-            locks(&bench) == [name.clone()]
-        });
+    });
+    rival.refuses("prune", || {
+        maintain::prune(&repo, &PruneRequest::default(), &progress, &cancel).map(drop)
     });
     assert_eq!(common::files(&bench.repo_dir()), before);
 }
 
 /// Something that reads, and begins before its lock is held.
-type Work<'a> = &'a (dyn Fn() -> Result<(), Error> + Sync);
-
-/// Each begins, then a rival has been faster, and each is refused. `meanwhile`: what is to be seen before they have ended.
-fn refused<const COUNT: usize>(
-    bench: &Bench,
-    (name, rival): (&Path, &[u8]),
-    operations: [(&str, Work<'_>); COUNT],
-    meanwhile: impl FnOnce(),
-) {
-    std::thread::scope(|scope| {
-        let all = operations.map(|(what, run)| (what, scope.spawn(run)));
-        wait_until("all have written their locks", || {
-            locks(bench).len() == COUNT
-        });
-        fs::write(name, rival).unwrap();
-        meanwhile();
-        for (what, run) in all {
-            let error = run.join().unwrap().unwrap_err();
-            assert!(matches!(error, Error::Locked { .. }), "{what}: {error}");
-        }
-    });
-    fs::remove_file(name).unwrap();
-}
+type Work<'a> = &'a dyn Fn() -> Result<(), Error>;
 
 #[test]
 fn whoever_is_faster_hears_nothing_told() {
     let (bench, repo) = prepared();
-    let name = exclusive_lock(&bench);
-    let rival = fs::read(&name).unwrap();
-    fs::remove_file(&name).unwrap();
+    let rival = Rival::of(&bench);
     let snapshot = repo.snapshots().unwrap().remove(0);
     let before = common::files(&bench.repo_dir());
-    let repo = slow_to_settle(&bench);
+    let repo = rival.beside(Fault::None);
     let cancel = Cancel::new();
     let find = || {
         let what = FindWhat::Names(FindNames {
@@ -278,7 +288,9 @@ fn whoever_is_faster_hears_nothing_told() {
         ("check", &check),
         ("prune", &prune),
     ];
-    refused(&bench, (&name, &rival), operations, || {});
+    for (what, run) in operations {
+        rival.refuses(what, run);
+    }
     assert_eq!(common::files(&bench.repo_dir()), before);
     assert!(check().is_ok() && overview().is_ok() && dump_is_whole(&repo, &snapshot));
 }
@@ -297,7 +309,7 @@ fn what_was_checked_before_an_index_file_was_gone_is_checked_anew() {
             .unwrap()
             .is_ok()
     );
-    let repo = slow_to_settle(&bench);
+    let repo = bench.open_with(slow_settling()).unwrap();
     let index = common::files(&bench.repo_dir().join("index")).remove(0);
     let (request, progress) = (CheckRequest::default(), Progress::new());
     let report = std::thread::scope(|scope| {
