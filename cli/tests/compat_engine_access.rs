@@ -13,11 +13,12 @@ use std::{
     fs,
     io::Write as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, SystemTime},
 };
 
-use engine_harness::{PASSWORD, Place, Ran, files, ids, wait_until};
+use engine_harness::{PASSWORD, Place, Ran, files, ids, signal, wait_until};
+use rustix::process::Signal;
 use serde_json::Value;
 
 #[test]
@@ -196,17 +197,6 @@ fn reading_without_locks() {
     assert_eq!(files(&place.at("repo")), before);
 }
 
-fn interrupt(child: &Child) {
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
 #[test]
 fn exit_codes_are_restics() {
     let place = Place::new();
@@ -271,7 +261,7 @@ fn an_interrupted_backup_gives_its_lock_back() {
                 .write_all(&vec![1; 8 << 20])
                 .unwrap();
         }
-        interrupt(&child);
+        signal(&child, Signal::INT);
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(130));
         wait_until("the lock is gone", || place.locks().is_empty());

@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-use engine_harness::{Place, Ran, assert_same, ids, noise, wait_until};
-use rustix::process::{Pid, Signal};
+use engine_harness::{Place, Ran, assert_same, ids, noise, signal, wait_until};
+use rustix::process::Signal;
 
 /// The newest one, which has exit codes for locks.
 fn restic_command(place: &Place, args: &[&str]) -> Command {
@@ -203,7 +203,7 @@ fn beside_who_excludes_others_we_end_with_11_or_wait() {
     }
     // Interrupted, the wait is over.
     let mut waiting = piped(&mut place.ark_command(&["prune", "--retry-lock", "10m"]));
-    at_some_moment(1);
+    wait_until("it listens to signals", || catches_interrupts(&waiting));
     signal(&waiting, Signal::INT);
     assert_eq!(waiting.wait().unwrap().code(), Some(130));
     let waiting = piped(&mut place.ark_command(&["backup", "-q", "--retry-lock", "2m", &source]));
@@ -218,10 +218,6 @@ fn beside_who_excludes_others_we_end_with_11_or_wait() {
             .map(|mut out| out.read_to_end(&mut Vec::new())),
     );
     all_is_whole(&place, 2);
-}
-
-fn signal(child: &Child, signal: Signal) {
-    rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 /// How often to begin anew, if a program had ended before it could be stopped.
@@ -260,6 +256,13 @@ fn state(child: &Child) -> String {
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
     let (_, rest) = stat.rsplit_once(") ").unwrap();
     rest[..1].to_owned()
+}
+
+/// Whether SIGINT does not simply end a process: the second bit of what the kernel says it catches.
+fn catches_interrupts(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    u64::from_str_radix(caught.unwrap().trim(), 16).unwrap() & 2 != 0
 }
 
 fn copy(from: &Path, to: &Path) {

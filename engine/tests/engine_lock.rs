@@ -27,7 +27,7 @@ use ark_engine::{
     stats::{self, StatsMode, StatsRequest},
     storage::fault::{Fault, Faults, Operation},
 };
-use common::{Bench, PASSWORD, archive, restore, trees, wait_until};
+use common::{Bench, PASSWORD, archive, points, restore, trees, wait_until};
 
 fn holder(host: &str, pid: u32) -> Holder {
     Holder {
@@ -309,17 +309,29 @@ fn what_was_checked_before_an_index_file_was_gone_is_checked_anew() {
             .unwrap()
             .is_ok()
     );
-    let repo = bench.open_with(slow_settling()).unwrap();
     let index = common::files(&bench.repo_dir().join("index")).remove(0);
     let (request, progress) = (CheckRequest::default(), Progress::new());
-    let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| maintain::check_with(&repo, &request, &progress, &Cancel::new()));
-        wait_until("directories were checked", || {
-            progress.snapshot().files_done > 0
-        });
-        fs::remove_file(&index).unwrap();
-        run.join().unwrap().unwrap()
-    });
+    let (gone, checked, written) = (index.clone(), progress.clone(), AtomicBool::new(false));
+    let store = bench.store().with_faults(&Faults::new(move |call| {
+        let of_locks = call.path.starts_with("locks");
+        if of_locks && call.operation == Operation::Write {
+            written.store(true, Ordering::SeqCst);
+        }
+        // The second look whether anybody else has a lock.
+        let is_look = of_locks && call.operation == Operation::List;
+        if is_look && written.load(Ordering::SeqCst) && gone.exists() {
+            tokio::task::block_in_place(|| {
+                wait_until("directories were checked", || {
+                    checked.snapshot().files_done > 0
+                });
+            });
+            fs::remove_file(&gone).unwrap();
+        }
+        Fault::None
+    }));
+    let repo = points::open(store, bench.runtime.handle()).unwrap();
+    let report = maintain::check_with(&repo, &request, &progress, &Cancel::new()).unwrap();
+    assert!(!index.exists());
     assert!(!report.is_ok(), "what was found early was told");
     assert_eq!((report.packs, report.trees), (0, 0));
 }

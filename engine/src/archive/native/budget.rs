@@ -1,8 +1,8 @@
 //! Memory, counted in bytes before it is used.
 //!
 //! One budget for a run. What lives as long as the run takes its part at the start; directories, parents and the set
-//! of new blobs take and give back as they go. What an allocator wastes, stacks and code are counted by [`crate::ceiling`]. Does
-//! not: wait. What is waited for (buffers of packs) is bounded where it is handed out.
+//! of new blobs take and give back as they go. What an allocator wastes, stacks and code are counted by
+//! [`crate::ceiling`]. Does not: wait. What is waited for (buffers of packs) is bounded where it is handed out.
 
 use std::sync::{
     Arc, OnceLock, Weak,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{packs::Wrong, pieces::Pieces};
+use super::pieces::Pieces;
 use crate::{
     crypto::Id,
     error::{Error, Result},
@@ -17,6 +17,9 @@ pub(super) enum Content {
     /// In the pack.
     Inside(Range<u64>),
 }
+
+/// A blob that is wrong: position in the index, kind, id, and why.
+pub(super) type WrongBlob = (u32, BlobKind, Id, Invalid);
 
 /// The hash of a pack, and of the content in it.
 pub(super) struct Hashes {
@@ -42,7 +45,7 @@ impl Hashes {
         end: u64,
         pieces: &Pieces<'_>,
         unpacker: &Unpacker,
-        wrong: &mut Wrong,
+        wrong: &mut Vec<WrongBlob>,
     ) -> Result<()> {
         let at_hand = |range| {
             let bytes = pieces.get(range);
@@ -62,7 +65,7 @@ impl Hashes {
         self.pack.update_both(sealed, &mut sha, plain);
         if sha.finish() != id {
             let why = Invalid::new("its content does not match its id");
-            wrong.blobs.push((position, kind, id, why));
+            wrong.push((position, kind, id, why));
         }
         Ok(())
     }

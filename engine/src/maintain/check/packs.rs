@@ -11,7 +11,7 @@ use std::sync::{
 
 use super::{
     Object, Problem, Run,
-    hashes::{Content, Hashes},
+    hashes::{Content, Hashes, WrongBlob},
     known::{Known, Pack},
     log::Cause,
     pieces::Pieces,
@@ -119,10 +119,9 @@ struct Reading<'a> {
 
 /// What reading a pack found wrong with it.
 #[derive(Default)]
-pub(super) struct Wrong {
+struct Wrong {
     problems: Vec<Problem>,
-    /// Blobs: position in the index, kind, id, and why.
-    pub(super) blobs: Vec<(u32, BlobKind, Id, Invalid)>,
+    blobs: Vec<WrongBlob>,
     /// The index has to be asked what should be there.
     suspect: bool,
 }
@@ -231,7 +230,7 @@ impl Reading<'_> {
             };
             offset = place.end();
             pieces.want(u64::from(place.offset)..u64::from(offset))?;
-            hashes.up_to(u64::from(offset), pieces, unpacker, &mut wrong)?;
+            hashes.up_to(u64::from(offset), pieces, unpacker, &mut wrong.blobs)?;
             let Some(position) = self.position(blob.kind, &blob.id, place) else {
                 unknown += 1;
                 continue;
@@ -244,7 +243,7 @@ impl Reading<'_> {
             self.go()?;
         }
         pieces.want(u64::from(offset)..size)?;
-        hashes.up_to(size, pieces, unpacker, &mut wrong)?;
+        hashes.up_to(size, pieces, unpacker, &mut wrong.blobs)?;
         if hashes.finish() != id {
             wrong.problems.push(Problem::PackContent);
         }
