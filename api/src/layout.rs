@@ -12,7 +12,7 @@ pub const TOP_LEVEL: &[&str] = &[
 pub const MARKER: &str = "ark-backup.json";
 /// Velero's marker, read as well. It is written before the tarball, so it proves nothing alone.
 pub const VELERO_MARKER: &str = "velero-backup.json";
-/// The claim object of a backup: written first, if absent, so that one name has one writer.
+/// The claim object of a backup or restore: written first, if absent, so that one name has one writer.
 pub const CLAIM: &str = "ark-claim.json";
 /// What a `local` location's directory holds so that operator and agents can tell that they see
 /// the same one.
@@ -66,6 +66,11 @@ pub fn resource_list(backup: &str) -> String {
 /// Volume rows of a backup: a gzipped JSON array of [`crate::volume::VolumeRow`].
 pub fn volume_rows(backup: &str) -> String {
     format!("backups/{backup}/{backup}-ark-volumes.json.gz")
+}
+
+/// The claim object of a restore.
+pub fn restore_claim(restore: &str) -> String {
+    format!("restores/{restore}/{CLAIM}")
 }
 
 /// The log of a restore.

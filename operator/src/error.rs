@@ -210,7 +210,8 @@ pub(crate) fn describe(error: &kube::Error) -> String {
     text
 }
 
-fn classify(error: &kube::Error) -> Class {
+/// How an error of the API server is treated.
+pub(crate) fn classify(error: &kube::Error) -> Class {
     if matches!(error, kube::Error::SerdeError(_)) {
         return Class::Permanent;
     }

@@ -8,11 +8,13 @@ mod agents;
 mod apply;
 mod bucket;
 mod bundle;
+mod causes_once;
 mod clock;
 mod collect;
 mod context;
 mod error;
 mod http;
+mod json;
 mod leader;
 mod metrics;
 mod reconcile;
@@ -114,7 +116,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         stop.clone(),
     ));
 
-    let client = kube::Client::try_default()
+    let client = json::client::connect()
         .await
         .context("find out how to reach the cluster")?;
     let mut candidate = leader::Candidate::new(client.clone(), &settings.namespace, &settings.pod);

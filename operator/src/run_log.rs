@@ -14,6 +14,7 @@ use ark_api::results::{Messages, Results};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::causes_once::grouped;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -116,12 +117,12 @@ impl RunLog {
         i32::try_from(self.lock().warning_count).unwrap_or(i32::MAX)
     }
 
-    /// Errors and warnings so far, for the `results` artefact.
+    /// Errors and warnings so far, for the `results` artefact, each cause once.
     pub(crate) fn results(&self) -> Results {
         let state = self.lock();
         Results {
-            errors: state.errors.clone(),
-            warnings: state.warnings.clone(),
+            errors: grouped(&state.errors),
+            warnings: grouped(&state.warnings),
             items: Vec::new(),
         }
     }

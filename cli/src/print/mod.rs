@@ -17,6 +17,7 @@ pub(crate) mod human;
 pub(crate) mod list;
 pub(crate) mod location;
 pub(crate) mod messages;
+mod once;
 pub(crate) mod progress;
 pub(crate) mod repository;
 pub(crate) mod restore;

@@ -11,6 +11,7 @@ use super::backup::cluster_scoped;
 use super::describe::{Block, list, messages};
 use super::human::{NONE, between, bytes, count, map, names, selector, time};
 use super::list::{LabelColumns, by_name};
+use super::once::said_once;
 use super::table::{Table, one_line};
 
 /// Everything `describe` knows of a restore.
@@ -267,7 +268,14 @@ fn volumes(volumes: &[PodVolumeRestore], status: &RestoreStatus) -> String {
         "MESSAGE",
     ]);
     let mut errors = Vec::new();
-    for volume in volumes {
+    let notes = said_once(volumes.iter().map(|volume| {
+        let status = volume.status.as_ref();
+        let message = status.and_then(|status| status.message.clone());
+        let spec = &volume.spec;
+        let who = format!("pod {}, volume {}", spec.pod.name, spec.volume);
+        (who, message.unwrap_or_default())
+    }));
+    for (volume, note) in volumes.iter().zip(notes) {
         let status = volume.status.clone().unwrap_or_default();
         let spec = &volume.spec;
         table.row([
@@ -278,7 +286,7 @@ fn volumes(volumes: &[PodVolumeRestore], status: &RestoreStatus) -> String {
             format!("{:?}", status.phase.unwrap_or_default()),
             super::progress::done(status.progress.as_ref()),
             spec.snapshot_id.chars().take(8).collect(),
-            status.message.unwrap_or_default(),
+            note,
         ]);
         errors.extend(status.file_errors.iter().map(|e| {
             format!(
@@ -318,7 +326,11 @@ fn items(rows: &[ItemRow], details: bool) -> String {
         .collect();
     if !shown.is_empty() {
         let mut table = Table::new(["ACTION", "RESOURCE", "NAMESPACE", "NAME", "MESSAGE"]);
-        for row in shown {
+        let notes = said_once(shown.iter().map(|row| {
+            let who = format!("{} {}", row.resource, row.name);
+            (who, row.message.clone())
+        }));
+        for (row, note) in shown.into_iter().zip(notes) {
             table.row([
                 format!("{:?}", row.action).to_lowercase(),
                 row.resource.clone(),
@@ -328,7 +340,7 @@ fn items(rows: &[ItemRow], details: bool) -> String {
                     row.namespace.clone()
                 },
                 row.name.clone(),
-                row.message.clone(),
+                note,
             ]);
         }
         text += &table.render("  ");

@@ -4,11 +4,19 @@
 //! word. Different ones are kept with a warning, or changed when the restore's policy says so.
 //! Service accounts are always merged, because every namespace has one before anybody restores it.
 //! An object that this very restore created, before the operator restarted, is its own.
+//!
+//! A change never takes away what somebody lives on: subjects of bindings and finalizers are added to;
+//! so is all of an object that belongs to no namespace, when namespaces are restored under other names,
+//! because it also serves the original.
 
 use ark_api::restore::ExistingResourcePolicy;
 use serde_json::{Map, Value};
 
+use super::order::{CRDS, NAMESPACES};
 use super::transform::{self, Binding, Rules};
+
+/// Objects that every namespace has before anybody restores it.
+const ACCOUNTS: &str = "serviceaccounts";
 
 /// What to do with an existing object.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +29,13 @@ pub(crate) enum Decision {
     Equal,
     /// It differs and is left alone.
     Differs,
-    /// It is changed by this merge patch.
-    Patch(Value),
+    /// It is changed.
+    Patch {
+        /// The merge patch.
+        patch: Value,
+        /// It differs from the backup even then.
+        differs: bool,
+    },
 }
 
 /// Decides about `existing`, given `desired` as it would be created.
@@ -40,29 +53,89 @@ pub(crate) fn decide(
     }
     let from = transform::normalize(resource, existing.clone(), rules, binding);
     let to = transform::normalize(resource, desired.clone(), rules, binding);
-    let patch = if resource == "serviceaccounts" {
-        merge_account(&from, &to)
-    } else {
-        merge_patch(&from, &without_versions(&from, to))
+    let to = beside_what_lives(resource, &from, without_versions(&from, to), rules);
+    let shared_definition = resource == CRDS && rules.renames();
+    let wanted = match policy {
+        // Objects of the original depend on it as it is.
+        ExistingResourcePolicy::Update if !shared_definition => to.clone(),
+        _ if resource == ACCOUNTS => grown(&to, &from),
+        _ => from.clone(),
     };
-    let ours = transform::touched_by(existing) == Some(restore_uid);
-    let Some(mut patch) = patch else {
-        return if ours {
+    let differs = merge_patch(&wanted, &to).is_some();
+    let Some(mut patch) = merge_patch(&from, &wanted) else {
+        return if transform::touched_by(existing) == Some(restore_uid) {
             Decision::OwnChange
+        } else if differs {
+            Decision::Differs
         } else {
             Decision::Equal
         };
     };
-    if resource != "serviceaccounts" && policy == ExistingResourcePolicy::None {
-        return Decision::Differs;
-    }
-    // Says who changed it, but not that the restore created it.
     let label = ark_api::label::RESTORE_UID;
     merge_into(
         &mut patch,
         &serde_json::json!({ "metadata": { "labels": { label: restore_uid } } }),
     );
-    Decision::Patch(patch)
+    Decision::Patch { patch, differs }
+}
+
+/// `to` with all of `from` that a change must not take away.
+fn beside_what_lives(resource: &str, from: &Value, mut to: Value, rules: Rules<'_>) -> Value {
+    let belongs_nowhere =
+        resource != NAMESPACES && transform::text(&to, "/metadata/namespace").is_none();
+    if resource == ACCOUNTS || (belongs_nowhere && rules.renames() && resource != CRDS) {
+        return grown(from, &to);
+    }
+    if let Some(subjects) = from.get("subjects").filter(|_| is_binding(resource)) {
+        let all = grown(subjects, to.get("subjects").unwrap_or(&Value::Null));
+        to["subjects"] = all;
+    }
+    if let Some(finalizers) = from.pointer("/metadata/finalizers") {
+        let own = to.pointer("/metadata/finalizers");
+        let all = grown(finalizers, own.unwrap_or(&Value::Null));
+        to["metadata"]["finalizers"] = all;
+    }
+    to
+}
+
+fn is_binding(resource: &str) -> bool {
+    matches!(
+        resource,
+        "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io"
+    )
+}
+
+/// `base` with everything that `more` has: lists are joined (items of one name count as one), and where
+/// both have a value, that of `more` is taken.
+fn grown(base: &Value, more: &Value) -> Value {
+    match (base, more) {
+        (Value::Object(base), Value::Object(more)) => {
+            let mut all = base.clone();
+            for (key, value) in more {
+                let value = all
+                    .get(key)
+                    .map_or_else(|| value.clone(), |old| grown(old, value));
+                all.insert(key.clone(), value);
+            }
+            Value::Object(all)
+        }
+        (Value::Array(base), Value::Array(more)) => {
+            let mut all = base.clone();
+            for item in more {
+                let twin = item.get("name").filter(|_| item.get("kind").is_none());
+                let twin =
+                    twin.and_then(|name| all.iter().position(|old| old.get("name") == Some(name)));
+                match twin {
+                    Some(at) => all[at] = grown(&all[at], item),
+                    None if all.contains(item) => {}
+                    None => all.push(item.clone()),
+                }
+            }
+            Value::Array(all)
+        }
+        (base, Value::Null) => base.clone(),
+        (_, more) => more.clone(),
+    }
 }
 
 /// The part of `patch` that can be applied to any object: labels and annotations.
@@ -117,42 +190,6 @@ pub(crate) fn merge_patch(from: &Value, to: &Value) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-/// Adds what the backup's service account has and the cluster's does not.
-fn merge_account(existing: &Value, desired: &Value) -> Option<Value> {
-    let mut patch = Map::new();
-    for key in ["secrets", "imagePullSecrets"] {
-        let have = transform::list(existing, &format!("/{key}"));
-        let mut all = have.to_vec();
-        for secret in transform::list(desired, &format!("/{key}")) {
-            if !all.contains(secret) {
-                all.push(secret.clone());
-            }
-        }
-        if all.len() > have.len() {
-            patch.insert(key.into(), Value::Array(all));
-        }
-    }
-    let mut metadata = Map::new();
-    for key in ["labels", "annotations"] {
-        let have = existing.pointer(&format!("/metadata/{key}"));
-        let missing: Map<String, Value> = desired
-            .pointer(&format!("/metadata/{key}"))
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| have.and_then(|have| have.get(name.as_str())).is_none())
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        if !missing.is_empty() {
-            metadata.insert(key.into(), Value::Object(missing));
-        }
-    }
-    if !metadata.is_empty() {
-        patch.insert("metadata".into(), Value::Object(metadata));
-    }
-    (!patch.is_empty()).then_some(Value::Object(patch))
-}
-
 /// Adds the leaves of `more` to `target`.
 fn merge_into(target: &mut Value, more: &Value) {
     match (target, more) {
@@ -189,6 +226,7 @@ mod tests {
         let rules = Rules {
             namespaces: &none,
             preserve_node_ports: false,
+            status_is_data: false,
         };
         decide(
             resource,
@@ -251,10 +289,13 @@ mod tests {
                 &desired,
                 ExistingResourcePolicy::Update
             ),
-            Decision::Patch(json!({
-                "data": {"k": "old", "only": null},
-                "metadata": {"labels": {ark_api::label::RESTORE_UID: "uid-1"}},
-            }))
+            Decision::Patch {
+                patch: json!({
+                    "data": {"k": "old", "only": null},
+                    "metadata": {"labels": {ark_api::label::RESTORE_UID: "uid-1"}},
+                }),
+                differs: false,
+            }
         );
     }
 
@@ -325,24 +366,42 @@ mod tests {
         );
     }
 
+    fn patch(decision: Decision) -> (Value, bool) {
+        match decision {
+            Decision::Patch { mut patch, differs } => {
+                let labels = patch["metadata"]["labels"].as_object_mut().unwrap();
+                assert_eq!(
+                    labels.shift_remove(ark_api::label::RESTORE_UID),
+                    Some(json!("uid-1"))
+                );
+                (patch, differs)
+            }
+            other => panic!("no patch: {other:?}"),
+        }
+    }
+
     #[test]
     fn accounts_are_merged_whatever_the_policy() {
-        let existing = json!({"metadata": {"name": "default", "labels": {"x": "cluster"}},
-            "imagePullSecrets": [{"name": "a"}]});
-        let desired = json!({"metadata": {"name": "default", "labels": {"x": "backup", "y": "1"}},
-            "imagePullSecrets": [{"name": "b"}]});
+        let account = |x: &str, secret: &str| {
+            json!({"metadata": {"name": "default", "labels": {"x": x}},
+                "imagePullSecrets": [{"name": secret}]})
+        };
+        let existing = account("cluster", "a");
+        let mut desired = account("backup", "b");
+        desired["metadata"]["labels"]["y"] = json!("1");
+        desired["automountServiceAccountToken"] = json!(false);
+        let mut wanted = json!({
+            "automountServiceAccountToken": false,
+            "imagePullSecrets": [{"name": "a"}, {"name": "b"}],
+            "metadata": {"labels": {"y": "1"}},
+        });
+        let with = |policy| run("serviceaccounts", &existing, &desired, policy);
         assert_eq!(
-            run(
-                "serviceaccounts",
-                &existing,
-                &desired,
-                ExistingResourcePolicy::None
-            ),
-            Decision::Patch(json!({
-                "imagePullSecrets": [{"name": "a"}, {"name": "b"}],
-                "metadata": {"labels": {"y": "1", ark_api::label::RESTORE_UID: "uid-1"}},
-            }))
+            patch(with(ExistingResourcePolicy::None)),
+            (wanted.clone(), true)
         );
+        wanted["metadata"]["labels"]["x"] = json!("backup");
+        assert_eq!(patch(with(ExistingResourcePolicy::Update)), (wanted, false));
         assert_eq!(
             run(
                 "serviceaccounts",
@@ -352,6 +411,78 @@ mod tests {
             ),
             Decision::Equal
         );
+    }
+
+    #[test]
+    fn subjects_and_finalizers_are_added_to() {
+        let binding = |namespace: &str| {
+            json!({"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
+                "subjects": [{"kind": "ServiceAccount", "name": "app", "namespace": namespace}]})
+        };
+        let resource = "clusterrolebindings.rbac.authorization.k8s.io";
+        let (live, clone) = (binding("web"), binding("web2"));
+        let (change, differs) = patch(run(resource, &live, &clone, ExistingResourcePolicy::Update));
+        assert!(!differs);
+        assert_eq!(
+            change["subjects"],
+            json!([live["subjects"][0].clone(), clone["subjects"][0].clone()])
+        );
+        let mut both = live.clone();
+        both["subjects"] = change["subjects"].clone();
+        for policy in [ExistingResourcePolicy::None, ExistingResourcePolicy::Update] {
+            assert_eq!(run(resource, &both, &clone, policy), Decision::Equal);
+        }
+        assert_eq!(
+            run(resource, &live, &clone, ExistingResourcePolicy::None),
+            Decision::Differs
+        );
+
+        let mut live = map("v");
+        live["metadata"]["finalizers"] = json!(["example.org/a"]);
+        let mut stored = map("w");
+        stored["metadata"]["finalizers"] = json!(["example.org/b"]);
+        let (change, _) = patch(run(
+            "configmaps",
+            &live,
+            &stored,
+            ExistingResourcePolicy::Update,
+        ));
+        assert_eq!(
+            change["metadata"]["finalizers"],
+            json!(["example.org/a", "example.org/b"])
+        );
+    }
+
+    #[test]
+    fn under_another_name_nothing_is_taken_from_what_the_original_shares() {
+        let names = BTreeMap::from([("web".to_owned(), "web2".to_owned())]);
+        let rules = Rules {
+            namespaces: &names,
+            preserve_node_ports: false,
+            status_is_data: false,
+        };
+        let role = |verb: &str| json!({"metadata": {"name": "r"}, "rules": [{"resources": ["pods"], "verbs": [verb]}]});
+        let decide = |resource: &str| {
+            let update = ExistingResourcePolicy::Update;
+            decide(
+                resource,
+                &role("get"),
+                &role("list"),
+                update,
+                "uid-1",
+                rules,
+                Binding::Fresh,
+            )
+        };
+        let (change, _) = patch(decide("clusterroles.rbac.authorization.k8s.io"));
+        assert_eq!(
+            change["rules"],
+            json!([
+                role("get")["rules"][0].clone(),
+                role("list")["rules"][0].clone()
+            ])
+        );
+        assert_eq!(decide(CRDS), Decision::Differs);
     }
 
     #[test]

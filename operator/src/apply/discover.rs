@@ -21,6 +21,8 @@ pub(crate) struct Target {
     pub(crate) resource: ApiResource,
     /// Whether its objects live in namespaces.
     pub(crate) namespaced: bool,
+    /// Whether the status is written apart from the rest, by controllers.
+    pub(crate) has_status: bool,
 }
 
 /// Resources by group and version.
@@ -64,6 +66,7 @@ impl Served {
             let list = self.list(group, &version).await?;
             if let Some(found) = list.iter().find(|r| r.name == plural) {
                 let api_version = join(group, &version);
+                let status = format!("{plural}/status");
                 return Ok(Some(Target {
                     resource: ApiResource {
                         group: group.to_owned(),
@@ -73,28 +76,11 @@ impl Served {
                         plural: plural.to_owned(),
                     },
                     namespaced: found.namespaced,
+                    has_status: list.iter().any(|r| r.name == status),
                 }));
             }
         }
         Ok(None)
-    }
-
-    /// Whether `word` is a short name, a kind or the singular of `resource`.
-    pub(crate) async fn is_called(&self, resource: &str, word: &str) -> Result<bool> {
-        let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
-        for version in self.versions(group, "").await? {
-            let list = self.list(group, &version).await?;
-            if let Some(found) = list.iter().find(|r| r.name == plural) {
-                return Ok(found.singular_name == word
-                    || found.kind.eq_ignore_ascii_case(word)
-                    || found
-                        .short_names
-                        .iter()
-                        .flatten()
-                        .any(|short| short == word));
-            }
-        }
-        Ok(false)
     }
 
     /// Served versions of `group`: that of `api_version` first, then the preferred one.

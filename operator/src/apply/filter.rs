@@ -32,15 +32,31 @@ impl Names {
         (self.include.is_empty() || hit(&self.include)) && !hit(&self.exclude)
     }
 
-    /// Whether the resource `plural.group` is meant, by full name or by plural.
+    /// Names to take.
+    pub(crate) fn included(&self) -> &[String] {
+        &self.include
+    }
+
+    /// Names to leave out.
+    pub(crate) fn excluded(&self) -> &[String] {
+        &self.exclude
+    }
+
+    /// Whether one of `names` is meant.
+    pub(crate) fn admits_any(&self, names: &[String]) -> bool {
+        names.iter().any(|name| self.admit(name))
+    }
+
+    /// Whether the resource `plural.group` is meant, by its full name.
     pub(crate) fn admit_resource(&self, resource: &str) -> bool {
-        let plural = resource.split('.').next().unwrap_or(resource);
-        let hit = |list: &[String]| {
-            list.iter()
-                .any(|name| name == "*" || name == resource || name == plural)
-        };
+        let hit = |list: &[String]| list.iter().any(|name| name == "*" || name == resource);
         (self.include.is_empty() || hit(&self.include)) && !hit(&self.exclude)
     }
+}
+
+/// Whether `name` is a pattern.
+pub(crate) fn is_glob(name: &str) -> bool {
+    name.contains(['*', '?', '['])
 }
 
 /// Whether `text` matches `pattern`: `*` any text, `?` one character, `[a-z]` one of a set.

@@ -11,15 +11,19 @@ use std::time::Duration;
 
 use ark_api::restore::ExistingResourcePolicy;
 use ark_api::results::ItemAction;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::causes::Causes;
 use super::conflict::{self, Decision};
 use super::discover::{Served, Target};
-use super::transform::{self, Binding, Rules, Stamp};
-use crate::error::{Class, Error, describe, is_not_found, status_code};
+use super::managers::Managers;
+use super::node_ports;
+use super::transform::{self, Binding, Rules, Stamp, text};
+use super::wire::{Endpoint, Manager, Sent};
+use crate::error::{Class, describe, is_conflict, is_not_found, status_code};
+use crate::json::{self, Document};
 use crate::status::FIELD_MANAGER;
 
 /// How long a server that is busy or unreachable is tried.
@@ -28,6 +32,10 @@ const BUSY: Duration = Duration::from_secs(30);
 const LEAVING: Duration = Duration::from_mins(1);
 /// First and longest pause between two tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How often managers are given back to an object that others change as well.
+const MANAGER_TRIES: u32 = 5;
+/// Most characters of a server's reason that are told where the object is kept.
+const MAX_REASON: usize = 200;
 
 /// What became of an object.
 #[derive(Clone, Debug)]
@@ -38,6 +46,8 @@ pub(crate) struct Outcome {
     pub(crate) message: String,
     /// The user should know, although nothing failed.
     pub(crate) warn: bool,
+    /// What of the object the cluster dropped: an error, although the object is there.
+    pub(crate) lost: Option<String>,
     /// The object as it is now in the cluster, when it is this restore's own.
     pub(crate) own: Option<Value>,
 }
@@ -48,6 +58,7 @@ impl Outcome {
             action,
             message: message.into(),
             warn: false,
+            lost: None,
             own: None,
         }
     }
@@ -62,6 +73,13 @@ impl Outcome {
     /// It could not be applied.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(ItemAction::Failed, message)
+    }
+
+    fn losing(self, fields: Option<String>) -> Self {
+        let lost = fields.map(|fields| {
+            format!("the cluster's definition of it does not have all of its fields, and dropped these: {fields}")
+        });
+        Self { lost, ..self }
     }
 }
 
@@ -83,6 +101,37 @@ pub(crate) struct Applier {
     pub(crate) uid: String,
     /// Name of the Backup.
     pub(crate) backup: String,
+    /// What has been waited for in vain.
+    pub(crate) causes: Causes,
+}
+
+/// One object on its way into the cluster.
+struct Job<'a> {
+    resource: &'a str,
+    endpoint: Endpoint,
+    desired: Value,
+    binding: Binding,
+    /// As the backup holds it.
+    original: Option<&'a Document>,
+    managers: Managers,
+    status_is_data: bool,
+}
+
+impl Job<'_> {
+    fn name(&self) -> &str {
+        transform::name(&self.desired)
+    }
+
+    fn encode(&self, value: &Value) -> Vec<u8> {
+        json::encode(value, self.original.map(Document::text))
+    }
+
+    async fn send(&self, patch: &Value) -> kube::Result<Sent> {
+        let manager = Manager(FIELD_MANAGER);
+        self.endpoint
+            .patch(self.name(), self.encode(patch), manager)
+            .await
+    }
 }
 
 impl Applier {
@@ -91,6 +140,7 @@ impl Applier {
         Rules {
             namespaces: &self.namespaces,
             preserve_node_ports: self.preserve_node_ports,
+            status_is_data: false,
         }
     }
 
@@ -104,8 +154,8 @@ impl Applier {
 
     /// Where `object` of `resource` is applied to, or why that is not possible.
     pub(crate) async fn target(&self, resource: &str, object: &Value) -> Result<Target, String> {
-        let version = transform::text(object, "/apiVersion").unwrap_or_default();
-        let namespaced = transform::text(object, "/metadata/namespace").is_some();
+        let version = text(object, "/apiVersion").unwrap_or_default();
+        let namespaced = text(object, "/metadata/namespace").is_some();
         match self.served.resolve(resource, version).await {
             Ok(Some(target)) if target.namespaced == namespaced => Ok(target),
             Ok(Some(_)) => Err("the cluster has this kind in another scope".to_owned()),
@@ -114,24 +164,45 @@ impl Applier {
         }
     }
 
-    /// Applies `desired`, which went through [`transform::restored`] with `binding`.
-    pub(crate) async fn apply(&self, resource: &str, desired: Value, binding: Binding) -> Outcome {
+    /// Applies `desired`, which went through [`transform::restored`] with `binding` and is `original`
+    /// in the backup.
+    pub(crate) async fn apply(
+        &self,
+        resource: &str,
+        mut desired: Value,
+        original: Option<&Document>,
+        binding: Binding,
+    ) -> Outcome {
         let target = match self.target(resource, &desired).await {
             Ok(target) => target,
             Err(why) => return Outcome::failed(why),
         };
-        let mut desired = desired;
         if let Some(version) = desired.get_mut("apiVersion") {
             *version = json!(target.resource.api_version);
         }
-        let api = self.api(&target, transform::text(&desired, "/metadata/namespace"));
+        let status = original.and_then(|original| original.get("status"));
+        if let Some(status) = status.filter(|_| !target.has_status) {
+            desired["status"] = status.clone();
+        }
+        let namespace = text(&desired, "/metadata/namespace");
+        let job = Job {
+            resource,
+            endpoint: Endpoint::new(self.client.clone(), &target, namespace),
+            managers: original
+                .map(|original| Managers::of(original))
+                .unwrap_or_default(),
+            status_is_data: !target.has_status,
+            original,
+            binding,
+            desired,
+        };
         let mut tries = Tries::start();
         loop {
-            let outcome = self.once(resource, &api, &desired, binding).await;
-            match outcome {
+            match self.once(&job).await {
                 Ok(outcome) => return outcome,
                 Err(Again { message, patience }) => {
-                    if !tries.pause(patience).await {
+                    let since = self.causes.since(&message, &target, tries.started);
+                    if !tries.pause(since, patience).await {
                         return Outcome::failed(message);
                     }
                 }
@@ -139,85 +210,91 @@ impl Applier {
         }
     }
 
-    /// Objects of `target` in `namespace`.
-    pub(crate) fn api(&self, target: &Target, namespace: Option<&str>) -> Api<DynamicObject> {
-        match namespace {
-            Some(namespace) => {
-                Api::namespaced_with(self.client.clone(), namespace, &target.resource)
-            }
-            None => Api::all_with(self.client.clone(), &target.resource),
-        }
-    }
-
-    async fn once(
-        &self,
-        resource: &str,
-        api: &Api<DynamicObject>,
-        desired: &Value,
-        binding: Binding,
-    ) -> Result<Outcome, Again> {
-        let name = transform::name(desired);
-        let mut stamped = desired.clone();
+    async fn once(&self, job: &Job<'_>) -> Result<Outcome, Again> {
+        let mut stamped = job.desired.clone();
         transform::stamp(&mut stamped, self.stamp());
-        let object: DynamicObject = match serde_json::from_value(stamped) {
-            Ok(object) => object,
-            Err(error) => return Ok(Outcome::failed(format!("its metadata is no use: {error}"))),
-        };
-        match api.create(&post(), &object).await {
-            Ok(made) => {
-                return Ok(Outcome {
-                    own: serde_json::to_value(made).ok(),
-                    ..Outcome::new(ItemAction::Created, "")
-                });
+        let mut changed_ports = Vec::new();
+        let error = loop {
+            let body = job.encode(&stamped);
+            let error = match job.endpoint.create(body, job.managers.creator()).await {
+                Ok(sent) => return Ok(self.created(job, sent, &changed_ports).await),
+                Err(error) => error,
+            };
+            // A port that another Service has is given up, unless ports are to be kept.
+            if job.resource == "services"
+                && !self.preserve_node_ports
+                && let Some(port) = node_ports::taken(&error)
+                && node_ports::give_up(&mut stamped, port)
+                && job
+                    .endpoint
+                    .get(job.name())
+                    .await
+                    .is_ok_and(|found| found.is_none())
+            {
+                changed_ports.push(port);
+                continue;
             }
-            Err(error) if already_exists(&error) => {}
-            Err(error) => return judge(error),
+            break error;
+        };
+        // An object that exists may be refused for that very reason, in other words.
+        let final_refusal = !already_exists(&error);
+        if final_refusal && !is_final(&error, &describe(&error)) {
+            return judge(&error);
         }
-        let existing = match api.get(name).await {
-            Ok(existing) => existing,
-            Err(error) if is_not_found(&error) => {
-                return Err(Again::soon("it exists and does not exist"));
-            }
-            Err(error) => return judge(error),
+        let existing = match job.endpoint.get(job.name()).await {
+            Ok(Some(existing)) => existing,
+            Ok(None) | Err(_) if final_refusal => return judge(&error),
+            Ok(None) => return Err(Again::soon("it exists and does not exist")),
+            Err(error) => return judge(&error),
         };
-        let leaving = existing.metadata.deletion_timestamp.is_some();
-        let existing = match serde_json::to_value(existing) {
-            Ok(existing) => existing,
-            Err(error) => return Ok(Outcome::failed(error.to_string())),
-        };
-        if leaving {
+        if existing.pointer("/metadata/deletionTimestamp").is_some() {
             return Err(Again {
                 message: "the one in the cluster is being deleted and does not go away".into(),
                 patience: LEAVING,
             });
         }
-        self.existing(resource, api, &existing, desired, binding)
-            .await
+        self.existing(job, existing).await
     }
 
-    async fn existing(
-        &self,
-        resource: &str,
-        api: &Api<DynamicObject>,
-        existing: &Value,
-        desired: &Value,
-        binding: Binding,
-    ) -> Result<Outcome, Again> {
+    /// A created object gets its managers back.
+    async fn created(&self, job: &Job<'_>, sent: Sent, changed_ports: &[u64]) -> Outcome {
+        let mut outcome = Outcome::new(ItemAction::Created, "").losing(sent.lost);
+        if !changed_ports.is_empty() {
+            outcome.message = node_ports::tell(changed_ports, &sent.object);
+            outcome.warn = true;
+        }
+        if let Err(error) = give_back(job, &sent.object).await {
+            outcome.message = format!(
+                "whoever applied it before does not own its fields any more: {}",
+                describe(&error)
+            );
+            outcome.warn = true;
+        }
+        outcome.own = Some(sent.object);
+        outcome
+    }
+
+    async fn existing(&self, job: &Job<'_>, existing: Value) -> Result<Outcome, Again> {
+        let rules = Rules {
+            status_is_data: job.status_is_data,
+            ..self.rules()
+        };
         let decision = conflict::decide(
-            resource,
-            existing,
-            desired,
+            job.resource,
+            &existing,
+            &job.desired,
             self.policy,
             &self.uid,
-            self.rules(),
-            binding,
+            rules,
+            job.binding,
         );
-        let patch = match decision {
+        let (patch, differs) = match decision {
             Decision::Own => {
-                return Ok(Outcome {
-                    own: Some(existing.clone()),
-                    ..Outcome::new(ItemAction::Created, "")
-                });
+                let sent = Sent {
+                    object: existing,
+                    lost: None,
+                };
+                return Ok(self.created(job, sent, &[]).await);
             }
             Decision::OwnChange => return Ok(Outcome::new(ItemAction::Changed, "")),
             Decision::Equal => return Ok(Outcome::new(ItemAction::Kept, "it is as in the backup")),
@@ -227,42 +304,79 @@ impl Applier {
                     "it exists and differs from the backup; it was left as it is",
                 ));
             }
-            Decision::Patch(patch) => patch,
+            Decision::Patch { patch, differs } => (patch, differs),
         };
-        let name = transform::name(desired);
-        let error = match send(api, name, &patch).await {
-            Ok(()) => return Ok(Outcome::new(ItemAction::Changed, "")),
+        let error = match job.send(&patch).await {
+            Ok(sent) if differs => {
+                return Ok(Outcome::warning(
+                    ItemAction::Changed,
+                    "it existed: what it lacked was added, and what differs from the backup was left as it is",
+                )
+                .losing(sent.lost));
+            }
+            Ok(sent) => return Ok(Outcome::new(ItemAction::Changed, "").losing(sent.lost)),
             Err(error) if is_not_found(&error) => return Err(Again::soon("it went away")),
             Err(error) if status_code(&error) == Some(422) => error,
-            Err(error) => return judge(error),
+            Err(error) => return judge(&error),
         };
         // Something in it cannot be changed; what can be is.
-        let why = describe(&error);
-        match send(api, name, &conflict::labels_only(&patch)).await {
-            Ok(()) => Ok(Outcome::warning(
+        let why = immutable(&error);
+        match job.send(&conflict::labels_only(&patch)).await {
+            Ok(_) => Ok(Outcome::warning(
                 ItemAction::Kept,
                 format!("only its labels and annotations could be changed: {why}"),
             )),
-            Err(error) => judge(error),
+            Err(error) => judge(&error),
         }
     }
 }
 
-async fn send(api: &Api<DynamicObject>, name: &str, patch: &Value) -> kube::Result<()> {
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    api.patch(name, &params, &Patch::Merge(patch))
-        .await
-        .map(drop)
+/// Makes the managers of the stored object those of the created one, which may be changing.
+async fn give_back(job: &Job<'_>, created: &Value) -> kube::Result<()> {
+    let mut live = created.clone();
+    for left in (0..MANAGER_TRIES).rev() {
+        let Some(patch) = job.managers.patch(&live) else {
+            return Ok(());
+        };
+        let Err(error) = job.send(&patch).await else {
+            return Ok(());
+        };
+        if left == 0 || !is_conflict(&error) {
+            return Err(error);
+        }
+        match job.endpoint.get(job.name()).await? {
+            Some(now) => live = now,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
-fn post() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
+/// Why an object cannot be changed, in words that are alike for all objects of its kind: the fields and,
+/// of the server's reason, what fits; without the object, which the reason may repeat.
+fn immutable(error: &kube::Error) -> String {
+    let kube::Error::Api(status) = error else {
+        return describe(error);
+    };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut reasons: Vec<String> = Vec::new();
+    for cause in causes {
+        let first = cause.message.lines().next().unwrap_or_default();
+        // `Invalid value: …: field is immutable`
+        let reason = match first.strip_prefix("Invalid value: ") {
+            Some(rest) => rest.rsplit(": ").next().unwrap_or_default(),
+            None => first,
+        };
+        let reason: String = reason.chars().take(MAX_REASON).collect();
+        let reason = format!("{}: {reason}", cause.field);
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
     }
+    if reasons.is_empty() {
+        return describe(error);
+    }
+    reasons.join("; ")
 }
 
 /// To be tried again, at most for `patience` since the first try.
@@ -294,9 +408,9 @@ impl Tries {
         }
     }
 
-    /// Waits a moment; false when the patience is over.
-    async fn pause(&mut self, patience: Duration) -> bool {
-        match self.next(self.started.elapsed(), patience) {
+    /// Waits a moment; false when the patience, counted from `since`, is over.
+    async fn pause(&mut self, since: Instant, patience: Duration) -> bool {
+        match self.next(since.elapsed(), patience) {
             Some(pause) => {
                 tokio::time::sleep(pause).await;
                 true
@@ -317,18 +431,21 @@ fn already_exists(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == "AlreadyExists")
 }
 
-/// Whether an error is final.
-fn judge(error: kube::Error) -> Result<Outcome, Again> {
-    let text = describe(&error);
-    let soon = is_soon(&error, &text);
-    let error = Error::kube("apply it")(error);
-    if soon || error.class() == Class::Transient {
+/// An error as the end of an object, or as a reason to try again.
+fn judge(error: &kube::Error) -> Result<Outcome, Again> {
+    let text = describe(error);
+    if !is_final(error, &text) {
         return Err(Again {
             message: text,
             patience: BUSY,
         });
     }
     Ok(Outcome::failed(text))
+}
+
+/// Whether the answer stays when the request is sent again.
+fn is_final(error: &kube::Error, text: &str) -> bool {
+    !is_soon(error, text) && crate::error::classify(error) != Class::Transient
 }
 
 /// Refused now, but what it lacks is on its way: the default service account of a new namespace, the
@@ -362,7 +479,7 @@ mod tests {
                 true,
             ),
         ] {
-            let result = judge(api_error(code, reason, message));
+            let result = judge(&api_error(code, reason, message));
             assert_eq!(result.is_err(), again, "{code} {message}");
         }
         assert!(already_exists(&api_error(409, "AlreadyExists", "x")));

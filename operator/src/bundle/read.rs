@@ -21,6 +21,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::json::Document;
 
 /// Most bytes of an extended header (a long path) that are read.
 const MAX_PATH_HEADER: u64 = 64 * 1024;
@@ -105,6 +106,15 @@ impl Spool {
 
     /// Reads one object back.
     pub(crate) fn load(&self, resource: &str, entry: &Entry) -> Result<Value> {
+        serde_json::from_str(&self.text(resource, entry)?).map_err(damaged)
+    }
+
+    /// One object as it is in the bundle, with its text.
+    pub(crate) fn document(&self, resource: &str, entry: &Entry) -> Result<Document> {
+        Document::read(&self.text(resource, entry)?).map_err(damaged)
+    }
+
+    fn text(&self, resource: &str, entry: &Entry) -> Result<String> {
         let (file, _) = self
             .resources
             .get(resource)
@@ -112,7 +122,7 @@ impl Spool {
         let mut bytes = vec![0; entry.length as usize];
         file.read_exact_at(&mut bytes, entry.offset)
             .map_err(Error::io("read the spooled bundle"))?;
-        serde_json::from_slice(&bytes).map_err(damaged)
+        String::from_utf8(bytes).map_err(damaged)
     }
 }
 

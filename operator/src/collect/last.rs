@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use super::list::get;
 use super::run::{Collector, State};
 use crate::error::{Error, Result};
+use crate::json::Document;
 use crate::run_log::About;
 
 impl Collector<'_> {
@@ -26,7 +27,8 @@ impl Collector<'_> {
         let objects = std::mem::take(&mut state.chosen.objects);
         for (name, object) in &objects {
             if !selected || inhabited.contains(name) {
-                self.take(state, &kind, object.clone()).await?;
+                self.take(state, &kind, Document::made(object.clone()))
+                    .await?;
             }
         }
         state.chosen.objects = objects;

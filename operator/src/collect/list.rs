@@ -1,16 +1,18 @@
 //! Pages of objects as plain JSON.
 //!
-//! Objects are read as they are, without a type, so that one that looks unusual is still backed up. A
-//! page is tried again a few times; what then still fails is an error for the caller to make a row of.
+//! Objects are read as they are, without a type, so that one that looks unusual is still backed up, and
+//! with their own text, so that nothing in them is changed. A page is tried again a few times; what then still fails is an error for the caller to make a row of.
 //! Answers are parsed here and not by the client, which would log the text of one it cannot parse.
 
 use std::time::Duration;
 
 use kube::Client;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::discovery::Kind;
 use crate::error::{Class, Error, Result};
+use crate::json::Document;
 
 /// Objects of a page.
 const PAGE: u32 = 500;
@@ -23,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     /// Its objects.
-    pub(crate) items: Vec<Value>,
+    pub(crate) items: Vec<Document>,
     /// Where the next page begins.
     pub(crate) next: Option<String>,
 }
@@ -44,19 +46,40 @@ pub(crate) async fn page(
         Some(namespace) => format!("list {} of namespace {namespace}", kind.resource()),
         None => format!("list {}", kind.resource()),
     };
-    let mut body = fetch(client, &path, &what).await?;
-    let next = body
-        .pointer("/metadata/continue")
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned);
-    let Some(Value::Array(items)) = body.get_mut("items").map(Value::take) else {
-        return Err(Error::Malformed {
-            what: format!("the answer to: {what}"),
-            message: "it is not a list".to_owned(),
-        });
-    };
-    Ok(Page { items, next })
+    let text = fetch(client, &path, &what).await?;
+    let Body { metadata, items } = serde_json::from_str(&text).map_err(unreadable(&what))?;
+    let items: Result<_, _> = items.into_iter().map(Document::try_from).collect();
+    Ok(Page {
+        items: items.map_err(unreadable(&what))?,
+        next: metadata.next.filter(|text| !text.is_empty()),
+    })
+}
+
+/// The answer to a list.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+/// Position only: the text may hold secrets.
+fn unreadable(what: &str) -> impl FnOnce(serde_json::Error) -> Error {
+    move |error| Error::Malformed {
+        what: format!("the answer to: {what}"),
+        message: format!(
+            "no JSON of the expected form at line {}, column {}",
+            error.line(),
+            error.column()
+        ),
+    }
 }
 
 /// One object; `None` if there is none.
@@ -65,10 +88,11 @@ pub(crate) async fn get(
     kind: &Kind,
     namespace: Option<&str>,
     name: &str,
-) -> Result<Option<Value>> {
+) -> Result<Option<Document>> {
     let path = format!("{}/{}", kind.path(namespace), encode(name));
-    match fetch(client, &path, &format!("get {} {name}", kind.resource())).await {
-        Ok(object) => Ok(Some(object)),
+    let what = format!("get {} {name}", kind.resource());
+    match fetch(client, &path, &what).await {
+        Ok(text) => Document::read(&text).map(Some).map_err(unreadable(&what)),
         Err(Error::Kube { source, .. }) if crate::error::is_not_found(&source) => Ok(None),
         Err(error) => Err(error),
     }
@@ -79,22 +103,12 @@ pub(crate) fn is_expired(error: &Error) -> bool {
     matches!(error, Error::Kube { source, .. } if crate::error::status_code(source) == Some(410))
 }
 
-async fn fetch(client: &Client, path: &str, what: &str) -> Result<Value> {
+async fn fetch(client: &Client, path: &str, what: &str) -> Result<String> {
     let mut pause = PAUSE;
     for attempt in 1.. {
         let request = http_request(path)?;
         let error = match client.request_text(request).await {
-            Ok(text) => {
-                return serde_json::from_str(&text).map_err(|error| Error::Malformed {
-                    what: format!("the answer to: {what}"),
-                    // Position only: the text may hold secrets.
-                    message: format!(
-                        "no JSON at line {}, column {}",
-                        error.line(),
-                        error.column()
-                    ),
-                });
-            }
+            Ok(text) => return Ok(text),
             Err(error) => Error::kube(what)(error),
         };
         if attempt >= ATTEMPTS || error.class() != Class::Transient {
@@ -113,7 +127,7 @@ fn http_request(path: &str) -> Result<axum::http::Request<Vec<u8>>> {
 }
 
 /// Percent-encodes everything that could end a query value or a path segment.
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
-use serde_json::Value;
-
 use super::discovery::Kind;
 use super::list::{Page, is_expired, page};
 use super::namespaces::{has_exclude_label, text};
 use super::related::{self, Wanted};
 use super::run::{Collector, State};
 use crate::bundle::write::{Item, is_plain};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::json::{self, Document};
 use crate::run_log::About;
+use futures::StreamExt as _;
 
 /// Requests under way at the same time.
 pub(super) const PARALLEL: usize = 4;
@@ -105,7 +104,7 @@ impl Collector<'_> {
     }
 
     /// One object of a list.
-    async fn listed(&self, state: &mut State, kind: &Kind, object: Value) -> Result<()> {
+    async fn listed(&self, state: &mut State, kind: &Kind, object: Document) -> Result<()> {
         let namespace = text(&object, "/metadata/namespace");
         if kind.namespaced && !state.chosen.objects.contains_key(namespace) {
             return Ok(());
@@ -118,7 +117,7 @@ impl Collector<'_> {
         &self,
         state: &mut State,
         kind: &Kind,
-        mut object: Value,
+        object: Document,
     ) -> Result<()> {
         let resource = kind.resource();
         let namespace = text(&object, "/metadata/namespace").to_owned();
@@ -168,15 +167,14 @@ impl Collector<'_> {
         }
         state.wanted.extend(related::of(&resource, &object));
         // Items of a list of built-in kinds do not say what they are.
-        if let Some(map) = object.as_object_mut() {
-            let mut whole = serde_json::Map::new();
-            whole.insert("apiVersion".to_owned(), kind.api_version().into());
-            whole.insert("kind".to_owned(), kind.name.clone().into());
-            map.retain(|key, _| key != "apiVersion" && key != "kind");
-            whole.append(map);
-            *map = whole;
+        let mut whole = serde_json::Map::new();
+        whole.insert("apiVersion".to_owned(), kind.api_version().into());
+        whole.insert("kind".to_owned(), kind.name.clone().into());
+        let rest = object.as_object().into_iter().flatten();
+        for (key, value) in rest.filter(|(key, _)| *key != "apiVersion" && *key != "kind") {
+            whole.insert(key.clone(), value.clone());
         }
-        let json = serde_json::to_vec(&object).map_err(|error| Error::Bug(error.to_string()))?;
+        let json = json::encode(&whole.into(), Some(object.text()));
         let shown = if namespace.is_empty() {
             name.clone()
         } else {

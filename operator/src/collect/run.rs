@@ -20,6 +20,7 @@ use super::namespaces::{Chosen, choose};
 use super::related::Wanted;
 use crate::bundle::write::Sink;
 use crate::error::{Error, Result};
+use crate::json::Document;
 use crate::run_log::{About, RunLog};
 use crate::volumes::facts::Facts;
 
@@ -86,7 +87,7 @@ pub(crate) async fn all_namespaces(client: &Client) -> Result<Vec<Value>> {
     let (mut all, mut next) = (Vec::new(), None);
     loop {
         let Page { items, next: more } = page(client, &kind, None, None, next.as_deref()).await?;
-        all.extend(items);
+        all.extend(items.into_iter().map(Document::into_value));
         match more {
             Some(more) => next = Some(more),
             None => return Ok(all),

@@ -7,7 +7,9 @@
 )]
 
 mod application;
+mod fidelity;
 mod objects;
 mod refusals;
 mod volumes;
+mod words;
 mod world;

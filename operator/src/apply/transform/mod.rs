@@ -1,7 +1,7 @@
 //! From an object as it was stored to an object as it is applied. Pure.
 //!
-//! Keeps of the metadata: name, namespace (mapped), labels, annotations, finalizers. Drops the
-//! status and whatever the cluster gave the object: addresses, bindings, tokens, identities.
+//! Keeps of the metadata: name (and what it was generated from), namespace (mapped), labels, annotations,
+//! finalizers. Drops the status, unless it is data, and whatever the cluster gave the object: addresses, bindings, tokens, identities.
 //!
 //! Does not: decide what happens to an object that exists ([`super::conflict`]), or put the gate
 //! into pods ([`super::volumes`]).
@@ -38,9 +38,16 @@ pub(crate) struct Rules<'a> {
     pub(crate) namespaces: &'a BTreeMap<String, String>,
     /// Keep the node ports of Services.
     pub(crate) preserve_node_ports: bool,
+    /// The kind has no status that only controllers write, so that its `status` is data.
+    pub(crate) status_is_data: bool,
 }
 
 impl Rules<'_> {
+    /// Whether namespaces are restored under other names.
+    pub(crate) fn renames(&self) -> bool {
+        self.namespaces.iter().any(|(from, to)| from != to)
+    }
+
     /// Where objects of `namespace` go.
     pub(crate) fn target<'b>(&'b self, namespace: &'b str) -> &'b str {
         self.namespaces
@@ -68,7 +75,6 @@ pub(crate) fn skip(resource: &str, object: &Value) -> Option<&'static str> {
     match resource {
         "pods" => pod::skip(object),
         "jobs.batch" => workload::skip_job(object),
-        "secrets" => identity::skip_secret(object),
         "configmaps" if name(object) == "kube-root-ca.crt" => Some("the cluster makes it itself"),
         "endpoints" | "endpointslices.discovery.k8s.io" => service::skip_endpoints(object),
         "apiservices.apiregistration.k8s.io" => text(
@@ -78,7 +84,7 @@ pub(crate) fn skip(resource: &str, object: &Value) -> Option<&'static str> {
         .is_some()
         .then_some("the cluster makes it itself"),
         "persistentvolumeclaims" => storage::skip_claim(object),
-        _ => None,
+        _ => storage::skip_snapshot(resource),
     }
 }
 
@@ -112,8 +118,8 @@ pub(crate) fn normalize(
         service::strip(&mut object, rules.preserve_node_ports);
     }
     metadata(resource, &mut object);
-    if let Some(top) = object.as_object_mut() {
-        top.remove("status");
+    if !rules.status_is_data {
+        remove(&mut object, "", &["status"]);
     }
     match resource {
         "pods" => pod::strip(&mut object),
@@ -121,7 +127,6 @@ pub(crate) fn normalize(
         "persistentvolumeclaims" => storage::strip_claim(&mut object, binding),
         "jobs.batch" => workload::strip_job(&mut object),
         "secrets" => identity::strip_secret(&mut object),
-        "serviceaccounts" => identity::strip_service_account(&mut object),
         super::order::CRDS => workload::strip_definition(&mut object),
         _ => {}
     }
@@ -163,7 +168,14 @@ fn metadata(resource: &str, object: &mut Value) {
         return;
     };
     let mut kept = Map::new();
-    for key in ["name", "namespace", "labels", "annotations", "finalizers"] {
+    for key in [
+        "name",
+        "generateName",
+        "namespace",
+        "labels",
+        "annotations",
+        "finalizers",
+    ] {
         if let Some(value) = old.remove(key) {
             kept.insert(key.to_owned(), value);
         }

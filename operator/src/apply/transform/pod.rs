@@ -6,6 +6,8 @@ use serde_json::Value;
 use super::{list, text};
 
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Lifetime of the tokens that admission asks for.
+const ADMITTED_SECONDS: i64 = 3607;
 
 /// Finished and static pods are not restored.
 pub(super) fn skip(pod: &Value) -> Option<&'static str> {
@@ -34,11 +36,8 @@ pub(super) fn strip(pod: &mut Value) {
 }
 
 /// Volumes that admission adds for the service account's token, with their mounts: a new pod gets
-/// new ones.
+/// new ones. A volume that somebody made for that purpose stays.
 fn strip_token_volumes(pod: &mut Value) {
-    let account = text(pod, "/spec/serviceAccountName")
-        .unwrap_or("default")
-        .to_owned();
     let mounted_as_token: Vec<String> = ["/spec/containers", "/spec/initContainers"]
         .iter()
         .flat_map(|pointer| list(pod, pointer))
@@ -50,15 +49,24 @@ fn strip_token_volumes(pod: &mut Value) {
         .iter()
         .filter(|volume| {
             let name = text(volume, "/name").unwrap_or_default();
-            let projected =
-                name.starts_with("kube-api-access-") && volume.get("projected").is_some();
-            let secret = text(volume, "/secret/secretName")
-                .is_some_and(|secret| secret.starts_with(&format!("{account}-token-")));
-            (projected || secret) && mounted_as_token.iter().any(|m| m == name)
+            name.starts_with("kube-api-access-")
+                && list(volume, "/projected/sources")
+                    .iter()
+                    .any(is_admitted_token)
+                && mounted_as_token.iter().any(|m| m == name)
         })
         .filter_map(|volume| text(volume, "/name").map(str::to_owned))
         .collect();
     remove_volumes(pod, &doomed);
+}
+
+/// The token as admission asks for it.
+fn is_admitted_token(source: &Value) -> bool {
+    let Some(token) = source.get("serviceAccountToken") else {
+        return false;
+    };
+    token.get("audience").is_none()
+        && token.get("expirationSeconds").and_then(Value::as_i64) == Some(ADMITTED_SECONDS)
 }
 
 /// The gate of an earlier restore, ours or another product's: it would wait for ever.

@@ -37,6 +37,23 @@ pub(super) fn skip_claim(claim: &Value) -> Option<&'static str> {
         .then_some("its pod makes it anew for an ephemeral volume")
 }
 
+/// Snapshots and their contents stand for something in the storage of the cluster they come from. A
+/// content that is made anew can have that deleted or names nothing, and a snapshot would be taken anew, of
+/// a volume that is just being filled.
+pub(super) fn skip_snapshot(resource: &str) -> Option<&'static str> {
+    match resource {
+        "volumesnapshotcontents.snapshot.storage.k8s.io"
+        | "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io" => {
+            Some("it stands for a snapshot in the storage it was taken in, which Ark does not hold")
+        }
+        "volumesnapshots.snapshot.storage.k8s.io"
+        | "volumegroupsnapshots.groupsnapshot.storage.k8s.io" => Some(
+            "the snapshot it names is not in the backup, and another one would be taken of the restored volume",
+        ),
+        _ => None,
+    }
+}
+
 pub(super) fn strip_claim(claim: &mut Value, binding: Binding) {
     remove(claim, "/metadata/annotations", CLAIM_ANNOTATIONS);
     drop_if_empty(claim, "annotations");

@@ -13,12 +13,14 @@ fn apply_with(resource: &str, object: Value, binding: Binding) -> Value {
     let rules = Rules {
         namespaces: &namespaces,
         preserve_node_ports: false,
+        status_is_data: false,
     };
     let once = restored(resource, object, rules, binding);
     let none = BTreeMap::new();
     let rules = Rules {
         namespaces: &none,
         preserve_node_ports: false,
+        status_is_data: false,
     };
     let twice = normalize(resource, once.clone(), rules, binding);
     assert_eq!(once, twice, "normalising {resource} again changes nothing");
@@ -51,7 +53,7 @@ fn metadata_keeps_what_the_user_wrote() {
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {
-                "name": "c", "namespace": "web2", "labels": {"app": "x"},
+                "name": "c", "generateName": "c-", "namespace": "web2", "labels": {"app": "x"},
                 "annotations": {"note": "y"}, "finalizers": ["example.org/x"],
             },
             "data": {"k": "v"},
@@ -128,13 +130,21 @@ fn skipped_objects_say_why() {
             json!({"type": "kubernetes.io/service-account-token", "metadata": {
             "name": "default-token-abcde",
             "annotations": {"kubernetes.io/service-account.name": "default"}}}),
-            "itself",
+            "",
         ),
         (
-            "secrets",
-            json!({"type": "kubernetes.io/service-account-token", "metadata": {
-            "name": "my-own-token",
-            "annotations": {"kubernetes.io/service-account.name": "default"}}}),
+            "volumesnapshotcontents.snapshot.storage.k8s.io",
+            json!({"metadata": {"name": "snapcontent-1"}}),
+            "does not hold",
+        ),
+        (
+            "volumesnapshots.snapshot.storage.k8s.io",
+            json!({"metadata": {"name": "s"}}),
+            "not in the backup",
+        ),
+        (
+            "volumesnapshotclasses.snapshot.storage.k8s.io",
+            json!({"metadata": {"name": "c"}}),
             "",
         ),
         (
@@ -189,7 +199,8 @@ fn pods_lose_node_token_and_old_gates() {
                 ],
                 "volumes": [
                     {"name": "data", "emptyDir": {}},
-                    {"name": "kube-api-access-x1", "projected": {"sources": []}},
+                    {"name": "kube-api-access-x1", "projected": {"sources": [
+                        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}]}},
                     {"name": "kube-api-access-mine", "projected": {"sources": []}},
                     {"name": "ark-restore-gate", "emptyDir": {}},
                 ],
@@ -216,7 +227,7 @@ fn pods_lose_node_token_and_old_gates() {
 }
 
 #[test]
-fn old_token_secrets_are_unmounted() {
+fn tokens_that_somebody_mounted_stay() {
     let got = apply(
         "pods",
         json!({
@@ -227,15 +238,14 @@ fn old_token_secrets_are_unmounted() {
                     {"name": "t", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]}],
                 "volumes": [
                     {"name": "t", "secret": {"secretName": "robot-token-12345"}},
-                    {"name": "u", "secret": {"secretName": "robot-token-12345"}},
+                    {"name": "kube-api-access-own", "projected": {"sources": [
+                        {"serviceAccountToken": {"audience": "vault", "expirationSeconds": 3607}}]}},
                 ],
             },
         }),
     );
-    assert_eq!(
-        got["spec"]["volumes"],
-        json!([{"name": "u", "secret": {"secretName": "robot-token-12345"}}])
-    );
+    assert_eq!(list(&got, "/spec/volumes").len(), 2);
+    assert_eq!(list(&got, "/spec/containers/0/volumeMounts").len(), 1);
 }
 
 #[test]
@@ -328,6 +338,7 @@ fn services_get_new_addresses() {
     let keep = Rules {
         namespaces: &none,
         preserve_node_ports: true,
+        status_is_data: false,
     };
     let kept = restored("services", service.clone(), keep, Binding::Fresh);
     assert_eq!(ports(&kept), [true, true]);
@@ -338,6 +349,7 @@ fn services_get_new_addresses() {
     let rules = Rules {
         namespaces: &none,
         preserve_node_ports: false,
+        status_is_data: false,
     };
     let got = restored("services", managed, rules, Binding::Fresh);
     assert_eq!(ports(&got), [false, true]);
@@ -381,8 +393,14 @@ fn accounts_and_their_secrets() {
             "imagePullSecrets": [{"name": "robot-dockercfg-12345"}],
         }),
     );
-    assert_eq!(got["secrets"], json!([{"name": "mine"}]));
-    assert!(got.get("imagePullSecrets").is_none());
+    assert_eq!(
+        got["secrets"],
+        json!([{"name": "robot-token-12345"}, {"name": "mine"}])
+    );
+    assert_eq!(
+        got["imagePullSecrets"],
+        json!([{"name": "robot-dockercfg-12345"}])
+    );
 
     let got = apply(
         "secrets",
@@ -419,6 +437,8 @@ fn bindings_follow_their_namespaces() {
                     {"kind": "ServiceAccount", "name": "a", "namespace": "other"},
                     {"kind": "Group", "name": "system:serviceaccounts:web"},
                     {"kind": "User", "name": "web"},
+                    {"kind": "User", "name": "system:serviceaccount:web:a"},
+                    {"kind": "User", "name": "system:serviceaccount:other:a"},
                 ],
             }),
         );
@@ -429,6 +449,8 @@ fn bindings_follow_their_namespaces() {
                 {"kind": "ServiceAccount", "name": "a", "namespace": "other"},
                 {"kind": "Group", "name": "system:serviceaccounts:web2"},
                 {"kind": "User", "name": "web"},
+                {"kind": "User", "name": "system:serviceaccount:web2:a"},
+                {"kind": "User", "name": "system:serviceaccount:other:a"},
             ])
         );
     }

@@ -7,6 +7,7 @@
 //! A restarted operator does the same again as a new attempt and recognises what earlier ones made.
 //! A restore that is deleted stops at once. One with an origin is a record and never executed.
 
+mod collisions;
 mod earlier;
 mod fill;
 mod plan;
@@ -17,6 +18,7 @@ mod source;
 mod status;
 mod validate;
 mod volumes;
+mod words;
 mod world;
 
 use std::collections::HashMap;
@@ -40,12 +42,16 @@ use self::status::{Verdict, Writer};
 use self::validate::Order;
 use self::volumes::Common;
 use super::Reconciler;
+use crate::apply::causes::Causes;
 use crate::apply::discover::Served;
-use crate::apply::filter::Names;
 use crate::apply::run::Applier;
+use crate::apply::transform::Rules;
+use crate::apply::volumes::stock::Stock;
 use crate::bucket::artefact;
 use crate::bucket::patience::with_patience;
+use crate::bucket::restore_claim::{self, RestoreClaim};
 use crate::bundle::read::Spool;
+use crate::collect::discovery::{Discovered, discover};
 use crate::context::Context;
 use crate::error::{Class, Error, Result, is_not_found};
 use crate::metrics::Outcome;
@@ -161,6 +167,9 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict
         Ok(found) => found,
         Err(why) => return Ok(invalid_or_failed(&status, why)),
     };
+    if let Err(why) = claim(context, restore, &location, &status).await? {
+        return Ok(invalid_or_failed(&status, why));
+    }
     let writer = Writer::new(context, restore);
     let backup_name = backup.name_any();
     let restore = writer.start(&backup_name, &location.name()).await?;
@@ -187,7 +196,9 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict
         )
         .await;
         let fatal = match fatal {
-            Ok(()) => None,
+            Ok(Ok(())) => None,
+            // It makes no sense for this backup, and nothing was touched.
+            Ok(Err(wrong)) => return Ok(Verdict::invalid(wrong)),
             // The API server or the disk: another attempt goes on from here.
             Err(error @ (Error::Kube { .. } | Error::Stopping))
                 if error.class() != Class::Permanent =>
@@ -260,7 +271,27 @@ async fn find(
     }
 }
 
-/// Fetches and restores.
+/// Claims the restore's name in the bucket, where its artefacts go. The inner error is for the user.
+async fn claim(
+    context: &Context,
+    restore: &Restore,
+    location: &OpenLocation,
+    status: &RestoreStatus,
+) -> Result<Result<(), String>> {
+    if location.read_only() {
+        return Ok(Ok(()));
+    }
+    let ours = RestoreClaim {
+        cluster: context.cluster.clone(),
+        restore_uid: restore.uid().unwrap_or_default(),
+    };
+    match restore_claim::acquire(&location.store, &restore.name_any(), &ours).await {
+        Err(error) if status.phase != Some(RestorePhase::InProgress) => Ok(Err(error.sentence())),
+        result => result,
+    }
+}
+
+/// Fetches and restores. The inner error is for the user: what the backup holds cannot be restored as asked.
 async fn attempt_it(
     context: &Arc<Context>,
     restore: &Restore,
@@ -269,7 +300,7 @@ async fn attempt_it(
     location: &OpenLocation,
     report: &Report,
     spool_dir: &std::path::Path,
-) -> Result<()> {
+) -> Result<Result<(), Vec<String>>> {
     let name = backup.name_any();
     let (spool, stock) = with_patience(&context.shutdown, || async {
         futures::try_join!(
@@ -287,16 +318,24 @@ async fn attempt_it(
         restore: restore.name_any(),
         uid: restore.uid().unwrap_or_default(),
         backup: name,
+        causes: Causes::default(),
     };
-    let order = with_known_words(order, &spool, &applier.served, report).await;
+    let cluster = discover(&context.client).await?;
     let looked = tokio::task::spawn_blocking(move || {
-        let plan = plan::make(&spool, &order, &stock);
-        (plan, spool, order, stock)
+        let mut order = order;
+        let planned = plan_it(&mut order, &spool, &stock, &cluster);
+        (planned, spool, order, stock)
     });
-    let (plan, spool, order, stock) = looked
+    let (planned, spool, order, stock) = looked
         .await
         .map_err(|error| Error::Bug(format!("planning ended badly: {error}")))?;
-    let plan: Plan = plan?;
+    let (plan, warnings) = match planned? {
+        Ok(planned) => planned,
+        Err(wrong) => return Ok(Err(wrong)),
+    };
+    for warning in warnings {
+        report.log.warn(About::Ark, warning);
+    }
     if backup.status.as_ref().and_then(|s| s.phase)
         == Some(ark_api::backup::BackupPhase::PartiallyFailed)
     {
@@ -327,46 +366,37 @@ async fn attempt_it(
         applier: &applier,
         claims: Mutex::new(HashMap::new()),
     };
-    run.everything().await
+    run.everything().await.map(Ok)
 }
 
-/// Resolves short names and kinds in the resource filters to resources of the bundle. A word that
-/// means nothing there is said.
-async fn with_known_words(
-    mut order: Order,
+/// A plan, and what the user should know about it.
+type Planned = (Plan, Vec<String>);
+
+/// Puts the words of `order` into their full form and plans. Returns the plan with warnings, or what is
+/// wrong.
+fn plan_it(
+    order: &mut Order,
     spool: &Spool,
-    served: &Served,
-    report: &Report,
-) -> Order {
-    let (include, exclude) = order.words.clone();
-    let mut lists = [include, exclude];
-    for word in lists.iter_mut().flatten() {
-        let single = Names::new(std::slice::from_ref(word), &[]);
-        if spool
-            .resources()
-            .any(|resource| single.admit_resource(resource))
-        {
-            continue;
-        }
-        let mut meaning = None;
-        for resource in spool.resources() {
-            // A group that does not answer shows again when its objects are applied.
-            if served.is_called(resource, word).await.unwrap_or(false) {
-                meaning = Some(resource.to_owned());
-                break;
-            }
-        }
-        match meaning {
-            Some(resource) => *word = resource,
-            None => report.log.warn(
-                About::Ark,
-                format!("the backup holds no resource called {word:?}"),
-            ),
-        }
-    }
-    let [include, exclude] = lists;
-    order.resources = Names::new(&include, &exclude);
-    order
+    stock: &Stock,
+    cluster: &Discovered,
+) -> Result<Result<Planned, Vec<String>>> {
+    let held = words::Held::read(spool, cluster)?;
+    let warnings = match words::resolve(order, &held, cluster) {
+        Ok(warnings) => warnings,
+        Err(wrong) => return Ok(Err(wrong)),
+    };
+    let plan = plan::make(spool, order, stock)?;
+    let rules = Rules {
+        namespaces: &order.mapping,
+        preserve_node_ports: order.preserve_node_ports,
+        status_is_data: false,
+    };
+    let collisions = collisions::find(&plan, spool, rules)?;
+    Ok(if collisions.is_empty() {
+        Ok((plan, warnings))
+    } else {
+        Err(collisions)
+    })
 }
 
 /// Stores the artefacts, the log last. One that cannot be stored is an error of the restore.

@@ -462,4 +462,4 @@ fn needs(resource: &str, object: &Value) -> Vec<Key> {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -9,7 +9,7 @@ use crate::bundle::read::{Limits, spool};
 use crate::reconcile::restore::validate;
 
 /// Resource, object.
-fn bundle(objects: &[(&str, Value)]) -> Spool {
+pub(in crate::reconcile::restore) fn bundle(objects: &[(&str, Value)]) -> Spool {
     let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
     let mut builder = tar::Builder::new(&mut gz);
     for (resource, object) in objects {

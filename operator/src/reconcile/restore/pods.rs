@@ -183,7 +183,8 @@ impl Pods {
         let rules = run.applier.rules();
         let mut object = transform::restored(PODS, object, rules, Binding::default());
         let Some(at) = at else {
-            run.apply(PODS, object, Binding::default()).await;
+            run.apply(PODS, Some(entry), object, Binding::default())
+                .await;
             return None;
         };
         if let Some(why) = self.refuse(run, at, &mut object) {
@@ -191,7 +192,9 @@ impl Pods {
             run.write(PODS, run.target(&entry.namespace), &entry.name, &outcome);
             return Some((at, outcome));
         }
-        let outcome = run.apply(PODS, object, Binding::default()).await;
+        let outcome = run
+            .apply(PODS, Some(entry), object, Binding::default())
+            .await;
         Some((at, outcome))
     }
 

@@ -68,11 +68,7 @@ impl Report {
         message: &str,
         warn: bool,
     ) {
-        let path = if namespace.is_empty() {
-            format!("{resource} {name}")
-        } else {
-            format!("{resource} {namespace}/{name}")
-        };
+        let path = path(resource, namespace, name);
         let about = about(namespace);
         match action {
             ItemAction::Failed => self.log.error(about, format!("{path}: {message}")),
@@ -90,6 +86,12 @@ impl Report {
             action,
             message: message.to_owned(),
         });
+    }
+
+    /// What of an object, whose row is written, did not come back.
+    pub(crate) fn lost(&self, resource: &str, namespace: &str, name: &str, why: &str) {
+        let path = path(resource, namespace, name);
+        self.log.error(about(namespace), format!("{path}: {why}"));
     }
 
     /// One item of the plan is dealt with.
@@ -141,6 +143,14 @@ impl Report {
 
     fn items(&self) -> MutexGuard<'_, Vec<ItemRow>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn path(resource: &str, namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        format!("{resource} {name}")
+    } else {
+        format!("{resource} {namespace}/{name}")
     }
 }
 

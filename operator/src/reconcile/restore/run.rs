@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
                 }
                 let binding = self.binding(resource, entry);
                 let object = transform::restored(resource, object, self.applier.rules(), binding);
-                let outcome = self.apply(resource, object, binding).await;
+                let outcome = self.apply(resource, Some(entry), object, binding).await;
                 if resource == CLAIMS {
                     let key = (entry.namespace.clone(), entry.name.clone());
                     self.claims().insert(key, outcome.action);
@@ -226,15 +226,38 @@ impl<'a> Run<'a> {
             .map_or(namespace, String::as_str)
     }
 
-    /// Applies one object, ready as it is, and writes its row.
-    pub(crate) async fn apply(&self, resource: &str, object: Value, binding: Binding) -> Outcome {
+    /// Applies one object, ready as it is, and writes its row. `entry` is its origin in the bundle.
+    pub(crate) async fn apply(
+        &self,
+        resource: &str,
+        entry: Option<&Entry>,
+        object: Value,
+        binding: Binding,
+    ) -> Outcome {
         let namespace = transform::text(&object, "/metadata/namespace")
             .unwrap_or_default()
             .to_owned();
         let name = transform::name(&object).to_owned();
-        let outcome = self.applier.apply(resource, object, binding).await;
+        let outcome = self.send(resource, entry, object, binding).await;
         self.write(resource, &namespace, &name, &outcome);
         outcome
+    }
+
+    async fn send(
+        &self,
+        resource: &str,
+        entry: Option<&Entry>,
+        object: Value,
+        binding: Binding,
+    ) -> Outcome {
+        let original = match entry.map(|entry| self.spool.document(resource, entry)) {
+            None => None,
+            Some(Ok(document)) => Some(document),
+            Some(Err(error)) => return Outcome::failed(error.sentence()),
+        };
+        self.applier
+            .apply(resource, object, original.as_ref(), binding)
+            .await
     }
 
     /// Writes the row of one item.
@@ -243,10 +266,14 @@ impl<'a> Run<'a> {
             action,
             message,
             warn,
+            lost,
             own: _,
         } = outcome;
         self.report()
             .row(resource, namespace, name, *action, message, *warn);
+        if let Some(lost) = lost {
+            self.report().lost(resource, namespace, name, lost);
+        }
         self.report().done();
     }
 
@@ -293,26 +320,28 @@ impl<'a> Run<'a> {
 
     /// Makes every namespace that objects go to, as it was or, if the backup does not hold it, bare.
     async fn namespaces(&self) -> Result<()> {
-        let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, (Value, Option<&Entry>)> = BTreeMap::new();
         for entry in self.plan.entries(NAMESPACES) {
             if let Some(object) = self.load(NAMESPACES, entry) {
                 let rules = self.applier.rules();
                 let object = transform::restored(NAMESPACES, object, rules, Binding::default());
                 wanted
                     .entry(transform::name(&object).to_owned())
-                    .or_insert(object);
+                    .or_insert((object, Some(entry)));
             }
         }
         for namespace in &self.plan.namespaces {
             let target = self.target(namespace);
             wanted.entry(target.to_owned()).or_insert_with(|| {
-                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": target } })
+                let bare = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": target } });
+                (bare, None)
             });
         }
         futures::stream::iter(wanted)
-            .for_each_concurrent(PARALLEL, async |(name, object)| {
+            .for_each_concurrent(PARALLEL, async |(name, (object, entry))| {
                 self.leave(&name).await;
-                self.apply(NAMESPACES, object, Binding::default()).await;
+                self.apply(NAMESPACES, entry, object, Binding::default())
+                    .await;
             })
             .await;
         self.report().live(|live| live.waiting = None);
@@ -363,8 +392,8 @@ impl<'a> Run<'a> {
                     let binding = Binding::default();
                     let object = transform::restored(resource, object, rules, binding);
                     match failed.get(&key) {
-                        None => drop(self.apply(resource, object, binding).await),
-                        Some(why) => self.hold(resource, object, why).await,
+                        None => drop(self.apply(resource, Some(entry), object, binding).await),
+                        Some(why) => self.hold(resource, entry, object, why).await,
                     }
                 })
                 .await;
@@ -372,7 +401,7 @@ impl<'a> Run<'a> {
     }
 
     /// Applies a controller so that it makes no pods.
-    async fn hold(&self, resource: &str, mut object: Value, why: &str) {
+    async fn hold(&self, resource: &str, entry: &Entry, mut object: Value, why: &str) {
         let namespace = transform::text(&object, "/metadata/namespace")
             .unwrap_or_default()
             .to_owned();
@@ -396,8 +425,7 @@ impl<'a> Run<'a> {
             }
         };
         let mut outcome = self
-            .applier
-            .apply(resource, object, Binding::default())
+            .send(resource, Some(entry), object, Binding::default())
             .await;
         if let Some(text) = text
             && outcome.own.is_some()

@@ -34,10 +34,8 @@ pub(crate) struct Order {
     pub(crate) source: Source,
     /// Namespaces, by their names in the backup.
     pub(crate) namespaces: Names,
-    /// Resources.
+    /// Resources, in the words of the user until `words` has put them into their full form.
     pub(crate) resources: Names,
-    /// Words of the resource filters that may be short names or kinds.
-    pub(crate) words: (Vec<String>, Vec<String>),
     /// Labels.
     pub(crate) selectors: Selectors,
     /// Cluster-scoped objects: all, none, or those that restored objects need.
@@ -106,7 +104,6 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
             source,
             namespaces: Names::new(included_namespaces, excluded_namespaces),
             resources: Names::new(included_resources, excluded_resources),
-            words: (included_resources.clone(), excluded_resources.clone()),
             selectors: Selectors(selectors),
             cluster_resources: *include_cluster_resources,
             mapping: namespace_mapping.clone(),
