@@ -164,6 +164,15 @@ impl Applier {
         }
     }
 
+    /// Whether the cluster has an object of a core resource. One that cannot be asked for counts as there.
+    pub(crate) async fn exists(&self, resource: &str, namespace: &str, name: &str) -> bool {
+        let Ok(Some(target)) = self.served.resolve(resource, "v1").await else {
+            return true;
+        };
+        let endpoint = Endpoint::new(self.client.clone(), &target, Some(namespace));
+        !matches!(endpoint.get(name).await, Ok(None))
+    }
+
     /// Applies `desired`, which went through [`transform::restored`] with `binding` and is `original`
     /// in the backup.
     pub(crate) async fn apply(

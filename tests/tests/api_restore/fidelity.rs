@@ -68,7 +68,7 @@ impl World {
     }
 
     /// Makes a definition of kind Gizmo in a group of this application's; returns the resource.
-    async fn define(&self, version: &str, schema: Value) -> String {
+    async fn define(&self, version: &str, schema: &Value) -> String {
         let group = format!("{}.example.org", self.app);
         let resource = format!("gizmos.{group}");
         let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -159,7 +159,7 @@ async fn numbers_and_unknown_values_travel_as_they_came() {
     world.make_app().await;
     let app = world.app.clone();
     let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    world.define("v1", open).await;
+    world.define("v1", &open).await;
     let spec = r#"{"a":9709.299823785817,"b":0.09656667700587851,"c":961.7865333626133,"d":90.62593902113605,"e":9.939669614185187,"f":1e300,"g":-0.5,"h":9223372036854775807,"i":18446744073709551615,"j":"\u003c\u2028"}"#;
     create(&format!(
         r#"{{"apiVersion":"{app}.example.org/v1","kind":"Gizmo","metadata":{{"name":"g","namespace":"{app}"}},"spec":{spec}}}"#
@@ -191,7 +191,7 @@ async fn fields_that_the_cluster_does_not_know_are_an_error_of_their_object() {
         schema
     };
     let resource = world
-        .define("v1", schema(json!({"backupRef": {"type": "string"}})))
+        .define("v1", &schema(json!({"backupRef": {"type": "string"}})))
         .await;
     let gizmo = json!({"apiVersion": format!("{app}.example.org/v1"), "kind": "Gizmo",
         "metadata": {"name": "g", "namespace": app},
@@ -199,7 +199,7 @@ async fn fields_that_the_cluster_does_not_know_are_an_error_of_their_object() {
     create(&gizmo.to_string());
     world.take_and_lose("b").await;
     kubectl(&["delete", "crd", &resource, "--timeout=60s"]);
-    world.define("v1", schema(json!({}))).await;
+    world.define("v1", &schema(json!({}))).await;
 
     assert_eq!(
         world.bring_back("r", "b").await,

@@ -3,7 +3,7 @@
 use ark_api::restore::RestorePhase;
 use serde_json::json;
 
-use crate::world::{World, claim, config_map};
+use crate::world::{World, claim, config_map, pod};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn words_of_restores_are_those_of_backups() {
@@ -116,4 +116,27 @@ async fn what_the_backup_does_not_hold_is_refused_before_anything_is_written() {
     for namespace in [&app, &other, &target] {
         assert!(world.get("namespaces", None, namespace).await.is_none());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pod_lacks_is_named() {
+    let world = World::start().await;
+    let app = world.app.clone();
+    let mut web = pod(&app, "web", &[("scratch", "")]);
+    web["spec"]["volumes"].as_array_mut().unwrap().extend([
+        json!({"name": "a", "configMap": {"name": "there"}}),
+        json!({"name": "b", "configMap": {"name": "gone"}}),
+        json!({"name": "c", "configMap": {"name": "spare", "optional": true}}),
+    ]);
+    world
+        .stored_backup("b", &[web, config_map(&app, "there", "v")], json!([]))
+        .await;
+    world.restore("r", json!({"backupName": "b"})).await;
+    world.finished("r").await;
+    let warnings = world.outcome("r").warnings.namespaces.remove(&app).unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("pods") && warnings[0].contains("configmaps gone"),
+        "{warnings:?}"
+    );
 }

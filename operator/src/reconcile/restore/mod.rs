@@ -10,6 +10,7 @@
 mod collisions;
 mod earlier;
 mod fill;
+mod lacking;
 mod plan;
 mod pods;
 mod report;

@@ -20,6 +20,7 @@ use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
 
+use super::lacking;
 use super::plan::{OwnerKey, Plan, owner_key};
 use super::pods::Pods;
 use super::report::{Report, about};
@@ -118,6 +119,7 @@ impl<'a> Run<'a> {
         for (resource, entries) in self.stage(Stage::BeforePods) {
             self.resource(resource, entries, None).await;
         }
+        lacking::tell(self).await;
         let mut pods = Pods::prepare(self).await?;
         let held = pods.held();
         pods.apply_wave(self, 0).await;
