@@ -14,18 +14,19 @@ pub(crate) fn said_once(rows: impl Iterator<Item = (String, String)>) -> Vec<Str
         *counts.entry(message).or_default() += 1;
     }
     let mut first: HashMap<&str, &str> = HashMap::new();
-    rows.iter()
-        .map(|(who, message)| match counts.get(message.as_str()) {
-            Some(count) if *count > 1 => match first.get(message.as_str()) {
-                Some(before) => format!("as {before}"),
-                None => {
-                    first.insert(message, who);
-                    format!("{message} ({count} rows)")
-                }
-            },
-            _ => message.clone(),
-        })
-        .collect()
+    let mut told = Vec::new();
+    for (who, message) in &rows {
+        let count = counts.get(message.as_str()).copied().unwrap_or_default();
+        told.push(match first.get(message.as_str()) {
+            Some(before) => format!("as {before}"),
+            None if count > 1 => {
+                first.insert(message, who);
+                format!("{message} ({count} rows)")
+            }
+            None => message.clone(),
+        });
+    }
+    told
 }
 
 #[cfg(test)]
