@@ -6,6 +6,11 @@
 //! back to the system at once. The threshold is read only when a process starts, and cannot be set later
 //! without unsafe code, so the program replaces itself by itself, once, with the variable set. Whoever
 //! starts it with the variable set (to any value) saves that step.
+//!
+//! A piece that goes back at once is made of new pages, one fault each, when it is taken again. So what a run takes again
+//! and again must not be one: buffers of a megabyte and more are kept for as long as the run lasts by who uses them
+//! (the packs of an archive, what a restore reads), and freed with it. What is smaller, like the buffers of a
+//! connection, stays below the threshold.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -13,8 +18,8 @@ use std::process::Command;
 
 /// glibc's name of the threshold.
 const VARIABLE: &str = "MALLOC_MMAP_THRESHOLD_";
-/// Pieces of this size and more are given back; glibc's own initial value.
-const BYTES: &str = "131072";
+/// Pieces of this size and more are given back.
+const BYTES: &str = "1048576";
 
 /// Starts the program anew with the threshold fixed, unless it is. To be called first in `main`, before any
 /// thread. Returns only when nothing needs to be done (`None`), or with the reason why it could not be done.

@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::runtime::Handle;
 
@@ -39,7 +38,7 @@ pub(super) enum Job {
     /// Compare what is there.
     Compare(Comparison),
     /// Write what was fetched.
-    Range(Range, Result<Bytes>),
+    Range(Range, Result<Vec<u8>>),
 }
 
 /// Jobs, and ranges to be fetched. See the module.
@@ -56,7 +55,9 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    ready: VecDeque<(Range, Result<Bytes>)>,
+    ready: VecDeque<(Range, Result<Vec<u8>>)>,
+    /// Memory of ranges that were written, for the next ones: never more pieces than are on their way at once.
+    buffers: Vec<Vec<u8>>,
     ranges: VecDeque<(Id, Range)>,
     /// Blobs in `ranges`.
     waiting: usize,
@@ -186,9 +187,13 @@ impl Queue {
         }
     }
 
-    /// A range was written.
-    pub(super) fn written(self: &Arc<Self>, bytes: u32) {
+    /// A range was written; its memory is for the next one.
+    pub(super) fn written(self: &Arc<Self>, bytes: u32, buffer: Vec<u8>) {
         let mut state = self.lock();
+        // The memory of a blob larger than any range is given back.
+        if (1..=self.limits.range as usize).contains(&buffer.capacity()) {
+            state.buffers.push(buffer);
+        }
         state.flying -= 1;
         state.flying_bytes -= u64::from(bytes);
         self.ask(&mut state);
@@ -211,10 +216,16 @@ impl Queue {
             state.flying += 1;
             state.flying_bytes += bytes;
             let queue = Arc::clone(self);
+            let buffer = state.buffers.pop();
             drop(self.runtime.spawn(async move {
                 let path = pack::path(&pack);
                 let (start, length) = (u64::from(range.start), u64::from(range.length));
-                let read = queue.store.read_range(&path, start, length);
+                // Large enough for all that will be read into it.
+                let room = || Vec::with_capacity(queue.limits.range.max(range.length) as usize);
+                let buffer = buffer
+                    .filter(|buffer| buffer.capacity() >= range.length as usize)
+                    .unwrap_or_else(room);
+                let read = queue.store.read_range_into(&path, start, length, buffer);
                 // A worker waits for it, whatever becomes of it.
                 let data = AssertUnwindSafe(read)
                     .catch_unwind()

@@ -75,23 +75,23 @@ impl<'r, 'a> Worker<'r, 'a> {
                 }
                 Job::Range(range, data) => {
                     let length = range.length;
-                    self.range(&range, data);
+                    let buffer = self.range(&range, data);
                     write_waiting(self.run, &mut self.waiting);
-                    self.run.queue.written(length);
+                    self.run.queue.written(length, buffer);
                 }
             }
         }
     }
 
-    fn range(&mut self, range: &Range, data: Result<Bytes>) {
+    /// Writes what was fetched, and returns the memory it came in.
+    fn range(&mut self, range: &Range, data: Result<Vec<u8>>) -> Vec<u8> {
         let groups = || {
             let same = |a: &Want, b: &Want| a.place == b.place && a.id == b.id;
             range.wants.chunk_by(same)
         };
         match data {
-            Ok(data) => {
+            Ok(mut data) => {
                 count(&self.run.counts.bytes_fetched, u64::from(range.length));
-                let mut data = owned(data);
                 let place = |wants: &[Want]| {
                     let at = (wants[0].place.offset - range.start) as usize;
                     at..at + wants[0].place.length as usize
@@ -115,6 +115,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                         (next, after.get_mut(behind).unwrap_or_default()),
                     );
                 }
+                return data;
             }
             Err(error) if !is_content(&error) => self.run.fail(error),
             Err(error @ Error::ObjectMissing { .. }) => {
@@ -130,11 +131,15 @@ impl<'r, 'a> Worker<'r, 'a> {
                         Err(error) if is_content(&error) => {
                             rescue(self.run, &mut self.waiting, wants, &error);
                         }
-                        Err(error) => return self.run.fail(error),
+                        Err(error) => {
+                            self.run.fail(error);
+                            break;
+                        }
                     }
                 }
             }
         }
+        Vec::new()
     }
 
     fn fetch(&self, range: &Range, place: Place) -> Result<Bytes> {

@@ -91,17 +91,24 @@ impl Backend {
         }
     }
 
-    pub(super) fn read_range(&self, path: &str, offset: u64, len: u64) -> Request<'static, Bytes> {
+    /// `buffer` is empty; its memory is used.
+    pub(super) fn read_range(
+        &self,
+        path: &str,
+        offset: u64,
+        len: u64,
+        buffer: Vec<u8>,
+    ) -> Request<'static, Vec<u8>> {
         match self {
             Self::Local(local) => local
                 .clone()
-                .read_range(path.to_owned(), offset, len)
+                .read_range(path.to_owned(), offset, len, buffer)
                 .boxed_future(),
             Self::S3(s3) => s3
                 .clone()
-                .read_range(path.to_owned(), offset, len)
+                .read_range(path.to_owned(), offset, len, buffer)
                 .boxed_future(),
-            Self::Faulty(faulty) => faulty.read_range(path, offset, len),
+            Self::Faulty(faulty) => faulty.read_range(path, offset, len, buffer),
         }
     }
 

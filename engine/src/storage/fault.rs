@@ -205,9 +205,15 @@ impl Faulty {
         self.around(Operation::Read, path, request, half)
     }
 
-    pub(super) fn read_range(&self, path: &str, offset: u64, len: u64) -> Request<'static, Bytes> {
+    pub(super) fn read_range(
+        &self,
+        path: &str,
+        offset: u64,
+        len: u64,
+        buffer: Vec<u8>,
+    ) -> Request<'static, Vec<u8>> {
         let whole = |fault, data| (fault != Fault::Truncate).then_some(data);
-        let request = || self.inner.read_range(path, offset, len);
+        let request = || self.inner.read_range(path, offset, len, buffer);
         self.around(Operation::Read, path, request, whole)
     }
 

@@ -161,7 +161,13 @@ impl Local {
         }
     }
 
-    pub(super) async fn read_range(self, path: String, offset: u64, len: u64) -> Result<Bytes> {
+    pub(super) async fn read_range(
+        self,
+        path: String,
+        offset: u64,
+        len: u64,
+        buffer: Vec<u8>,
+    ) -> Result<Vec<u8>> {
         let location = self.root.display().to_string();
         let name = path.clone();
         let found = self
@@ -173,7 +179,7 @@ impl Local {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
                 }
                 let len = usize::try_from(len).map_err(io::Error::other)?;
-                read_at(&file, offset, len).map(|data| Some(Bytes::from(data)))
+                read_at(&file, offset, len, buffer).map(Some)
             })
             .await?;
         found.ok_or(Error::ObjectMissing {
@@ -329,9 +335,9 @@ fn list_into(dir: &Path, prefix: &str, recursive: bool, into: &mut Vec<Entry>) -
     Ok(())
 }
 
-/// Exactly `len` bytes from `offset` on, in memory that nobody filled with zeros before.
-fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut data = Vec::with_capacity(len);
+/// Exactly `len` bytes from `offset` on, in the memory of `data`, which nobody fills with zeros before.
+fn read_at(file: &File, offset: u64, len: usize, mut data: Vec<u8>) -> io::Result<Vec<u8>> {
+    data.reserve_exact(len);
     while data.len() < len {
         let at = offset.saturating_add(data.len() as u64);
         match rustix::io::pread(file, spare_capacity(&mut data), at) {

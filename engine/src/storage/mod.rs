@@ -202,12 +202,31 @@ impl Store {
     /// # Errors
     /// `ObjectMissing`, or `Store` if the object ends before `offset + len`.
     pub async fn read_range(&self, path: &str, offset: u64, len: u64) -> Result<Bytes> {
+        let data = self.read_range_into(path, offset, len, Vec::new()).await?;
+        Ok(Bytes::from(data))
+    }
+
+    /// The same, into a buffer that was used before: its content goes, its memory is used again. Memory that is taken
+    /// anew for every read costs more than the read, once it is large enough to come from the system each time.
+    ///
+    /// # Errors
+    /// As [`Self::read_range`]; the buffer is gone then.
+    pub async fn read_range_into(
+        &self,
+        path: &str,
+        offset: u64,
+        len: u64,
+        mut buffer: Vec<u8>,
+    ) -> Result<Vec<u8>> {
         let path = self.full(path)?;
+        buffer.clear();
         if len == 0 {
-            return Ok(Bytes::new());
+            return Ok(buffer);
         }
         self.run("read", &path, len, || {
-            self.backend.read_range(&path, offset, len)
+            // An attempt that failed took the buffer with it.
+            let buffer = std::mem::take(&mut buffer);
+            self.backend.read_range(&path, offset, len, buffer)
         })
         .await
     }

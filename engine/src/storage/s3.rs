@@ -235,22 +235,44 @@ impl S3 {
         }
     }
 
-    pub(super) async fn read_range(self, path: String, offset: u64, len: u64) -> Result<Bytes> {
-        let read = self
-            .operator
-            .read_with(&path)
-            .range(offset..offset.saturating_add(len));
-        match read.await {
-            Ok(data) if data.len() as u64 == len => Ok(data.to_bytes()),
-            Ok(data) => Err(Error::Store {
-                location: self.place.to_string(),
-                operation: "read",
-                message: format!("{} bytes came where {len} were asked for", data.len()),
-                path,
-                // A connection that broke is another error: the object itself is shorter.
-                temporary: false,
-            }),
-            Err(error) => Err(self.error("read", &path, &error)),
+    /// Each piece of the body is copied as it comes and let go, so that the connection reads the next one into the
+    /// same memory.
+    pub(super) async fn read_range(
+        self,
+        path: String,
+        offset: u64,
+        len: u64,
+        mut data: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        let fail = |error: opendal::Error| self.error("read", &path, &error);
+        let reader = self.operator.reader(&path).await.map_err(fail)?;
+        let range = offset..offset.saturating_add(len);
+        let mut pieces = reader.into_bytes_stream(range).await.map_err(fail)?;
+        data.reserve_exact(usize::try_from(len).unwrap_or_default());
+        loop {
+            let piece = pieces.try_next().await.map_err(|error| {
+                fail(match error.downcast::<opendal::Error>() {
+                    Ok(error) => error,
+                    Err(error) => passing(&error.to_string()),
+                })
+            })?;
+            match piece {
+                Some(piece) => data.extend_from_slice(&piece),
+                None if data.len() as u64 == len => return Ok(data),
+                None => {
+                    return Err(Error::Store {
+                        location: self.place.to_string(),
+                        operation: "read",
+                        message: format!("{} bytes came where {len} were asked for", data.len()),
+                        path: path.clone(),
+                        // A connection that broke is another error: the object itself is shorter.
+                        temporary: false,
+                    });
+                }
+            }
+            if data.len() as u64 > len {
+                return Err(fail(passing("more bytes came than were asked for")));
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Secret;
 
 /// Where a store is and how to reach it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {
     /// A directory of this machine, which must exist.
     Local {
