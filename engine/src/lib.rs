@@ -61,7 +61,7 @@ pub use host::host_name;
 pub use maintain::{CheckReport, check};
 pub use progress::{Progress, ProgressCounts};
 pub use repo::{
-    FormatVersion, Holder, HolderLiveness, InitOptions, KeyInfo, LockTiming, Locked, NewKey,
+    FormatVersion, Hold, Holder, HolderLiveness, InitOptions, KeyInfo, LockTiming, Locked, NewKey,
     OpenOptions, Repository, Snapshot, SnapshotFilter,
 };
 pub use restore::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest, restore};

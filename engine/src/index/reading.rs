@@ -60,13 +60,19 @@ async fn read(
 ) -> Result<Option<IndexFile>> {
     // The time a request may take follows from its size, so that has to be a true one.
     let path = format!("index/{id}");
-    let Some(sealed) = store.read(&path, size.min(LIMIT)).await? else {
-        return Ok(None);
+    let sealed = match repo.remembered(&path) {
+        Some(sealed) => sealed,
+        None => match store.read(&path, size.min(LIMIT)).await? {
+            Some(sealed) => sealed,
+            None => return Ok(None),
+        },
     };
-    match decoder.decode(id, sealed).await {
-        Some(file) => file
-            .map(Some)
-            .map_err(|why| repo.damaged(format!("index {id}"), &why)),
+    match decoder.decode(id, sealed.clone()).await {
+        Some(file) => {
+            let file = file.map_err(|why| repo.damaged(format!("index {id}"), &why))?;
+            repo.remember(&path, &sealed);
+            Ok(Some(file))
+        }
         None => Err(Error::Bug(format!("decoding index {id} did not end"))),
     }
 }

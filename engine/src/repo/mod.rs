@@ -11,6 +11,7 @@
 pub(crate) mod adapter;
 pub(crate) mod blobs;
 pub(crate) mod descent;
+mod documents;
 mod init;
 pub(crate) mod keys;
 pub(crate) mod lock;
@@ -22,13 +23,13 @@ pub(crate) mod walk;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use tokio::runtime::Handle;
 
-pub use lock::{LockTiming, Locked};
+pub use lock::{Hold, LockTiming, Locked};
 pub(crate) use open::CONFIG_LIMIT;
 pub use passwords::{KeyInfo, NewKey};
 pub use select::SnapshotFilter;
@@ -89,6 +90,9 @@ pub struct OpenOptions {
     /// Bytes of memory for operations that have no request with a number of its own: listing a snapshot, writing what is
     /// in a file, repairing. The default is 256 MiB.
     pub memory: Option<u64>,
+    /// Bytes of index files and snapshots that are remembered from one operation to the next, so that several in a row
+    /// read each file once. The default is none.
+    pub remember: u64,
 }
 
 impl fmt::Debug for OpenOptions {
@@ -100,6 +104,7 @@ impl fmt::Debug for OpenOptions {
             .field("no_lock", &self.no_lock)
             .field("retry_lock", &self.retry_lock)
             .field("memory", &self.memory)
+            .field("remember", &self.remember)
             .finish()
     }
 }
@@ -137,6 +142,9 @@ struct Inner {
     config: Config,
     runtime: Handle,
     options: OpenOptions,
+    documents: documents::Documents,
+    /// The lock that is kept for operations in a row, if one is.
+    held: Mutex<Weak<lock::Guard>>,
 }
 
 impl fmt::Debug for Repository {
@@ -157,6 +165,12 @@ impl Repository {
     /// The format's version, 1 or 2.
     pub fn version(&self) -> u32 {
         self.0.config.version
+    }
+
+    /// Bytes of its index files, as they lie in the store: about as many an operation takes to hold them. Blocks.
+    pub fn index_bytes(&self) -> Result<u64> {
+        let files = self.block_on(crate::index::files(self.store()))?;
+        Ok(files.values().copied().fold(0, u64::saturating_add))
     }
 
     /// Where it is, for messages.
@@ -187,6 +201,16 @@ impl Repository {
     /// The memory of an operation that was not given any of its own.
     pub(crate) fn ceiling(&self) -> Ceiling {
         Ceiling::new(self.0.options.memory.unwrap_or(ceiling::MEMORY))
+    }
+
+    /// A document named after its content, if it is remembered.
+    pub(crate) fn remembered(&self, path: &str) -> Option<bytes::Bytes> {
+        self.0.documents.get(path)
+    }
+
+    /// Remembers a document named after its content, which was found right.
+    pub(crate) fn remember(&self, path: &str, sealed: &bytes::Bytes) {
+        self.0.documents.keep(path, sealed);
     }
 
     pub(crate) fn damaged(&self, what: impl Into<String>, why: &Invalid) -> Error {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
-use super::{Inner, OpenOptions, Repository, damaged, keys};
+use super::{Inner, OpenOptions, Repository, damaged, documents::Documents, keys};
 use crate::{
     error::{Error, Result},
     format::{config::Config, unpacked},
@@ -52,6 +52,8 @@ impl Repository {
             key_id: Mutex::new(key_id),
             config,
             runtime,
+            documents: Documents::new(options.remember),
+            held: Mutex::default(),
             options,
         })))
     }

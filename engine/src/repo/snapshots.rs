@@ -205,14 +205,20 @@ impl Repository {
 
     /// A snapshot file of this size; `None` if it is gone. The time that reading it may take follows from its size.
     async fn read_snapshot(&self, store: &Store, id: Id, size: u64) -> Result<Option<Snapshot>> {
-        let Some(sealed) = store.read(&path(id), size.min(LIMIT)).await? else {
-            return Ok(None);
+        let path = path(id);
+        let sealed = match self.remembered(&path) {
+            Some(sealed) => sealed,
+            None => match store.read(&path, size.min(LIMIT)).await? {
+                Some(sealed) => sealed,
+                None => return Ok(None),
+            },
         };
-        unpacked::decode_named(self.key(), &id, &sealed, unpacked::MAX_DOCUMENT)
+        let read = unpacked::decode_named(self.key(), &id, &sealed, unpacked::MAX_DOCUMENT)
             .and_then(|json| SnapshotFile::decode(&json))
             .and_then(|file| Snapshot::from_file(id, file))
-            .map(Some)
-            .map_err(|why| self.damaged(format!("snapshot {id}"), &why))
+            .map_err(|why| self.damaged(format!("snapshot {id}"), &why))?;
+        self.remember(&path, &sealed);
+        Ok(Some(read))
     }
 
     /// Writes a snapshot and returns its id.

@@ -14,6 +14,7 @@
 //!
 //! [`HolderLiveness`]: super::HolderLiveness
 
+mod hold;
 mod judge;
 mod own;
 mod retry;
@@ -30,6 +31,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::{sync::watch, task::JoinHandle};
 
+pub use self::hold::Hold;
 use self::own::{Settled, Shared, State, held, path, since_boot};
 use super::Repository;
 use crate::{
@@ -99,6 +101,8 @@ pub(crate) struct Guard {
     stop: Cancel,
     task: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Handle,
+    /// The kept lock under which this one is, which has to live as long.
+    _under: Option<Arc<Guard>>,
 }
 
 impl Guard {
@@ -267,6 +271,7 @@ impl Repository {
             stop: Cancel::new(),
             task: None,
             runtime: self.runtime().clone(),
+            _under: None,
         };
         (guard, shared)
     }

@@ -19,6 +19,9 @@ impl Repository {
     /// has to wait for the guard's [`checker`](Guard::checker), and what was read be looked at again by then, for
     /// it may be from before the other's changes. Who is willing to wait for others gets one that is held for certain.
     pub(crate) async fn lock_early(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
+        if let Some(guard) = self.under_hold(kind, cancel) {
+            return Ok(guard);
+        }
         if self.options().retry_lock.is_zero() {
             self.try_lock_early(kind, cancel).await
         } else {
@@ -28,6 +31,9 @@ impl Repository {
 
     /// Takes a lock, or says `Locked` when it could not be had within the time the repository was opened with.
     pub(crate) async fn lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
+        if let Some(guard) = self.under_hold(kind, cancel) {
+            return Ok(guard);
+        }
         let begun = Instant::now();
         let allowed = self.options().retry_lock;
         let mut wait = FIRST;
