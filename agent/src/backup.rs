@@ -12,16 +12,57 @@ use ark_api::PodVolumeBackup;
 use ark_api::condition::reason;
 use ark_api::naming::{SNAPSHOT_HOST, tag};
 use ark_api::pod_volume_backup::{PodReference, PodVolumeBackupSpec, VolumePhase};
-use ark_engine::{ArchiveReport, ArchiveRequest, Cancel, Progress, Snapshot, Source, archive};
+use ark_engine::{
+    ArchiveReport, ArchiveRequest, Cancel, Progress, Repository, Snapshot, Source, archive,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::location::{self, RepositoryAccess, Use};
+use crate::location::{self, Use};
+use crate::queue::{SMALL, Weight};
 use crate::report::Finish;
+use crate::repositories::Lease;
 use crate::task::Task;
 use crate::{thread, volume};
+
+/// How much of a slot's means the volume takes: its content, as far as the agent sees the pod, and the index.
+pub(crate) async fn weigh(task: &mut Task<PodVolumeBackup>) -> Result<Weight> {
+    let (ctx, spec) = (&task.ctx, &task.object.spec);
+    let Some(pod) = ctx.pods.get(&spec.pod.namespace, &spec.pod.name) else {
+        return Ok(Weight::Large);
+    };
+    let pods_dir = ctx.settings.pods_dir.clone();
+    let (volume, claim) = (spec.volume.clone(), spec.claim.clone());
+    let bytes = thread::run("weigh", move || {
+        let path = volume::locate(&pods_dir, &pod, &volume, claim.as_ref())?;
+        volume::small(&path, SMALL).map_err(|error| Error::UnsafePath {
+            path: path.display().to_string(),
+            message: error.to_string(),
+        })
+    })
+    .await?;
+    let Some(bytes) = bytes else {
+        return Ok(Weight::Large);
+    };
+    let repository = open(task).await?;
+    Ok(Weight::Small(
+        bytes.saturating_add(repository.index_bytes()),
+    ))
+}
+
+/// The repository that the volume goes to.
+async fn open(task: &Task<PodVolumeBackup>) -> Result<Lease> {
+    let spec = &task.object.spec;
+    let (location, namespace) = (&spec.backup_storage_location, namespace(spec));
+    location::repository(&task.ctx, location, namespace, Use::Backup, &task.stop).await
+}
+
+/// The namespace whose volumes the repository holds.
+fn namespace(spec: &PodVolumeBackupSpec) -> &str {
+    spec.tags.get(tag::NAMESPACE).unwrap_or(&spec.pod.namespace)
+}
 
 /// The transfer.
 pub(crate) async fn transfer(task: &mut Task<PodVolumeBackup>) -> Result<Finish> {
@@ -35,24 +76,14 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeBackup>) -> Result<Finish>
         state: ctx.settings.state.clone(),
         ..request(&spec, &uid, before.path.clone())?
     };
-    let access = location::repository(
-        &ctx,
-        &spec.backup_storage_location,
-        &spec.repository,
-        Use::Backup,
-        &task.stop,
-    )
-    .await?;
+    let lease = open(task).await?;
     let again = task.reporter.status.attempt.is_some_and(|n| n > 1);
     let taken = task
         .on_thread("backup", move |progress, cancel| {
-            take(
-                access,
-                &request,
-                again.then(|| own_tag(&uid)),
-                progress,
-                cancel,
-            )
+            let earlier = again.then(|| own_tag(&uid));
+            lease.work(cancel, |repository| {
+                take(repository, &request, earlier, progress, cancel)
+            })
         })
         .await?;
     match taken {
@@ -201,15 +232,14 @@ enum Taken {
     Earlier(Box<Snapshot>),
 }
 
-/// Opens the repository and archives, unless there is a snapshot with the tag `earlier` already.
+/// Archives, unless there is a snapshot with the tag `earlier` already.
 fn take(
-    access: RepositoryAccess,
+    repository: &Repository,
     request: &ArchiveRequest,
     earlier: Option<String>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Taken> {
-    let repository = access.open()?;
     if let Some(tag) = earlier {
         let tags = [tag];
         if let Some(found) = repository
@@ -220,7 +250,7 @@ fn take(
             return Ok(Taken::Earlier(Box::new(found)));
         }
     }
-    let report = archive(&repository, request, progress, cancel)?;
+    let report = archive(repository, request, progress, cancel)?;
     Ok(Taken::Now(Box::new(report)))
 }
 
@@ -304,6 +334,15 @@ mod tests {
                 .to_vec()]
         );
         assert!(parent_tags(&spec(&[("ns", "shop")])).is_empty());
+    }
+
+    #[test]
+    fn a_repository_is_found_without_any_object_that_describes_it() {
+        let mut tagged = spec(&[("ns", "shop")]);
+        tagged.pod.namespace = "other".to_owned();
+        assert_eq!(namespace(&tagged), "shop");
+        tagged.tags.clear();
+        assert_eq!(namespace(&tagged), "other");
     }
 
     #[test]

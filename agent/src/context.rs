@@ -13,18 +13,21 @@ use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::queue::Queue;
+use crate::repositories::Repositories;
 use crate::settings::Settings;
 use crate::volume;
+use crate::writes::Writes;
 
 /// Shared state of the agent.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) settings: Settings,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) queue: Queue,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) repositories: Arc<Repositories>,
+    pub(crate) writes: Arc<Writes>,
     pub(crate) pods: Pods,
     pub(crate) liveness: Arc<Liveness>,
-    pub(crate) runtime: Handle,
     /// Cancelled when the process is to end.
     pub(crate) shutdown: CancellationToken,
     /// Work in progress, waited for at the end.
@@ -67,14 +70,19 @@ impl Context {
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Self {
-        let runtime = Handle::current();
         Self {
-            liveness: Liveness::new(client.clone(), &settings.namespace, runtime.clone()),
+            liveness: Liveness::new(
+                client.clone(),
+                &settings.namespace,
+                &settings.pod,
+                Handle::current(),
+            ),
             client,
             metrics,
             queue: Queue::new(settings.concurrency),
+            repositories: Arc::default(),
+            writes: Arc::new(Writes::new()),
             pods,
-            runtime,
             shutdown,
             tracker: TaskTracker::new(),
             running: Mutex::default(),

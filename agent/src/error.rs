@@ -46,8 +46,6 @@ pub(crate) enum Error {
     KeyMissing { location: String, secret: String },
     #[error("location {location:?}: this node does not see the operator's directory: {message}")]
     DirectoryNotShared { location: String, message: String },
-    #[error("repository object {0:?} does not exist or is of another location")]
-    RepositoryUnknown(String),
 
     #[error("pod {namespace}/{name} with uid {uid} no longer exists")]
     PodGone {
@@ -140,9 +138,7 @@ impl Error {
             Self::CredentialsMissing { .. } => reason::CREDENTIALS_MISSING,
             Self::KeyMissing { .. } => reason::KEY_MISSING,
             Self::DirectoryNotShared { .. } => reason::DIRECTORY_NOT_SHARED,
-            Self::RepositoryUnknown(_) | Self::Engine(Engine::NoRepository { .. }) => {
-                reason::REPOSITORY_MISSING
-            }
+            Self::Engine(Engine::NoRepository { .. }) => reason::REPOSITORY_MISSING,
             Self::PodGone { .. } => reason::POD_GONE,
             Self::PodNotRunning { .. } => reason::POD_NOT_RUNNING,
             Self::NoSuchVolume { .. } => reason::NO_SUCH_VOLUME,
@@ -192,7 +188,6 @@ impl Error {
             Self::DirectoryNotShared { .. } => {
                 "mount the same directory into the operator and every agent (chart value localStore)"
             }
-            Self::RepositoryUnknown(_) => "run the backup again: the operator makes the object",
             Self::PodGone { .. } | Self::PodNotRunning { .. } => {
                 "back it up while the pod is running"
             }

@@ -124,10 +124,10 @@ async fn look(ctx: &Context, found: &BackupStorageLocation) -> Result<()> {
     if found.spec.provider != store_settings::PROVIDER_LOCAL || token.is_none() {
         return Ok(());
     }
-    let store = location::store(ctx, found).await?;
+    let config = location::config(ctx, found).await?;
     let uid = found.metadata.uid.as_deref().unwrap_or_default();
-    match store.local() {
-        Some(store) => answer(store, &found.name_any(), uid, token, &ctx.settings.node).await,
+    match location::local_store(&found.name_any(), &config)? {
+        Some(store) => answer(&store, &found.name_any(), uid, token, &ctx.settings.node).await,
         None => Ok(()),
     }
 }

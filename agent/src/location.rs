@@ -1,21 +1,20 @@
 //! From the name of a location to an open repository of a namespace there.
 //!
 //! Does: read the location, its Secrets and the repository key from Ark's namespace, check the
-//! handshake of a `local` location anew each time, and open the engine's store. Does not: keep any
-//! of it, write anything but the answer to a handshake, or make a key.
+//! handshake of a `local` location, all of it anew for each volume, and hand that to the open
+//! repositories. Does not: keep any of it, write anything but the answer to a handshake, or make a key.
 
 use ark_api::location::{AccessMode, SecretKeySelector};
 use ark_api::store_settings::{CaSource, ResolvedLocation, S3Settings, resolve};
-use ark_api::{BackupStorageLocation, ResticRepository, layout, naming};
-use ark_engine::{
-    AwsCredentials, OpenOptions, Repository, Secret, Store, StoreConfig, parse_aws_credentials,
-};
+use ark_api::{BackupStorageLocation, layout, naming};
+use ark_engine::{AwsCredentials, OpenOptions, Secret, Store, StoreConfig, parse_aws_credentials};
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::repositories::{Access, Lease};
 use crate::{handshake, liveness};
 
 /// What a volume is used for.
@@ -27,80 +26,44 @@ pub(crate) enum Use {
     Restore,
 }
 
-/// All that is needed to open a repository on a thread of its own.
-pub(crate) struct RepositoryAccess {
-    store: Store,
-    key: Secret,
-    options: OpenOptions,
-    runtime: tokio::runtime::Handle,
-}
-
-impl RepositoryAccess {
-    /// Opens it. Blocks: only on a thread that is no worker of a runtime.
-    pub(crate) fn open(self) -> Result<Repository> {
-        let passwords = [self.key];
-        Ok(Repository::open(
-            self.store,
-            &passwords,
-            self.options,
-            self.runtime,
-        )?)
-    }
-}
-
-/// Gets everything ready to open the repository object `repository` at `location`; requests to the
-/// store end when `stop` is cancelled.
+/// The repository of the volumes of `namespace` at `location`. It is found by these two names alone: an object that
+/// describes it is for people, and may be lost with the cluster that made it.
 pub(crate) async fn repository(
     ctx: &Context,
     location: &str,
-    repository: &str,
+    namespace: &str,
     wanted: Use,
     stop: &CancellationToken,
-) -> Result<RepositoryAccess> {
+) -> Result<Lease> {
+    if namespace.is_empty() {
+        return Err(Error::InvalidSpec(
+            "it does not say from which namespace the volume is".to_owned(),
+        ));
+    }
+    crate::volume::check_name("namespace of the volume", namespace)?;
     let found = get(ctx, location).await?;
     if wanted == Use::Backup && found.spec.access_mode == Some(AccessMode::ReadOnly) {
         return Err(Error::ReadOnly(location.to_owned()));
     }
-    let namespace = namespace_of(ctx, location, repository).await?;
-    let store = store(ctx, &found).await?;
-    if let Some(store) = store.local() {
+    let config = config(ctx, &found).await?;
+    let uid = found.metadata.uid.clone().unwrap_or_default();
+    if let Some(store) = local_store(location, &config)? {
         let status = found.status.as_ref();
         let token = status.and_then(|s| s.handshake.as_deref());
-        let uid = found.metadata.uid.as_deref().unwrap_or_default();
-        handshake::answer(store, location, uid, token, &ctx.settings.node).await?;
+        handshake::answer(&store, location, &uid, token, &ctx.settings.node).await?;
     }
-    let key = key(ctx, location).await?;
-    let uid = found.metadata.uid.unwrap_or_default();
-    Ok(RepositoryAccess {
-        store: store
-            .into_inner()
-            .child(&layout::repository(&namespace))
-            .with_cancel(stop.clone()),
-        key,
-        options: OpenOptions {
-            holder: liveness::holder(&ctx.settings.pod, &uid),
-            liveness: Some(ctx.liveness.at(&uid)),
-            ..OpenOptions::default()
-        },
-        runtime: ctx.runtime.clone(),
-    })
-}
-
-/// A store, and whether it is a directory.
-pub(crate) struct OpenStore {
-    store: Store,
-    local: bool,
-}
-
-impl OpenStore {
-    /// The store, if it is a directory.
-    pub(crate) fn local(&self) -> Option<&Store> {
-        self.local.then_some(&self.store)
-    }
-
-    fn into_inner(self) -> Store {
-        self.store
-    }
+    let access = Access {
+        config,
+        prefix: layout::repository(namespace),
+        key: key(ctx, location).await?,
+        location_uid: uid.clone(),
+    };
+    let options = OpenOptions {
+        holder: liveness::holder(&ctx.settings.pod, &uid),
+        liveness: Some(ctx.liveness.at(&uid)),
+        ..OpenOptions::default()
+    };
+    ctx.repositories.open(access, options, stop).await
 }
 
 async fn get(ctx: &Context, name: &str) -> Result<BackupStorageLocation> {
@@ -111,23 +74,8 @@ async fn get(ctx: &Context, name: &str) -> Result<BackupStorageLocation> {
         .ok_or_else(|| Error::LocationMissing(name.to_owned()))
 }
 
-/// The namespace whose volumes the repository holds: part of its place in the store.
-async fn namespace_of(ctx: &Context, location: &str, name: &str) -> Result<String> {
-    let found = ctx
-        .own::<ResticRepository>()
-        .get_opt(name)
-        .await
-        .map_err(|source| Error::api(format!("get repository object {name:?}"), source))?;
-    let namespace = found
-        .filter(|r| r.spec.backup_storage_location == location)
-        .map(|r| r.spec.volume_namespace);
-    let namespace = namespace.ok_or_else(|| Error::RepositoryUnknown(name.to_owned()))?;
-    crate::volume::check_name("volumeNamespace", &namespace)?;
-    Ok(namespace)
-}
-
-/// The store of a location. A directory that does not exist here is one that is not shared.
-pub(crate) async fn store(ctx: &Context, location: &BackupStorageLocation) -> Result<OpenStore> {
+/// Where the store of a location is, with its credentials.
+pub(crate) async fn config(ctx: &Context, location: &BackupStorageLocation) -> Result<StoreConfig> {
     let name = location.name_any();
     let invalid = |problems: String| Error::InvalidLocation {
         name: name.clone(),
@@ -139,8 +87,8 @@ pub(crate) async fn store(ctx: &Context, location: &BackupStorageLocation) -> Re
         ctx.settings.default_secret.as_deref(),
     )
     .map_err(|error| invalid(error.to_string()))?;
-    let (config, local) = match resolved {
-        ResolvedLocation::Local { dir } => (StoreConfig::Local { root: dir }, true),
+    match resolved {
+        ResolvedLocation::Local { dir } => Ok(StoreConfig::Local { root: dir }),
         ResolvedLocation::S3(settings) => {
             let text = secret_text(ctx, &name, &settings.credential).await?;
             let credentials = parse_aws_credentials(&text, &settings.profile)
@@ -152,13 +100,20 @@ pub(crate) async fn store(ctx: &Context, location: &BackupStorageLocation) -> Re
                     Some(secret_text(ctx, &name, named).await?.into_bytes())
                 }
             };
-            (s3_config(*settings, credentials, ca), false)
+            Ok(s3_config(*settings, credentials, ca))
         }
-    };
-    match Store::open(&config) {
-        Ok(store) => Ok(OpenStore { store, local }),
-        Err(error @ ark_engine::Error::NoStore { .. }) if local => Err(Error::DirectoryNotShared {
-            location: name,
+    }
+}
+
+/// The store of a location that is a directory. One that does not exist here is one that is not shared.
+pub(crate) fn local_store(location: &str, config: &StoreConfig) -> Result<Option<Store>> {
+    if !matches!(config, StoreConfig::Local { .. }) {
+        return Ok(None);
+    }
+    match Store::open(config) {
+        Ok(store) => Ok(Some(store)),
+        Err(error @ ark_engine::Error::NoStore { .. }) => Err(Error::DirectoryNotShared {
+            location: location.to_owned(),
             message: error.to_string(),
         }),
         Err(error) => Err(error.into()),

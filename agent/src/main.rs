@@ -1,11 +1,11 @@
 //! The node agent of Ark: backs up and restores the files of volumes on its node.
 //!
 //! ```text
-//!   controller ──► task ──► backup, restore ──► location ──► engine (on threads of its own)
-//!   (watches)      (one      (what a volume       (store, key,
-//!                  object)    object orders)       handshake)
+//!   controller ──► task ──► backup, restore ──► location ──► repositories ──► engine (on threads
+//!   (watches)      (one      (what a volume       (store, key,  (open ones,       of its own)
+//!                  object)    object orders)       handshake)    shared)
 //!                    │            │
-//!                 reporter      volume, gate (the kubelet's directories)
+//!         queue, reporter      volume, gate (the kubelet's directories)
 //! ```
 //!
 //! Does: whatever `PodVolumeBackup` and `PodVolumeRestore` objects of its node order, a few at a
@@ -31,12 +31,14 @@ mod pods;
 mod queue;
 mod report;
 mod reporter;
+mod repositories;
 mod restore;
 mod settings;
 mod task;
 mod telemetry;
 mod thread;
 mod volume;
+mod writes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -142,10 +144,11 @@ async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<()> {
     tracing::info!("stopping; unfinished volumes are taken up at the next start");
     shutdown.cancel();
     ctx.tracker.close();
-    if tokio::time::timeout(PATIENCE, ctx.tracker.wait())
-        .await
-        .is_err()
-    {
+    let end = async {
+        ctx.tracker.wait().await;
+        ctx.repositories.close().await;
+    };
+    if tokio::time::timeout(PATIENCE, end).await.is_err() {
         tracing::warn!("some work did not stop in time; its locks go away by themselves");
     }
     result

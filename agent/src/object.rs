@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Result;
 use crate::metrics::{Metrics, WorkMetrics};
+use crate::queue::Weight;
 use crate::report::Finish;
 use crate::task::Task;
 
@@ -77,6 +78,8 @@ pub(crate) trait VolumeObject:
     /// What must be true before a slot is taken; may wait for as long as it takes. `Some` if there
     /// is nothing left to do.
     fn prepare(task: &mut Task<Self>) -> impl Future<Output = Result<Option<Finish>>> + Send;
+    /// How much of a slot's means it takes. Nothing waits for it and nothing depends on it but the lane.
+    fn weigh(task: &mut Task<Self>) -> impl Future<Output = Result<Weight>> + Send;
     /// The transfer, with a slot.
     fn transfer(task: &mut Task<Self>) -> impl Future<Output = Result<Finish>> + Send;
     /// What must be done, without a slot, before the outcome is written.
@@ -157,6 +160,10 @@ impl VolumeObject for PodVolumeBackup {
         Ok(None)
     }
 
+    async fn weigh(task: &mut Task<Self>) -> Result<Weight> {
+        crate::backup::weigh(task).await
+    }
+
     async fn transfer(task: &mut Task<Self>) -> Result<Finish> {
         crate::backup::transfer(task).await
     }
@@ -171,6 +178,10 @@ impl VolumeObject for PodVolumeRestore {
 
     async fn prepare(task: &mut Task<Self>) -> Result<Option<Finish>> {
         crate::restore::prepare(task).await
+    }
+
+    async fn weigh(task: &mut Task<Self>) -> Result<Weight> {
+        crate::restore::weigh(task).await
     }
 
     async fn transfer(task: &mut Task<Self>) -> Result<Finish> {

@@ -121,18 +121,17 @@ fn only_metadata(error: &ark_engine::FileError) -> bool {
     )
 }
 
-/// The agent knows of it and waits for a slot.
-pub(crate) fn accepted(status: &mut impl VolumeStatus, generation: Option<i64>, now: &Time) {
+/// The agent knows of it and waits for a slot; `place` says where it stands in the queue.
+pub(crate) fn queued(
+    status: &mut impl VolumeStatus,
+    place: &str,
+    generation: Option<i64>,
+    now: &Time,
+) {
     let common = status.common();
     *common.observed_generation = generation;
     common.accepted.get_or_insert_with(|| now.clone());
-    waiting(
-        status,
-        reason::QUEUED,
-        "waiting for a free slot of the agent",
-        generation,
-        now,
-    );
+    waiting(status, reason::QUEUED, place, generation, now);
 }
 
 /// Something is waited for.
@@ -272,9 +271,11 @@ mod tests {
     #[test]
     fn a_life_of_a_status() {
         let mut status = PodVolumeBackupStatus::default();
-        accepted(&mut status, Some(1), &now());
+        queued(&mut status, "place 3 of 7", Some(1), &now());
         assert_eq!(status.phase, Some(VolumePhase::Accepted));
         assert_eq!(status.reason.as_deref(), Some("Queued"));
+        assert_eq!(status.message.as_deref(), Some("place 3 of 7"));
+        assert_eq!(status.start_timestamp, None, "waiting is no work");
         assert!(condition::is_true(&status.conditions, kind::WAITING));
         started(&mut status, 1, Some(1), &now());
         assert_eq!(
@@ -283,6 +284,7 @@ mod tests {
         );
         assert!(!condition::is_true(&status.conditions, kind::WAITING));
         assert_eq!(status.message, None);
+        assert_eq!(status.start_timestamp, Some(now()));
         let finish = Finish::with_file_errors(&[error(FileOperation::Read)], 0, "stored");
         finished(&mut status, &finish, Some(1), &now());
         assert_eq!(status.phase, Some(VolumePhase::PartiallyFailed));

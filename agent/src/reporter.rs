@@ -1,11 +1,14 @@
 //! Writes a volume object's status.
 //!
-//! Does: send only what changed since the last write, to the object with exactly this uid. Does not:
-//! decide what a status says (that is [`crate::report`]). A status that says something final is
-//! written until it is there, the object is gone or the process ends.
+//! Does: send only what changed since the last write, to the object with exactly this uid, as often as the
+//! agent may write at all ([`crate::writes`]). Does not: decide what a status says (that is
+//! [`crate::report`]). A status that says something final is written until it is there, the object is
+//! gone or the process ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ark_api::condition::reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::object::{VolumeObject, VolumeStatus as _};
 use crate::report::{self, Finish};
+use crate::writes::Writes;
 
 /// Longest wait between two tries of a write that must succeed.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -28,6 +32,7 @@ pub(crate) struct Reporter<K: VolumeObject> {
     /// The status as it is to be; saved by one of the methods.
     pub(crate) status: K::Status,
     written: Map<String, Value>,
+    writes: Arc<Writes>,
     shutdown: CancellationToken,
 }
 
@@ -39,7 +44,12 @@ pub(crate) fn now() -> Time {
 
 impl<K: VolumeObject> Reporter<K> {
     /// For `object`, as it was read a moment ago.
-    pub(crate) fn new(api: Api<K>, object: &K, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        api: Api<K>,
+        object: &K,
+        writes: Arc<Writes>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let meta = object.meta();
         let status = object.status().cloned().unwrap_or_default();
         Self {
@@ -49,14 +59,21 @@ impl<K: VolumeObject> Reporter<K> {
             generation: meta.generation,
             written: as_map(&status),
             status,
+            writes,
             shutdown,
         }
     }
 
-    /// Says that it waits for a slot.
-    pub(crate) async fn accepted(&mut self) -> Result<()> {
-        report::accepted(&mut self.status, self.generation, &now());
-        self.save_surely().await
+    /// Says that it waits for a slot, and where it stands. What was said of that before is only renewed when the agent
+    /// may write.
+    pub(crate) async fn queued(&mut self, place: &str) -> Result<()> {
+        let first = self.status.common().reason.as_deref() != Some(reason::QUEUED);
+        report::queued(&mut self.status, place, self.generation, &now());
+        if first {
+            self.save_surely().await
+        } else {
+            self.save_if_allowed().await
+        }
     }
 
     /// Says what is waited for.
@@ -84,13 +101,7 @@ impl<K: VolumeObject> Reporter<K> {
     /// Says how far it is; the next time will do if it cannot be said now.
     pub(crate) async fn progress(&mut self, counts: ark_engine::ProgressCounts) -> Result<()> {
         self.note(counts);
-        match self.save().await {
-            Err(Error::Api { doing, source }) => {
-                tracing::debug!(name = self.name, %source, "{doing}");
-                Ok(())
-            }
-            other => other,
-        }
+        self.save_if_allowed().await
     }
 
     /// Says that it is being cancelled; no harm if that cannot be said.
@@ -126,12 +137,28 @@ impl<K: VolumeObject> Reporter<K> {
         }
     }
 
+    /// One try, if the agent may write something that is only good to know.
+    async fn save_if_allowed(&mut self) -> Result<()> {
+        if !self.writes.may_tell() {
+            return Ok(());
+        }
+        match self.save().await {
+            Err(Error::Api { doing, source }) => {
+                tracing::debug!(name = self.name, %source, "{doing}");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// One try.
     async fn save(&mut self) -> Result<()> {
         let wanted = as_map(&self.status);
         let Some(status) = difference(&self.written, &wanted) else {
             return Ok(());
         };
+        let writes = Arc::clone(&self.writes);
+        let _turn = writes.turn().await?;
         // With the uid in it, the patch is refused if the object was made anew meanwhile.
         let patch = json!({"metadata": {"uid": self.uid}, "status": status});
         let params = PatchParams::default();

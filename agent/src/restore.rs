@@ -25,13 +25,17 @@ use crate::error::{Error, Result};
 use crate::gate::{self, Answer};
 use crate::gate_state::{Gate, gate_state};
 use crate::location::{self, Use};
+use crate::queue::{SMALL, Weight};
 use crate::report::Finish;
+use crate::repositories::Lease;
 use crate::task::Task;
 use crate::{thread, volume};
 
 /// Time after which a pod that is waited for is looked at again, although no change of a pod of this
 /// node was seen: it may have been deleted before it came here.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A snapshot of more files is not small, however short they are.
+const SMALL_FILES: u64 = 1000;
 
 /// Waits for the gate. `Some` if the volume was restored before.
 pub(crate) async fn prepare(task: &mut Task<PodVolumeRestore>) -> Result<Option<Finish>> {
@@ -113,6 +117,33 @@ async fn gate_of(ctx: &Context, wanted: &PodReference) -> Result<Gate> {
     })
 }
 
+/// How much of a slot's means the volume takes: what its snapshot says of its content, and the index.
+pub(crate) async fn weigh(task: &mut Task<PodVolumeRestore>) -> Result<Weight> {
+    let lease = open(task).await?;
+    let snapshot = task.object.spec.snapshot_id.clone();
+    let index = lease.index_bytes();
+    let snapshot = thread::run("weigh", move || {
+        Ok(lease.repository()?.find_snapshot(&snapshot)?)
+    })
+    .await?;
+    Ok(match snapshot.summary {
+        Some(summary)
+            if summary.total_bytes_processed <= SMALL
+                && summary.total_files_processed <= SMALL_FILES =>
+        {
+            Weight::Small(summary.total_bytes_processed.saturating_add(index))
+        }
+        _ => Weight::Large,
+    })
+}
+
+/// The repository that the volume comes from.
+async fn open(task: &Task<PodVolumeRestore>) -> Result<Lease> {
+    let spec = &task.object.spec;
+    let (location, namespace) = (&spec.backup_storage_location, &spec.source_namespace);
+    location::repository(&task.ctx, location, namespace, Use::Restore, &task.stop).await
+}
+
 /// The transfer.
 pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish> {
     let ctx = Arc::clone(&task.ctx);
@@ -122,14 +153,7 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish
     }
     ctx.check_kubelet()?;
     let target = find(&ctx, &task.object).await?;
-    let access = location::repository(
-        &ctx,
-        &spec.backup_storage_location,
-        &spec.repository,
-        Use::Restore,
-        &task.stop,
-    )
-    .await?;
+    let lease = open(task).await?;
     let request = RestoreRequest {
         snapshot: spec.snapshot_id,
         target,
@@ -139,8 +163,9 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish
     };
     let report = task
         .on_thread("restore", move |progress, cancel| {
-            let repository = access.open()?;
-            Ok(restore(&repository, &request, progress, cancel)?)
+            lease.work(cancel, |repository| {
+                Ok(restore(repository, &request, progress, cancel)?)
+            })
         })
         .await?;
     Ok(

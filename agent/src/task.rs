@@ -1,8 +1,8 @@
 //! One volume object from the first look at it to its last status.
 //!
 //! The story, the same for backups and restores: read the object anew; wait for what must be true
-//! before (a gate); wait for a slot; count the attempt in the status; transfer on a thread of its
-//! own, saying how far it is; after a passing error wait and try again, a bounded number of times;
+//! before (a gate); wait for a slot, with its place in the status; count the attempt in the status, with the time
+//! of the first one, from which deadlines count; transfer on a thread of its own, saying how far it is; after a passing error wait and try again, a bounded number of times;
 //! while something is locked wait as long as it takes, visibly; conclude; write how it ended.
 //!
 //! When the process ends, the object is left as it is, and whoever starts next takes it up again: a
@@ -14,21 +14,25 @@ use std::time::Duration;
 use ark_api::condition::reason;
 use ark_engine::{Cancel, Class, Progress};
 use kube::ResourceExt as _;
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Running};
 use crate::error::{Error, Result};
 use crate::object::{VolumeObject, VolumeStatus as _};
-use crate::queue::Slot;
+use crate::queue::{Slot, Weight};
 use crate::report::Finish;
 use crate::reporter::Reporter;
-use crate::thread;
+use crate::{thread, writes};
 
 /// Starts of one object after which it is given up: each ended in a passing error or with the agent.
 const MAX_ATTEMPTS: i32 = 10;
-/// Time between two progress writes.
-const PROGRESS: Duration = Duration::from_secs(2);
+/// How long finding out how large a volume is may take; what is not known by then is large.
+const WEIGH: Duration = Duration::from_secs(10);
+/// A slot that is free by then is waited for without a word.
+const SOON: Duration = Duration::from_secs(1);
+/// Time between two looks at the place in the queue.
+const PLACE: Duration = Duration::from_secs(15);
 /// First and longest wait after a passing error.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
 /// First and longest wait for somebody else's lock.
@@ -83,7 +87,8 @@ async fn run<K: VolumeObject>(ctx: &Arc<Context>, name: &str, uid: &str, running
     if object.cancel() {
         running.stop.cancel();
     }
-    let reporter = Reporter::new(ctx.own::<K>(), &object, ctx.shutdown.clone());
+    let writes = Arc::clone(&ctx.writes);
+    let reporter = Reporter::new(ctx.own::<K>(), &object, writes, ctx.shutdown.clone());
     let mut task = Task {
         ctx: Arc::clone(ctx),
         object,
@@ -250,12 +255,37 @@ impl<K: VolumeObject> Task<K> {
         K::transfer(self).await
     }
 
+    /// Waits for a slot, in turn, and says so when it takes long.
     async fn slot(&mut self) -> Result<Slot> {
-        if let Some(slot) = self.ctx.queue.try_enter() {
-            return Ok(slot);
+        let weight = self.weight().await?;
+        let mut place = self.ctx.queue.place(weight);
+        let mut patience = SOON;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(Error::Cancelled),
+                slot = place.slot() => return slot,
+                () = tokio::time::sleep(patience) => patience = PLACE,
+            }
+            self.reporter.queued(&place.words()).await?;
         }
-        self.reporter.accepted().await?;
-        self.ctx.queue.enter(&self.stop).await
+    }
+
+    /// How much of a slot's means the volume takes. What cannot be found out now is large; the transfer says why.
+    async fn weight(&mut self) -> Result<Weight> {
+        let stop = self.stop.clone();
+        let weighed = tokio::select! {
+            () = stop.cancelled() => return Err(Error::Cancelled),
+            weighed = tokio::time::timeout(WEIGH, K::weigh(self)) => weighed,
+        };
+        Ok(match weighed {
+            Ok(Ok(weight)) => weight,
+            Ok(Err(error)) => {
+                tracing::debug!(kind = K::KIND, name = self.object.name_any(), %error, "its size is not known");
+                Weight::Large
+            }
+            Err(_elapsed) => Weight::Large,
+        })
     }
 
     /// Runs `work` on a thread of its own and says how far it is meanwhile.
@@ -267,8 +297,7 @@ impl<K: VolumeObject> Task<K> {
         let progress = Progress::new();
         let (counters, stop) = (progress.clone(), self.stop.clone());
         let mut result = std::pin::pin!(thread::run(name, move || work(&counters, &stop)));
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let begun = Instant::now();
         let mut canceling = false;
         let result = loop {
             tokio::select! {
@@ -280,7 +309,7 @@ impl<K: VolumeObject> Task<K> {
                         self.gone.cancel();
                     }
                 }
-                _ = ticks.tick(), if !canceling => {
+                () = tokio::time::sleep(writes::pause(begun.elapsed())), if !canceling => {
                     if let Err(Error::ObjectGone) = self.reporter.progress(progress.snapshot()).await {
                         self.gone.cancel();
                         self.stop.cancel();

@@ -172,6 +172,14 @@ async fn keys_and_locations_that_do_not_fit_end_in_words() {
     let mut node = Node::new().await;
     let (pod, _) = node.pod_with_empty_dir("web", "html").await;
     node.start_agent();
+    let mut unknown = node.backup("no-repository", &pod, "html");
+    let namespace = ark_api::naming::tag::NAMESPACE.to_owned();
+    unknown.spec.tags.insert(namespace, "nowhere".to_owned());
+    assert_eq!(
+        said(&back_up(&node, unknown).await),
+        (Phase::Failed, "RepositoryMissing")
+    );
+
     node.set_password("another-password-77").await;
     let status = back_up(&node, node.backup("wrong", &pod, "html")).await;
     assert_eq!(said(&status), (Phase::Failed, "WrongPassword"));
@@ -186,12 +194,6 @@ async fn keys_and_locations_that_do_not_fit_end_in_words() {
     unknown.spec.backup_storage_location = "nowhere".to_owned();
     let status = back_up(&node, unknown).await;
     assert_eq!(said(&status), (Phase::Failed, "LocationUnavailable"));
-    let mut unknown = node.backup("no-repository", &pod, "html");
-    unknown.spec.repository = "nowhere".to_owned();
-    assert_eq!(
-        said(&back_up(&node, unknown).await),
-        (Phase::Failed, "RepositoryMissing")
-    );
     let log = node.log();
     for secret in ["another-password-77", ark_tests::node::PASSWORD] {
         assert!(!log.contains(secret), "a password is in the log");

@@ -3,7 +3,7 @@
 //! Does: decide from a pod's spec where the kubelet keeps a volume ([`rule`]), find it below the
 //! kubelet's `pods` directory ([`find`]) without following a symbolic link ([`guard`]), and check
 //! that what must be mounted is mounted and that the directory is the kubelet's at all
-//! ([`kubelet`]). Does not: read or write inside a volume.
+//! ([`kubelet`]), and tell small volumes from large ones ([`size`]). Does not: read or write files inside a volume.
 //!
 //! Fails with an error that names the volume; a directory that may be the wrong one is never
 //! returned. `subPath` plays no part: the whole volume is meant, always.
@@ -12,6 +12,7 @@ mod find;
 mod guard;
 pub(crate) mod kubelet;
 mod rule;
+mod size;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use find::gate_dir;
 pub(crate) use rule::{check_name, display_name};
+pub(crate) use size::small;
 
 /// The directory of `volume` of `pod`, checked. Blocks for a few system calls.
 pub(crate) fn locate(
