@@ -1,8 +1,11 @@
 //! Whether the holder of a lock still lives.
 //!
-//! A holder's name is `<component>.<pod>.<location uid>`. Only a name that ends with the uid of the
-//! location of this very cluster is judged: the pods of another cluster that shares the bucket are
-//! unknown here, and unknown is not dead.
+//! A holder's name is `<component>.<pod>@<start>.<location uid>`, the start of the process in seconds (older locks name
+//! none). Only a name that ends with the uid of the location of this very cluster is judged: the pods of another
+//! cluster that shares the bucket are unknown here, and unknown is not dead.
+//!
+//! Dead is a holder whose pod is gone, and one whose container has ended, or was started again, after the holder's start. Both
+//! times are of one machine's clock. An earlier process of this very pod is dead without a question.
 //!
 //! The engine asks from places that must not wait, so the first question is answered with "not
 //! known" and starts a look-up; a lock is asked about again and again while it is in the way, and the
@@ -11,7 +14,7 @@
 //! DaemonSet or Deployment is never made twice with one name).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use ark_engine::{Holder, HolderLiveness};
 use k8s_openapi::api::core::v1::Pod;
@@ -25,28 +28,70 @@ const OPERATOR: &str = "ark-operator";
 /// More names than this are not remembered; a bucket could make them up.
 const MAX_KNOWN: usize = 1024;
 
+/// Name of the agent's container in its pod, as the chart writes it.
+const CONTAINER: &str = "agent";
+
+/// When this process started, in seconds.
+static STARTED: LazyLock<i64> = LazyLock::new(|| jiff::Timestamp::now().as_second());
+
 /// This process as the holder of locks at the location with this uid.
 pub(crate) fn holder(pod: &str, location_uid: &str) -> Holder {
     Holder {
-        host_name: format!("{AGENT}.{pod}.{location_uid}"),
+        host_name: format!("{AGENT}.{pod}@{}.{location_uid}", *STARTED),
         user_name: "ark".to_owned(),
         pid: std::process::id(),
     }
 }
 
-/// The pod in a holder's name, if it can be judged here.
-fn pod_of<'a>(host_name: &'a str, location_uid: &str) -> Option<&'a str> {
+/// A process in a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Process {
+    pod: String,
+    /// Its start in seconds, if the holder's name says it.
+    started: Option<i64>,
+}
+
+/// The process in a holder's name, if it can be judged here.
+fn process_of(host_name: &str, location_uid: &str) -> Option<Process> {
     let (component, rest) = host_name.split_once('.')?;
-    let pod = rest.strip_suffix(location_uid)?.strip_suffix('.')?;
-    let named = !location_uid.is_empty() && !pod.is_empty() && !pod.contains(['/', '%', '?']);
-    (named && matches!(component, AGENT | OPERATOR)).then_some(pod)
+    let process = rest.strip_suffix(location_uid)?.strip_suffix('.')?;
+    let (pod, started) = match process.split_once('@') {
+        Some((pod, started)) => (pod, Some(started.parse().ok()?)),
+        None => (process, None),
+    };
+    let named = !location_uid.is_empty() && !pod.is_empty() && !pod.contains(['/', '%', '?', '@']);
+    (named && matches!(component, AGENT | OPERATOR)).then(|| Process {
+        pod: pod.to_owned(),
+        started,
+    })
+}
+
+/// Whether the process has ended for certain, as its pod tells.
+fn has_ended(pod: Option<&Pod>, started: Option<i64>) -> bool {
+    let Some(pod) = pod else { return true };
+    let statuses = pod.status.iter().flat_map(|s| &s.container_statuses);
+    let Some(container) = statuses.flatten().find(|c| c.name == CONTAINER) else {
+        return false;
+    };
+    let states = [container.state.as_ref(), container.last_state.as_ref()];
+    let mut times = states.into_iter().flatten().flat_map(|state| {
+        let again = state.running.as_ref().and_then(|r| r.started_at.as_ref());
+        let ended = state
+            .terminated
+            .as_ref()
+            .and_then(|t| t.finished_at.as_ref());
+        [again, ended]
+    });
+    started.is_some_and(|started| times.any(|at| at.is_some_and(|at| at.0.as_second() > started)))
 }
 
 /// Asks the API server about the pods of Ark's namespace.
 pub(crate) struct Liveness {
     pods: Api<Pod>,
     runtime: Handle,
-    known: Mutex<HashMap<String, Answer>>,
+    /// This process's own pod.
+    own: String,
+    known: Mutex<HashMap<Process, Answer>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,11 +102,12 @@ enum Answer {
 }
 
 impl Liveness {
-    /// Asks about the pods of `namespace` through `client`, on `runtime`.
-    pub(crate) fn new(client: Client, namespace: &str, runtime: Handle) -> Arc<Self> {
+    /// Asks about the pods of `namespace` through `client`, on `runtime`; `own` is the pod of this process.
+    pub(crate) fn new(client: Client, namespace: &str, own: &str, runtime: Handle) -> Arc<Self> {
         Arc::new(Self {
             pods: Api::namespaced(client, namespace),
             runtime,
+            own: own.to_owned(),
             known: Mutex::default(),
         })
     }
@@ -74,47 +120,53 @@ impl Liveness {
         })
     }
 
-    fn remember(&self, pod: &str, answer: Option<Answer>) {
+    fn remember(&self, process: Process, answer: Option<Answer>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
-            Some(answer) => drop(known.insert(pod.to_owned(), answer)),
-            None => drop(known.remove(pod)),
+            Some(answer) => drop(known.insert(process, answer)),
+            None => drop(known.remove(&process)),
         }
     }
 
-    /// What is known of `pod`. What was found alive, or never answered, is looked up anew; whoever was
+    /// What is known of a process. What was found alive, or never answered, is looked up anew; whoever was
     /// dead stays dead.
-    fn ask(self: &Arc<Self>, pod: &str) -> Option<bool> {
+    fn ask(self: &Arc<Self>, process: Process) -> Option<bool> {
+        let earlier = process.started.is_some_and(|started| started < *STARTED);
+        if process.pod == self.own && earlier {
+            return Some(false);
+        }
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            match known.get(pod) {
+            match known.get(&process) {
                 Some(Answer::Dead) => return Some(false),
                 Some(Answer::Asking) => return None,
                 Some(Answer::Alive) | None => {}
             }
-            let before = known.insert(pod.to_owned(), Answer::Asking);
+            let before = known.insert(process.clone(), Answer::Asking);
             if known.len() > MAX_KNOWN {
                 known.clear();
                 return None;
             }
             let this = Arc::clone(self);
-            let pod = pod.to_owned();
-            drop(self.runtime.spawn(async move { this.look_up(&pod).await }));
+            drop(
+                self.runtime
+                    .spawn(async move { this.look_up(process).await }),
+            );
             before?;
         }
         Some(true)
     }
 
-    async fn look_up(&self, pod: &str) {
-        let answer = match self.pods.get_metadata_opt(pod).await {
-            Ok(Some(_)) => Some(Answer::Alive),
-            Ok(None) => Some(Answer::Dead),
+    async fn look_up(&self, process: Process) {
+        let answer = match self.pods.get_opt(&process.pod).await {
+            Ok(pod) if has_ended(pod.as_ref(), process.started) => Some(Answer::Dead),
+            Ok(_) => Some(Answer::Alive),
             Err(error) => {
-                tracing::warn!(pod, %error, "cannot tell whether the holder of a lock lives");
+                tracing::warn!(pod = process.pod, %error, "cannot tell whether the holder of a lock lives");
                 None
             }
         };
-        self.remember(pod, answer);
+        self.remember(process, answer);
     }
 }
 
@@ -125,7 +177,8 @@ struct AtLocation {
 
 impl HolderLiveness for AtLocation {
     fn is_alive(&self, host_name: &str) -> Option<bool> {
-        self.liveness.ask(pod_of(host_name, &self.location_uid)?)
+        self.liveness
+            .ask(process_of(host_name, &self.location_uid)?)
     }
 }
 
@@ -133,22 +186,71 @@ impl HolderLiveness for AtLocation {
 mod tests {
     use super::*;
 
+    fn process(pod: &str, started: Option<i64>) -> Process {
+        Process {
+            pod: pod.to_owned(),
+            started,
+        }
+    }
+
     #[test]
     fn only_holders_of_this_cluster_are_judged() {
         let own = holder("agent-x1", "uid-1").host_name;
-        assert_eq!(pod_of(&own, "uid-1"), Some("agent-x1"));
-        assert_eq!(pod_of(&own, "uid-2"), None);
-        assert_eq!(pod_of("ark-operator.op.0.uid-1", "uid-1"), Some("op.0"));
+        assert_eq!(
+            process_of(&own, "uid-1"),
+            Some(process("agent-x1", Some(*STARTED)))
+        );
+        assert_eq!(process_of(&own, "uid-2"), None);
+        assert_eq!(
+            process_of("ark-operator.op.0.uid-1", "uid-1"),
+            Some(process("op.0", None)),
+            "as locks were written before"
+        );
         for foreign in [
             "somebody.agent-x1.uid-1",
             "ark-agent.uid-1",
             "ark-agent..uid-1",
             "ark-agent.a/b.uid-1",
+            "ark-agent.a@soon.uid-1",
+            "ark-agent.a@1@2.uid-1",
             "laptop",
             "",
         ] {
-            assert_eq!(pod_of(foreign, "uid-1"), None, "{foreign}");
+            assert_eq!(process_of(foreign, "uid-1"), None, "{foreign}");
         }
-        assert_eq!(pod_of("ark-agent.x.", ""), None);
+        assert_eq!(process_of("ark-agent.x.", ""), None);
+    }
+
+    #[test]
+    fn a_process_ends_with_its_pod_and_with_its_container() {
+        let pod = |state: serde_json::Value, last: serde_json::Value| -> Pod {
+            serde_json::from_value(serde_json::json!({"status": {"containerStatuses": [
+                {"name": "agent", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+                    "state": state, "lastState": last},
+                {"name": "other", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+                    "state": {"running": {"startedAt": "2030-01-01T00:00:00Z"}}},
+            ]}}))
+            .unwrap()
+        };
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_second();
+        let running = serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:10Z"}});
+        let waiting = serde_json::json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let ended = serde_json::json!({"terminated": {"exitCode": 137, "finishedAt": "2026-01-01T00:00:08Z"}});
+        let none = serde_json::json!({});
+        let first = Some(at("2026-01-01T00:00:01Z"));
+        let second = Some(at("2026-01-01T00:00:10Z"));
+        assert!(has_ended(None, first));
+        assert!(has_ended(None, None));
+        assert!(has_ended(Some(&pod(running.clone(), none.clone())), first));
+        assert!(has_ended(Some(&pod(ended.clone(), none.clone())), first));
+        assert!(has_ended(Some(&pod(waiting.clone(), ended.clone())), first));
+        // The one that runs, also while the kubelet has not said so yet.
+        assert!(!has_ended(
+            Some(&pod(running.clone(), ended.clone())),
+            second
+        ));
+        assert!(!has_ended(Some(&pod(waiting, ended)), second));
+        assert!(!has_ended(Some(&pod(running, none)), None));
+        assert!(!has_ended(Some(&Pod::default()), first));
     }
 }
