@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ark_api::backup::BackupPhase;
 use ark_api::location::LocationPhase;
 use ark_api::{Backup, BackupStorageLocation, PodVolumeBackup};
+use ark_engine::{Store, StoreConfig};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -60,6 +61,7 @@ pub struct Ark {
     pub client: Client,
     dir: tempfile::TempDir,
     operator_kubeconfig: PathBuf,
+    /// Of the agents' service account.
     agent_kubeconfig: PathBuf,
     operator: Option<Child>,
     agents: Vec<Child>,
@@ -298,15 +300,54 @@ impl Ark {
         .await
     }
 
-    /// Plays the agent: ends a volume object with a made-up snapshot.
+    /// Plays the agent: takes a snapshot of a file for a volume object, and ends the object with it.
     pub async fn complete(&self, object: &PodVolumeBackup) {
-        let status = json!({"status": {"phase": "Completed", "snapshotID": "a".repeat(64),
+        let snapshot = self.snapshot_for(object, &object.uid().unwrap()).await;
+        self.complete_with(object, &snapshot).await;
+    }
+
+    /// Ends a volume object as an agent does that has taken this snapshot.
+    pub async fn complete_with(&self, object: &PodVolumeBackup, snapshot: &str) {
+        let status = json!({"status": {"phase": "Completed", "snapshotID": snapshot,
             "progress": {"totalBytes": 7, "bytesDone": 7, "filesDone": 1}, "incrementalBytes": 5, "files": 1}});
         let api = self.api::<PodVolumeBackup>();
         let patch = Patch::Merge(&status);
         api.patch_status(&object.name_any(), &PatchParams::default(), &patch)
             .await
             .unwrap();
+    }
+
+    /// Takes a snapshot of a file into the repository of a volume object, as for the object with this uid.
+    pub async fn snapshot_for(&self, object: &PodVolumeBackup, uid: &str) -> String {
+        let key = self.api::<Secret>().get("ark-repository-key-default").await;
+        let key = key.unwrap().data.unwrap().remove("repository-password");
+        let key = String::from_utf8(key.unwrap().0).unwrap();
+        let root = self.bucket();
+        let prefix = ark_api::layout::repository(&object.spec.pod.namespace);
+        let (tag, path) = (format!("pvb-uid={uid}"), object.spec.snapshot_path.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let take = move || {
+            let source = tempfile::tempdir().unwrap();
+            std::fs::write(source.path().join("file"), "content").unwrap();
+            let store = Store::open(&StoreConfig::Local { root }).unwrap();
+            let repository = ark_engine::Repository::open(
+                store.child(&prefix),
+                &[key.as_str().into()],
+                ark_engine::OpenOptions::default(),
+                runtime,
+            );
+            let request = ark_engine::ArchiveRequest {
+                source: ark_engine::Source::Directory(source.path().to_owned()),
+                snapshot_path: path,
+                host: "ark".to_owned(),
+                tags: vec![tag],
+                ..ark_engine::ArchiveRequest::default()
+            };
+            let (progress, cancel) = (ark_engine::Progress::new(), ark_engine::Cancel::new());
+            let report = ark_engine::archive(&repository.unwrap(), &request, &progress, &cancel);
+            report.unwrap().snapshot_id
+        };
+        tokio::task::spawn_blocking(take).await.unwrap()
     }
 
     /// Deletes an object of Ark's namespace.
@@ -333,7 +374,12 @@ fn install_roles(plane: &ControlPlane, namespace: &str) {
             "--kube-version",
             tools::KUBERNETES,
         ]);
-    for template in ["serviceaccounts", "rbac-agent", "rbac-operator"] {
+    for template in [
+        "serviceaccounts",
+        "rbac-agent",
+        "policy-agent",
+        "rbac-operator",
+    ] {
         helm.args(["--show-only", &format!("templates/{template}.yaml")]);
     }
     let rendered = exec::output(&mut helm).unwrap();

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::Ark;
-use crate::node::until;
+use crate::node::{pod_kubeconfig, until};
 
 impl Ark {
     /// A node, with the pod of an agent that is running and ready, but no process.
@@ -25,10 +25,19 @@ impl Ark {
         api.create(&PostParams::default(), &node).await.unwrap();
         let pod = json!({
             "metadata": {"name": format!("agent-{name}"), "labels": {"app.kubernetes.io/component": "agent"}},
-            "spec": {"nodeName": name, "containers": [{"name": "agent", "image": "none"}]},
+            "spec": {"nodeName": name, "serviceAccountName": "ark-agent", "containers": [{"name": "agent", "image": "none"}]},
         });
         let api = self.api::<Pod>();
-        self.make_pod(&api, pod).await;
+        let pod = self.make_pod(&api, pod).await.name_any();
+        let account = &self.agent_kubeconfig;
+        pod_kubeconfig(
+            &self.client,
+            &self.namespace,
+            &pod,
+            account,
+            self.dir.path(),
+        )
+        .await;
         name
     }
 

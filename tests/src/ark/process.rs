@@ -141,16 +141,18 @@ impl Ark {
         .await
     }
 
-    /// Starts a real agent for a node.
+    /// Starts a real agent for a node made with [`Self::node`].
     pub fn start_agent(&mut self, node: &str) {
         let pods = self.pods_dir();
+        let pod = format!("agent-{node}");
+        let kubeconfig = self.dir.path().join(format!("{pod}.kubeconfig"));
         let env = [
             ("ARK_NODE_NAME", node),
-            ("ARK_POD_NAME", "agent-x"),
+            ("ARK_POD_NAME", pod.as_str()),
             ("ARK_HOST_PODS", pods.to_str().unwrap()),
         ];
         let log = self.dir.path().join("agent.log");
-        let child = self.spawn("ark-agent", &self.agent_kubeconfig, &log, &env);
+        let child = self.spawn("ark-agent", &kubeconfig, &log, &env);
         self.agents.push(child);
     }
 

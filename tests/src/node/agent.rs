@@ -8,11 +8,69 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::{Value, json};
 use xtask::exec;
 
 use super::{Node, until};
 
+/// Name of the agent's pod.
+pub const AGENT: &str = "agent-x";
+
+/// A kubeconfig with a token as the kubelet would mount it into `pod`, which runs as `ark-agent`: it names the pod and its
+/// node. `account` is a kubeconfig of the service account; the new one is written into `dir`.
+pub async fn pod_kubeconfig(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    account: &Path,
+    dir: &Path,
+) -> PathBuf {
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    let uid = api.get(pod).await.unwrap().metadata.uid;
+    let request = json!({"spec": {"audiences": [], "expirationSeconds": 86400,
+        "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid}}});
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+    let answer: TokenRequest = accounts
+        .create_subresource("token", "ark-agent", &PostParams::default(), &request)
+        .await
+        .unwrap();
+    let text = std::fs::read_to_string(account).unwrap();
+    let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
+    kubeconfig["users"][0]["user"] = json!({"token": answer.status.unwrap().token});
+    let path = dir.join(format!("{pod}.kubeconfig"));
+    std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    path
+}
+
 impl Node {
+    /// Makes the agent's pod, for its name and node to be in the agent's token.
+    pub(super) async fn make_agent_pod(&self) {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": AGENT, "labels": {"app.kubernetes.io/component": "agent"}},
+            "spec": {
+                "nodeName": self.name,
+                "serviceAccountName": "ark-agent",
+                "containers": [{"name": "agent", "image": "none"}],
+            },
+        }))
+        .unwrap();
+        self.create(pod).await;
+    }
+
+    /// A kubeconfig of the agents' service account with a token that names no pod and no node.
+    pub fn account_kubeconfig(&self) -> &Path {
+        &self.account
+    }
+
+    /// The agent's kubeconfig.
+    pub fn agent_kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// Starts the agent as the chart's DaemonSet would.
     pub fn start_agent(&mut self) {
         self.start_agent_with(&[]);
@@ -32,7 +90,7 @@ impl Node {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("ARK_NAMESPACE", &self.namespace)
             .env("ARK_NODE_NAME", &self.name)
-            .env("ARK_POD_NAME", "agent-x")
+            .env("ARK_POD_NAME", AGENT)
             .env("ARK_HOST_PODS", self.pods_dir())
             .env("ARK_LOCAL_STORE_ROOT", self.dir.path().join("store"))
             .env("ARK_STATE_DIR", self.dir.path().join("state"))

@@ -3,7 +3,7 @@
 //!
 //! One control plane serves all nodes of a test program; every node has a namespace, a name, a
 //! location and a repository of its own, so tests run beside each other. The agent acts with the
-//! rights of the chart's roles, never as administrator.
+//! rights of the chart's roles and under its policy, with a token of its pod, never as administrator.
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub use agent::program;
+pub use agent::{AGENT, pod_kubeconfig, program};
 use ark_api::naming;
 use ark_api::{BackupStorageLocation, ResticRepository, layout};
 use ark_engine::{InitOptions, Repository, Secret, Store, StoreConfig};
@@ -67,6 +67,8 @@ pub struct Node {
     pub client: Client,
     dir: tempfile::TempDir,
     kubeconfig: PathBuf,
+    /// Of the agents' service account, without a pod.
+    account: PathBuf,
     agent: Option<Child>,
     /// Length of the log when the agent was last started.
     log_start: usize,
@@ -126,6 +128,7 @@ impl Node {
             client,
             dir,
             kubeconfig: PathBuf::new(),
+            account: PathBuf::new(),
             agent: None,
             log_start: 0,
             mounts: Vec::new(),
@@ -133,9 +136,13 @@ impl Node {
         };
         node.make_objects().await;
         install_agent_roles(plane, &node.namespace);
-        node.kubeconfig = plane
+        node.account = plane
             .service_account_kubeconfig(&node.namespace, "ark-agent")
             .unwrap();
+        node.make_agent_pod().await;
+        let (client, account) = (&node.client, &node.account);
+        node.kubeconfig =
+            pod_kubeconfig(client, &node.namespace, AGENT, account, node.dir.path()).await;
         node.make_location().await;
         node.make_repository().await;
         node
@@ -211,6 +218,11 @@ impl Node {
         let spec = json!({"volumeNamespace": "shop", "backupStorageLocation": LOCATION});
         let spec = serde_json::from_value(spec).unwrap();
         self.create(ResticRepository::new(REPOSITORY, spec)).await;
+        self.init_repository().await;
+    }
+
+    /// Makes the repository itself, where none is.
+    pub async fn init_repository(&self) {
         let options = InitOptions {
             random_password: true,
             ..InitOptions::default()
@@ -300,7 +312,7 @@ impl Node {
     }
 }
 
-/// Applies the chart's service account and roles of the agent.
+/// Applies the chart's service account, roles and policy of the agent.
 fn install_agent_roles(plane: &ControlPlane, namespace: &str) {
     let rendered = exec::output(
         Command::new(tools::path(Tool::Helm).unwrap())
@@ -308,7 +320,8 @@ fn install_agent_roles(plane: &ControlPlane, namespace: &str) {
             .arg(place::workspace().join("charts/ark"))
             .args(["--kube-version", KUBERNETES, "--namespace", namespace])
             .args(["--show-only", "templates/serviceaccounts.yaml"])
-            .args(["--show-only", "templates/rbac-agent.yaml"]),
+            .args(["--show-only", "templates/rbac-agent.yaml"])
+            .args(["--show-only", "templates/policy-agent.yaml"]),
     )
     .unwrap();
     exec::output_with_input(

@@ -27,6 +27,7 @@ use crate::agents;
 use crate::context::Context;
 use crate::error::{Error, Result, describe, is_conflict, is_not_found};
 use crate::run_log::{About, RunLog};
+use crate::snapshot_check::wrong_snapshots;
 use crate::status::FIELD_MANAGER;
 use crate::volumes::plan::{Plan, Task};
 
@@ -101,9 +102,27 @@ impl Volumes<'_> {
                 .info(format!("waiting for {} volumes", waiting.len()));
         }
         let done = self.wait(waiting, &mut plan.rows).await?;
+        self.check_snapshots(&done, &mut plan.rows).await?;
         follow(plan);
         self.tell(&plan.rows);
         Ok(done)
+    }
+
+    /// Fails the rows whose snapshots are not those of their objects, whatever the agents say.
+    async fn check_snapshots(
+        &self,
+        done: &[PodVolumeBackup],
+        rows: &mut [VolumeRow],
+    ) -> Result<()> {
+        let wrong = wrong_snapshots(self.context, self.location, self.store, done).await?;
+        for row in rows {
+            let name = row.pod_volume_backup.as_deref().unwrap_or_default();
+            if let Some(why) = wrong.get(name) {
+                row.snapshot_id = None;
+                fail(row, VolumeReason::AgentError, why.clone());
+            }
+        }
+        Ok(())
     }
 
     /// The object of every task whose repository is ready; the others' rows say why it is not.
