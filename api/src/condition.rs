@@ -66,6 +66,10 @@ pub mod reason {
     pub const CLAIM_NOT_BOUND: &str = "ClaimNotBound";
     /// Waiting for a free slot of the agent.
     pub const QUEUED: &str = "Queued";
+    /// The node of a volume does not exist.
+    pub const NODE_GONE: &str = "NodeGone";
+    /// No agent is ready on the node of a volume.
+    pub const NO_AGENT: &str = "NoAgentOnNode";
     /// Waiting for a namespace that is being deleted to go away.
     pub const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
     /// Waiting for volumes.

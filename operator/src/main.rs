@@ -21,6 +21,7 @@ mod reconcile;
 mod repository_key;
 mod run_log;
 mod settings;
+mod snapshot_check;
 mod status;
 mod store;
 mod telemetry;
@@ -199,6 +200,7 @@ async fn connect(
 
 /// Starts all controllers.
 fn controllers(context: &Arc<Context>) -> JoinSet<()> {
+    use reconcile::unattended::{Agents, UnattendedReconciler};
     use reconcile::unsupported;
 
     let mut set = JoinSet::new();
@@ -222,6 +224,15 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
     ));
     set.spawn(reconcile::run(
         reconcile::status_request::StatusRequestReconciler,
+        shared(),
+    ));
+    let agents = Arc::<Agents>::default();
+    set.spawn(reconcile::run(
+        UnattendedReconciler::<ark_api::PodVolumeBackup>::new(Arc::clone(&agents)),
+        shared(),
+    ));
+    set.spawn(reconcile::run(
+        UnattendedReconciler::<ark_api::PodVolumeRestore>::new(agents),
         shared(),
     ));
     set.spawn(reconcile::run(unsupported::DeletionReconciler, shared()));

@@ -6,10 +6,12 @@
 
 use ark_api::backup::{BackupPhase, BackupStatus};
 use ark_api::location::LocationPhase;
+use ark_api::pod_volume_backup::PodVolumeBackupSpec;
 use ark_api::{Backup, PodVolumeBackup, layout};
 use ark_tests::ark::Ark;
 use ark_tests::node::until;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -130,6 +132,52 @@ async fn an_operator_that_dies_is_replaced_and_the_backup_goes_on() {
         before[0].uid(),
         "the volume was started again"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_not_taken_for_the_volume_is_not_taken_into_the_backup() {
+    let ark = Ark::with_location().await;
+    one_volume(&ark).await;
+    for (backup, real) in [("other", true), ("none", false)] {
+        ark.backup(backup, json!({})).await;
+        let object = ark.volume_objects(backup, 1).await.remove(0);
+        let snapshot = if real {
+            ark.snapshot_for(&object, "uid-of-another-object").await
+        } else {
+            "a".repeat(64)
+        };
+        ark.complete_with(&object, &snapshot).await;
+        let done = ark.ended(backup, BackupPhase::PartiallyFailed).await;
+        assert!(
+            ark.log().contains("the agent named"),
+            "{done:?}: {}",
+            ark.tail()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_object_on_a_node_that_is_not_there_says_so() {
+    let ark = Ark::with_location().await;
+    let node: Node =
+        serde_json::from_value(json!({"metadata": {"name": format!("bare-{}", ark.namespace)}}))
+            .unwrap();
+    let nodes = Api::<Node>::all(ark.client.clone());
+    let bare = nodes.create(&PostParams::default(), &node).await.unwrap();
+    for (name, node, expected) in [
+        ("gone", "no-such-node".to_owned(), "NodeGone"),
+        ("bare", bare.name_any(), "NoAgentOnNode"),
+    ] {
+        let mut object = PodVolumeBackup::new(name, PodVolumeBackupSpec::default());
+        object.spec.node = node;
+        ark.create(object).await;
+        let api = ark.api::<PodVolumeBackup>();
+        until(&format!("words on {name}; {}", ark.tail()), async || {
+            let status = api.get(name).await.unwrap().status?;
+            (status.phase.is_some() && status.reason.as_deref() == Some(expected)).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ pub(crate) mod location;
 pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod status_request;
+pub(crate) mod unattended;
 pub(crate) mod unsupported;
 
 use std::collections::HashMap;

@@ -149,6 +149,7 @@ fn failure(agent: Option<&str>) -> VolumeReason {
         | reason::REPOSITORY_MISSING
         | reason::LOCKED
         | reason::DAMAGED => VolumeReason::RepositoryNotReady,
+        reason::NODE_GONE | reason::NO_AGENT => VolumeReason::NoAgentOnNode,
         reason::CLAIM_NOT_BOUND => VolumeReason::ClaimNotBound,
         reason::BLOCK_VOLUME => VolumeReason::BlockVolume,
         reason::POD_GONE | reason::POD_NOT_RUNNING => VolumeReason::PodNotRunning,
