@@ -167,7 +167,6 @@ async fn a_restore_does_not_take_memory_anew_for_every_read() {
     assert_eq!(status.phase, Some(Phase::Completed), "{:?}", status.message);
     assert_eq!(fs::metadata(target.join("big")).unwrap().len(), SIZE);
     let taken = (faults() - before) * 4096;
-    println!("page faults of the restore: {} MiB", taken >> 20);
     assert!(taken < SIZE / 2, "{} MiB of pages", taken >> 20);
 }
 
