@@ -81,6 +81,8 @@ pub(crate) enum Error {
     GateNotStarted(String),
     #[error("pod {pod}: {message}")]
     GateOpen { pod: String, message: String },
+    #[error("the volume is not empty: it holds {first}, and nothing was written into it")]
+    NotEmpty { first: String },
     #[error("cannot write the gate of pod {pod}: {message}")]
     Gate { pod: String, message: String },
     #[error("given up after {0} attempts: the agent was stopped or failed each time; last: {1}")]
@@ -150,6 +152,7 @@ impl Error {
             Self::WrongKubeletRoot { .. } => reason::WRONG_KUBELET_ROOT,
             Self::GateNotStarted(_) => reason::GATE_NOT_STARTED,
             Self::GateOpen { .. } => reason::GATE_OPEN,
+            Self::NotEmpty { .. } => reason::VOLUME_NOT_EMPTY,
             Self::TooManyAttempts(..) => reason::TOO_MANY_ATTEMPTS,
             Self::Cancelled | Self::Engine(Engine::Cancelled) => reason::CANCELLED,
             Self::Engine(Engine::Unreachable { .. } | Engine::Timeout { .. }) => {
@@ -190,6 +193,9 @@ impl Error {
             }
             Self::PodGone { .. } | Self::PodNotRunning { .. } => {
                 "back it up while the pod is running"
+            }
+            Self::NotEmpty { .. } => {
+                "empty the volume or delete the claim and restore again, or restore with nonEmptyVolumes: fill"
             }
             Self::NoSuchVolume { .. } => "correct the pod's annotation",
             Self::UnsupportedVolume { .. } => "leave it out with the excludes annotation",

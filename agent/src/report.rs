@@ -40,6 +40,17 @@ impl Finish {
         }
     }
 
+    /// The volume holds files of its own, `first` among them, and was left as it is.
+    pub(crate) fn kept(first: &str) -> Self {
+        Self {
+            reason: reason::VOLUME_NOT_EMPTY,
+            message: Some(format!(
+                "the volume held files already ({first} among them) and was left as it is"
+            )),
+            ..Self::completed()
+        }
+    }
+
     /// Completed, or partially failed if there are file errors. `done` is the verb for the message:
     /// "stored" or "restored".
     pub(crate) fn with_file_errors(

@@ -93,6 +93,21 @@ impl<K: VolumeObject> Reporter<K> {
         self.save_surely().await
     }
 
+    /// Says that the volume held nothing before anything was written. Written before the first file is, so that
+    /// a later attempt knows the files it finds as its own.
+    pub(crate) async fn target_empty(&mut self) -> Result<()> {
+        ark_api::condition::set(
+            self.status.common().conditions,
+            ark_api::condition::kind::TARGET_EMPTY,
+            true,
+            ark_api::condition::reason::OK,
+            "",
+            self.generation,
+            &now(),
+        );
+        self.save_surely().await
+    }
+
     /// Notes how far it is, without writing it.
     pub(crate) fn note(&mut self, counts: ark_engine::ProgressCounts) {
         report::progress(&mut self.status, counts);

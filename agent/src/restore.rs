@@ -6,16 +6,17 @@
 //! there before the gates know it, and a restart in between only tells them again.
 //!
 //! A gate that holds `<volume>.done` means that the files are there, whatever the status says:
-//! nothing is restored over an application that may be running. Half restored files are restored
-//! over.
+//! nothing is restored over an application that may be running. Nor is anything written into a volume
+//! that held files before, unless the object says so; half restored files of this object's are restored over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ark_api::PodVolumeRestore;
-use ark_api::condition::reason;
+use ark_api::condition::{self, kind, reason};
 use ark_api::pod_volume_backup::PodReference;
+use ark_api::pod_volume_restore::WhenNotEmpty;
 use ark_engine::{RestoreRequest, restore};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -153,6 +154,9 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish
     }
     ctx.check_kubelet()?;
     let target = find(&ctx, &task.object).await?;
+    if let Some(finish) = check_empty(task, &target).await? {
+        return Ok(finish);
+    }
     let lease = open(task).await?;
     let request = RestoreRequest {
         snapshot: spec.snapshot_id,
@@ -172,6 +176,31 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish
         Finish::with_file_errors(&report.errors, report.errors_dropped, "restored")
             .with_notes(&report.notes),
     )
+}
+
+/// Looks whether the volume holds files that this restore has not written. `Some` if the volume is left as it
+/// is and the application may have it.
+///
+/// An attempt that found the volume empty says so in the status before the first file is written; a later one
+/// restores over what it finds.
+async fn check_empty(
+    task: &mut Task<PodVolumeRestore>,
+    target: &std::path::Path,
+) -> Result<Option<Finish>> {
+    let conditions = &task.reporter.status.conditions;
+    let policy = task.object.spec.when_not_empty;
+    if policy == WhenNotEmpty::Fill || condition::is_true(conditions, kind::TARGET_EMPTY) {
+        return Ok(None);
+    }
+    let path = target.to_owned();
+    match thread::run("look", move || volume::first_entry(&path)).await? {
+        None => {
+            task.reporter.target_empty().await?;
+            Ok(None)
+        }
+        Some(first) if policy == WhenNotEmpty::Keep => Ok(Some(Finish::kept(&first))),
+        Some(first) => Err(Error::NotEmpty { first }),
+    }
 }
 
 /// The volume's directory. The gate may have opened while a slot was waited for, so it is looked at

@@ -163,3 +163,49 @@ fn ends_at_once_when_told_to() {
     assert_eq!(code(child), 1);
     assert!(text(&gate.log()).contains("told to end"));
 }
+
+#[test]
+fn ends_with_the_reason_when_somebody_gives_up() {
+    let gate = Gate::new();
+    let told = gate.dir.path().join("gave-up");
+    fs::write(&told, "").unwrap();
+    let child = gate
+        .command("a,b", 600)
+        .arg("--told")
+        .arg(&told)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    gate.write("a.done", "");
+    fs::write(&told, "claim web/data is Pending").unwrap();
+    assert_eq!(code(child), 1);
+    let said = fs::read_to_string(gate.log()).unwrap();
+    assert!(
+        said.contains("claim web/data is Pending") && said.contains("b:"),
+        "{said}"
+    );
+    // What is there is there: an agent that ended well after all wins.
+    gate.write("b.done", "");
+    let again = gate
+        .command("a,b", 600)
+        .arg("--told")
+        .arg(&told)
+        .stderr(Stdio::null())
+        .spawn();
+    assert_eq!(code(again.unwrap()), 0);
+}
+
+#[test]
+fn refuses_to_let_an_application_start_without_its_data() {
+    let gate = Gate::new();
+    gate.write("a.done", "");
+    let child = gate
+        .command("a", 600)
+        .args(["--refuse", "the backup has no data of volume b"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(code(child), 1);
+    let said = fs::read_to_string(gate.log()).unwrap();
+    assert!(said.contains("no data of volume b"), "{said}");
+}

@@ -9,6 +9,15 @@ pub const BACKUP_VOLUMES_EXCLUDES: &str = "backup.ark.heptio.com/backup-volumes-
 /// Restored workload: the number of replicas it had, when it was applied with zero because a
 /// volume of one of its pods failed.
 pub const WANTED_REPLICAS: &str = "restore.ark.heptio.com/wanted-replicas";
+/// Restored workload: uid of the restore that applied it so that it makes no pods. A later restore takes such a
+/// workload out of the way, as long as nobody has changed it.
+pub const HELD_BY: &str = "restore.ark.heptio.com/held-by";
+/// Restored pod: why its gate need not wait any longer. Written by whoever gives a volume up; the gate reads it through
+/// a downward API volume and ends with it.
+pub const GAVE_UP: &str = "restore.ark.heptio.com/gave-up";
+/// Restored claim: uid of the restore that made it to be filled. Removed once it is full, so a later restore
+/// knows a claim that no application was meant to get.
+pub const AWAITS_DATA: &str = "restore.ark.heptio.com/awaits-data";
 /// Repository key Secret: time (RFC 3339, UTC) at which its key was exported by the user.
 pub const KEY_EXPORTED_AT: &str = "ark.heptio.com/key-exported-at";
 /// Repository key Secret: `"true"` when Ark made the key, absent when the user supplied it.

@@ -20,6 +20,8 @@ pub mod kind {
     pub const READY: &str = "Ready";
     /// Restore, volume objects: something outside is being waited for; the reason says what.
     pub const WAITING: &str = "Waiting";
+    /// `PodVolumeRestore`: the volume held nothing before anything was written, so what is in it is this restore's.
+    pub const TARGET_EMPTY: &str = "TargetEmpty";
 }
 
 /// Reasons of conditions; stable, documented, for scripts.
@@ -100,6 +102,8 @@ pub mod reason {
     pub const GATE_NOT_STARTED: &str = "GateNotStarted";
     /// The restored pod has no gate, or is past it: its volumes may be in use.
     pub const GATE_OPEN: &str = "GateOpen";
+    /// The volume held files before anything was written into it.
+    pub const VOLUME_NOT_EMPTY: &str = "VolumeNotEmpty";
     /// Files could not be read or written; they are listed.
     pub const FILE_ERRORS: &str = "FileErrors";
     /// It was cancelled.

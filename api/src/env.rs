@@ -12,6 +12,9 @@ pub const LOCAL_STORE_ROOT: &str = "ARK_LOCAL_STORE_ROOT";
 pub const HOST_PODS: &str = "ARK_HOST_PODS";
 /// Image of the init container that holds a restored pod until its volumes are back.
 pub const RESTORE_WAIT_IMAGE: &str = "ARK_RESTORE_WAIT_IMAGE";
+/// How long restored pods may take to be scheduled and their claims to be bound, unless a restore says otherwise
+/// (a Go duration such as `30m`).
+pub const RESTORE_BIND_TIMEOUT: &str = "ARK_RESTORE_BIND_TIMEOUT";
 /// Name of the default location.
 pub const DEFAULT_LOCATION: &str = "ARK_DEFAULT_LOCATION";
 /// Log filter, in the syntax of `tracing`'s `EnvFilter`.

@@ -13,6 +13,12 @@ pub const GATE_CONTAINER: &str = "ark-restore-wait";
 pub const FOREIGN_GATE_CONTAINERS: &[&str] = &["restore-wait", "restic-wait"];
 /// Where the gate's volume is mounted in its init container.
 pub const GATE_MOUNT: &str = "/ark-restore-gate";
+/// Name of the volume through which a gate reads that somebody gave up.
+pub const GATE_TOLD_VOLUME: &str = "ark-restore-told";
+/// Where that volume is mounted in the gate's init container.
+pub const GATE_TOLD_MOUNT: &str = "/ark-restore-told";
+/// File in that volume which holds the reason, empty as long as there is none.
+pub const GATE_TOLD_FILE: &str = "gave-up";
 /// Key of the repository password in a location's key Secret (Velero's key name).
 pub const REPOSITORY_PASSWORD_KEY: &str = "repository-password";
 

@@ -91,12 +91,28 @@ pub struct PodVolumeRestoreSpec {
     /// Settings of the engine.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub uploader_settings: BTreeMap<String, String>,
+    /// What the agent does if the volume holds files already (apart from `lost+found`).
+    #[serde(default)]
+    pub when_not_empty: WhenNotEmpty,
     /// Set to true to stop it.
     #[serde(default)]
     pub cancel: bool,
     /// Where the object came from, when it was not created here; see [`Origin`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+}
+
+/// What the agent does with a volume that holds files before it has written anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenNotEmpty {
+    /// It writes nothing, and the volume has failed.
+    #[default]
+    Fail,
+    /// It writes nothing, and the application gets the volume as it is.
+    Keep,
+    /// It writes the files of the backup into it.
+    Fill,
 }
 
 /// What became of the restore of a volume.

@@ -84,9 +84,23 @@ pub struct RestoreSpec {
     /// What to do with objects that exist; `none` when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existing_resource_policy: Option<ExistingResourcePolicy>,
-    /// Deadline of each volume of this restore; 4h when unset.
+    /// Deadline of each volume of this restore, from the moment its agent starts to fill it; 4h when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item_operation_timeout: Option<Duration>,
+    /// How long a restored pod may take to be scheduled and its claims to be bound; when unset the operator's
+    /// setting (10m unless the chart says otherwise), or `itemOperationTimeout` if that is shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_bind_timeout: Option<Duration>,
+    /// How long a volume may wait until its agent starts to fill it (the gate starts, a slot is free); 24h when
+    /// unset, or `itemOperationTimeout` if that is set and shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_queue_timeout: Option<Duration>,
+    /// What happens to applications whose volume data the backup lacks or holds in part; `hold` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_volume_data: Option<MissingVolumeData>,
+    /// What happens to volumes that hold files already; `keep` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub non_empty_volumes: Option<NonEmptyVolumes>,
     /// Changes to restored objects; not supported yet, refused when set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_modifier: Option<ConfigMapReference>,
@@ -110,6 +124,29 @@ pub enum ExistingResourcePolicy {
     None,
     /// Change it to the backup's state.
     Update,
+}
+
+/// What happens to an application whose volume data the backup lacks or holds in part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingVolumeData {
+    /// It does not start: its pods are held or not made, its controllers make none, and each such volume is an error.
+    #[default]
+    Hold,
+    /// It starts with empty or incomplete volumes; each such volume is a warning.
+    Accept,
+}
+
+/// What happens to a volume that holds files already (apart from `lost+found`) when it is to be filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NonEmptyVolumes {
+    /// Nothing is written into it. The application gets it as it is if it is the volume that the claim had when it
+    /// was backed up; any other counts as failed.
+    #[default]
+    Keep,
+    /// The files of the backup are written into it; files that the backup does not hold stay.
+    Fill,
 }
 
 /// Kinds whose status is restored.

@@ -4,8 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ark_api::env;
+
+/// How long restored pods may take to be scheduled and their claims to be bound, unless told otherwise.
+const DEFAULT_BIND_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) default_credentials_secret: Option<String>,
     /// Image of the init container of restored pods.
     pub(crate) restore_wait_image: Option<String>,
+    /// How long restored pods may take to be scheduled and their claims to be bound.
+    pub(crate) restore_bind_timeout: Duration,
     /// Directory for spool files; every run makes its own inside and removes it.
     pub(crate) spool: PathBuf,
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
@@ -69,6 +75,19 @@ impl Settings {
                 env::ARTEFACT_ADDRESS
             ));
         }
+        let restore_bind_timeout = match get(env::RESTORE_BIND_TIMEOUT) {
+            None => DEFAULT_BIND_TIMEOUT,
+            Some(text) => match text.parse::<ark_api::duration::Duration>() {
+                Ok(timeout) if !timeout.0.is_zero() => timeout.0,
+                _ => {
+                    wrong.push(format!(
+                        "{}={text:?} is not a duration such as 30m",
+                        env::RESTORE_BIND_TIMEOUT
+                    ));
+                    DEFAULT_BIND_TIMEOUT
+                }
+            },
+        };
         let log_format = match get(env::LOG_FORMAT).as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
@@ -94,6 +113,7 @@ impl Settings {
             default_location: get(env::DEFAULT_LOCATION),
             default_credentials_secret: get(env::DEFAULT_CREDENTIALS_SECRET),
             restore_wait_image: get(env::RESTORE_WAIT_IMAGE),
+            restore_bind_timeout,
             spool: std::env::temp_dir(),
             http_address,
             artefact_address,
@@ -136,8 +156,9 @@ mod tests {
             (env::ARTEFACT_ADDRESS, "0.0.0.0:1"),
             (env::LOG_FORMAT, "xml"),
             (env::LOCAL_STORE_ROOT, "relative"),
+            (env::RESTORE_BIND_TIMEOUT, "soon"),
         ])
         .unwrap_err();
-        assert_eq!(wrong.len(), 4, "{wrong:?}");
+        assert_eq!(wrong.len(), 5, "{wrong:?}");
     }
 }

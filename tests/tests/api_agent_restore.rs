@@ -6,8 +6,10 @@ use std::fs;
 
 use agent::{Phase, back_up, files, same_files};
 use ark_api::PodVolumeRestore;
+use ark_api::pod_volume_restore::WhenNotEmpty;
 use ark_tests::node::{Node, claim, gate_runs, until};
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,4 +124,75 @@ async fn two_pods_on_one_claim_are_both_told() {
     let status = node.restored("r").await.status.unwrap();
     assert_eq!(status.phase, Some(Phase::Completed), "{:?}", status.message);
     assert!(gate_of_other.join("data.done").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_holds_files_is_not_filled_unasked() {
+    let mut node = Node::new().await;
+    let (source, dir) = node.pod_with_empty_dir("source", "html").await;
+    files(&dir);
+    node.start_agent();
+    let snapshot = back_up(&node, node.backup("b", &source, "html")).await;
+    let snapshot = snapshot.snapshot_id.unwrap();
+    for (name, policy, begun, phase, reason, filled) in [
+        (
+            "fail",
+            WhenNotEmpty::Fail,
+            false,
+            Phase::Failed,
+            "VolumeNotEmpty",
+            false,
+        ),
+        (
+            "keep",
+            WhenNotEmpty::Keep,
+            false,
+            Phase::Completed,
+            "VolumeNotEmpty",
+            false,
+        ),
+        (
+            "fill",
+            WhenNotEmpty::Fill,
+            false,
+            Phase::Completed,
+            "OK",
+            true,
+        ),
+        // An attempt that ended half way found it empty.
+        (
+            "begun",
+            WhenNotEmpty::Fail,
+            true,
+            Phase::Completed,
+            "OK",
+            true,
+        ),
+    ] {
+        let (pod, target, gate) = node.gated_pod(name, "html").await;
+        fs::write(target.join("mine"), "precious").unwrap();
+        let mut restore = node.restore(name, &pod, "html", &snapshot);
+        restore.spec.when_not_empty = policy;
+        // Nobody's node until its status says what an earlier attempt found.
+        restore.spec.node = "elsewhere".to_owned();
+        node.create(restore).await;
+        if begun {
+            let empty = json!({"status": {"conditions": [{"type": "TargetEmpty", "status": "True", "reason": "OK",
+                "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+            node.patch_status::<PodVolumeRestore>(name, &empty).await;
+        }
+        let here = json!({"spec": {"node": node.name}});
+        let api = node.api::<PodVolumeRestore>();
+        api.patch(name, &PatchParams::default(), &Patch::Merge(here))
+            .await
+            .unwrap();
+        let status = node.restored(name).await.status.unwrap();
+        assert_eq!(status.phase, Some(phase), "{name}: {:?}", status.message);
+        assert_eq!(status.reason.as_deref(), Some(reason), "{name}");
+        assert_eq!(fs::read_to_string(target.join("mine")).unwrap(), "precious");
+        assert_eq!(target.join("index.html").exists(), filled, "{name}");
+        let done = phase == Phase::Completed;
+        assert_eq!(gate.join("html.done").exists(), done, "{name}");
+        assert_eq!(gate.join("html.failed").exists(), !done, "{name}");
+    }
 }

@@ -1,14 +1,16 @@
 //! The gate of a restored pod: an init container that ends when the agent has put the pod's volumes
 //! back.
 //!
-//! `ark-restore-wait --volumes a,b --deadline-seconds N --dir /ark-restore-gate`
+//! `ark-restore-wait --volumes a,b --deadline-seconds N --dir /ark-restore-gate [--told FILE] [--refuse TEXT]`
 //!
 //! Does: look into the gate's directory five times a second for `<volume>.done` and
 //! `<volume>.failed`. Does not: touch any volume, talk to anything, or remove a file, so that it
 //! gives the same answer when it is run again.
 //!
 //! Exit code 0 when every volume is done. Exit code 1, with the reason on the termination message,
-//! when one failed, when the deadline passed, or when its arguments make no sense. A volume with
+//! when one failed, when the deadline passed, when the file `--told` holds a reason (somebody gave up), or when its
+//! arguments make no sense. With `--refuse` it ends with that text once every volume is done: the data is
+//! there as far as it can be, and the application must not start with it. A volume with
 //! both files is done: a later restore succeeded. Being told to end ends it: as the first process of its
 //! container it would not be ended by SIGTERM otherwise, and the pod's deletion would take 30 seconds.
 
@@ -37,6 +39,10 @@ struct Arguments {
     volumes: Vec<String>,
     deadline: Duration,
     dir: PathBuf,
+    /// File that holds a reason once somebody gave up.
+    told: Option<PathBuf>,
+    /// Why the pod must not start even then.
+    refuse: Option<String>,
 }
 
 enum State {
@@ -73,6 +79,7 @@ fn say(line: &str) {
 
 fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let (mut volumes, mut deadline, mut dir) = (None, None, None);
+    let (mut told, mut refuse) = (None, None);
     while let Some(argument) = given.next() {
         let (name, value) = match argument.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -88,6 +95,8 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 deadline = Some(Duration::from_secs(seconds));
             }
             "--dir" => dir = Some(PathBuf::from(value)),
+            "--told" => told = Some(PathBuf::from(value)),
+            "--refuse" => refuse = Some(value),
             _ => return Err(format!("unknown argument {name:?}")),
         }
     }
@@ -95,6 +104,8 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
         volumes: volumes.ok_or("--volumes is missing")?,
         deadline: deadline.ok_or("--deadline-seconds is missing")?,
         dir: dir.ok_or("--dir is missing")?,
+        told,
+        refuse,
     })
 }
 
@@ -141,12 +152,15 @@ async fn wait(arguments: &Arguments) -> Result<(), String> {
     let mut said: Option<(Instant, usize)> = None;
     loop {
         let missing = match look(&arguments.dir, &arguments.volumes)? {
-            State::Done => return Ok(()),
+            State::Done => return arguments.refuse.clone().map_or(Ok(()), Err),
             State::Failed { volume, reason } => {
                 return Err(format!("volume {volume} was not restored: {reason}"));
             }
             State::Waiting(missing) => missing,
         };
+        if let Some(reason) = arguments.told.as_deref().and_then(told) {
+            return Err(format!("not restored: {}: {reason}", missing.join(", ")));
+        }
         if started.elapsed() >= arguments.deadline {
             return Err(format!(
                 "gave up after {} seconds; not restored yet: {}",
@@ -184,6 +198,13 @@ fn look(dir: &Path, volumes: &[String]) -> Result<State, String> {
     } else {
         State::Waiting(waiting)
     })
+}
+
+/// The reason somebody gave for giving up. A file that cannot be read says nothing: the deadline still holds.
+fn told(path: &Path) -> Option<String> {
+    let reason = fs::read(path).ok()?;
+    let reason = String::from_utf8_lossy(&reason).trim().to_owned();
+    (!reason.is_empty()).then_some(reason)
 }
 
 fn is_file(path: &Path) -> Result<bool, String> {

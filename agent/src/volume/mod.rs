@@ -50,3 +50,36 @@ pub(crate) fn locate(
     }
     Ok(found.path)
 }
+
+/// Name of an entry of the volume at `path`, `None` if it is empty. The `lost+found` of a fresh file system does not
+/// count.
+pub(crate) fn first_entry(path: &Path) -> Result<Option<String>> {
+    let unreadable = |error: std::io::Error| Error::UnsafePath {
+        path: path.display().to_string(),
+        message: format!("cannot tell whether the volume is empty: {error}"),
+    };
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let is_dir = entry.file_type().map_err(unreadable)?.is_dir();
+        if !(is_dir && entry.file_name() == "lost+found") {
+            return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_file_system_counts_as_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(first_entry(dir.path()).unwrap(), None);
+        std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+        assert_eq!(first_entry(dir.path()).unwrap(), None);
+        std::fs::write(dir.path().join(".hidden"), "").unwrap();
+        assert_eq!(first_entry(dir.path()).unwrap().as_deref(), Some(".hidden"));
+        assert!(first_entry(&dir.path().join("gone")).is_err());
+    }
+}

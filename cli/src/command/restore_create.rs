@@ -6,7 +6,8 @@
 use ark_api::backup::BackupPhase;
 use ark_api::duration::Duration;
 use ark_api::restore::{
-    ExistingResourcePolicy, RestoreSpec, RestoreStatusSpec, RestoreUploaderConfig,
+    ExistingResourcePolicy, MissingVolumeData, NonEmptyVolumes, RestoreSpec, RestoreStatusSpec,
+    RestoreUploaderConfig,
 };
 use ark_api::{Backup, Restore, label, naming};
 use clap::{Args, ValueEnum};
@@ -69,6 +70,24 @@ enum Policy {
     Update,
 }
 
+/// What happens where the backup lacks volume data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Missing {
+    /// They do not start, and the restore is PartiallyFailed (default).
+    Hold,
+    /// They start with empty or incomplete volumes.
+    Accept,
+}
+
+/// What happens to volumes that hold files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NonEmpty {
+    /// Nothing is written into them (default).
+    Keep,
+    /// The files of the backup are written into them; others stay.
+    Fill,
+}
+
 /// What goes into the spec.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "What to restore")]
@@ -129,9 +148,21 @@ struct RestoreOptions {
     /// Workers that write files, per volume
     #[arg(long, value_name = "NUMBER")]
     parallel_files_download: Option<i32>,
-    /// Deadline of each volume
+    /// Deadline of each volume, from the moment its agent starts to fill it
     #[arg(long, value_name = "DURATION")]
     item_operation_timeout: Option<Duration>,
+    /// How long pods may take to be scheduled and claims to be bound
+    #[arg(long, value_name = "DURATION")]
+    volume_bind_timeout: Option<Duration>,
+    /// How long a volume may wait until its agent starts to fill it
+    #[arg(long, value_name = "DURATION")]
+    volume_queue_timeout: Option<Duration>,
+    /// What happens to applications whose volume data the backup lacks or holds in part
+    #[arg(long, value_enum, value_name = "POLICY")]
+    missing_volume_data: Option<Missing>,
+    /// What happens to volumes that hold files already
+    #[arg(long, value_enum, value_name = "POLICY")]
+    non_empty_volumes: Option<NonEmpty>,
 }
 
 impl RestoreOptions {
@@ -157,6 +188,10 @@ impl RestoreOptions {
             write_sparse_files,
             parallel_files_download,
             item_operation_timeout,
+            volume_bind_timeout,
+            volume_queue_timeout,
+            missing_volume_data,
+            non_empty_volumes,
         } = self;
         let status = !status_include_resources.is_empty() || !status_exclude_resources.is_empty();
         let uploader = write_sparse_files.is_some() || parallel_files_download.is_some();
@@ -186,6 +221,16 @@ impl RestoreOptions {
                 parallel_files_download,
             }),
             item_operation_timeout,
+            volume_bind_timeout,
+            volume_queue_timeout,
+            missing_volume_data: missing_volume_data.map(|policy| match policy {
+                Missing::Hold => MissingVolumeData::Hold,
+                Missing::Accept => MissingVolumeData::Accept,
+            }),
+            non_empty_volumes: non_empty_volumes.map(|policy| match policy {
+                NonEmpty::Keep => NonEmptyVolumes::Keep,
+                NonEmpty::Fill => NonEmptyVolumes::Fill,
+            }),
             ..RestoreSpec::default()
         }
     }

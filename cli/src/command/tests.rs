@@ -114,7 +114,8 @@ fn restore_options_end_up_in_the_object() {
          --existing-resource-policy update --status-include-resources s \
          --status-exclude-resources t --resource-modifier-configmap m \
          --resource-policies-configmap p --write-sparse-files=false --parallel-files-download 2 \
-         --item-operation-timeout 1h --labels a=b --annotations c=d"
+         --item-operation-timeout 1h --volume-bind-timeout 30m --volume-queue-timeout 2h \
+         --missing-volume-data accept --non-empty-volumes fill --labels a=b --annotations c=d"
     ));
 }
 

@@ -87,6 +87,8 @@ pub(crate) const NAMESPACES: &str = "namespaces";
 pub(crate) const VOLUMES: &str = "persistentvolumes";
 /// Claims.
 pub(crate) const CLAIMS: &str = "persistentvolumeclaims";
+/// Jobs.
+pub(crate) const JOBS: &str = "jobs.batch";
 /// Pods.
 pub(crate) const PODS: &str = "pods";
 

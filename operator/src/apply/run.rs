@@ -53,7 +53,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn new(action: ItemAction, message: impl Into<String>) -> Self {
+    /// What was done, and why where it is not obvious.
+    pub(crate) fn new(action: ItemAction, message: impl Into<String>) -> Self {
         Self {
             action,
             message: message.into(),
@@ -63,7 +64,8 @@ impl Outcome {
         }
     }
 
-    fn warning(action: ItemAction, message: impl Into<String>) -> Self {
+    /// What was done, and what the user should know about it.
+    pub(crate) fn warning(action: ItemAction, message: impl Into<String>) -> Self {
         Self {
             warn: true,
             ..Self::new(action, message)

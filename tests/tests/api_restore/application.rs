@@ -204,6 +204,10 @@ async fn a_claim_that_never_binds_ends_with_its_reason() {
     let volumes = status.volumes.unwrap();
     assert_eq!((volumes.completed, volumes.failed), (1, 1));
     assert!(!condition::is_true(&status.conditions, kind::WAITING));
+    // The gate need not wait for its own deadline, whenever it starts.
+    let pod = world.get("pods", Some(&app), &name).await.unwrap();
+    let told = pod["metadata"]["annotations"][annotation::GAVE_UP].as_str();
+    assert!(told.unwrap().contains("ClaimNotBound"), "{told:?}");
 
     // Its controller makes no pod with an empty volume, and says how many it should have.
     let deployment = world
@@ -325,6 +329,14 @@ async fn deleting_a_restore_cancels_it() {
                 .await
                 .unwrap();
             left.items.is_empty().then_some(())
+        })
+        .await;
+    // The gate of its pod is told, so nobody waits for hours.
+    world
+        .until("a word to the gate", async |w| {
+            let pod = w.get("pods", Some(&app), &name).await?;
+            let told = pod["metadata"]["annotations"][annotation::GAVE_UP].as_str()?;
+            told.contains("restore r was deleted").then_some(())
         })
         .await;
     // The next restore is served, so the cancelled one holds nothing up.

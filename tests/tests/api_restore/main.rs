@@ -7,7 +7,10 @@
 )]
 
 mod application;
+mod disks;
 mod fidelity;
+mod gates;
+mod lacks;
 mod objects;
 mod refusals;
 mod volumes;

@@ -1,5 +1,6 @@
 //! Volumes that are shared, that fail, and that were filled before.
 
+use ark_api::annotation;
 use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::restore::RestorePhase;
 use ark_api::results::ItemAction;
@@ -48,6 +49,9 @@ async fn failures_of_agents_and_nodes_without_agent_are_rows() {
     assert_eq!(fill("good").action, ItemAction::Created);
     assert!(fill("failed").message.contains("the snapshot is gone"));
     assert!(fill("lonely").message.contains("NoAgentOnNode"));
+    let lonely = world.get("pods", Some(&app), "lonely").await.unwrap();
+    let told = lonely["metadata"]["annotations"][annotation::GAVE_UP].as_str();
+    assert!(told.unwrap().contains("has no agent"), "{told:?}");
     assert_eq!(world.fills(2).await.len(), 2);
 }
 

@@ -4,6 +4,7 @@
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
+use ark_api::condition::reason;
 use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::restore::{RestorePhase, RestoreStatus};
 use ark_api::results::{ItemAction, ItemRow, Results};
@@ -285,6 +286,45 @@ impl World {
             .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .unwrap();
+        if phase == VolumePhase::Completed {
+            for pod in [&fill.spec.pod].into_iter().chain(&fill.spec.gates) {
+                self.open_gate(&pod.name).await;
+            }
+        }
+    }
+
+    /// Plays the agent that finds a volume with files in it and leaves it as it is.
+    pub(crate) async fn keep(&self, fill: &PodVolumeRestore) {
+        let name = fill.metadata.name.as_deref().unwrap();
+        let patch = json!({"status": {"phase": "Completed", "reason": reason::VOLUME_NOT_EMPTY,
+            "message": "the volume held files already"}});
+        self.api::<PodVolumeRestore>()
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+        self.open_gate(&fill.spec.pod.name).await;
+    }
+
+    /// Plays the kubelet: the gate of a pod has ended well.
+    pub(crate) async fn open_gate(&self, pod: &str) {
+        self.gate_status(pod, json!({"terminated": {"exitCode": 0}}))
+            .await;
+    }
+
+    /// Plays the kubelet: the gate of a pod is in this state. A pod that is gone has none.
+    pub(crate) async fn gate_status(&self, pod: &str, state: Value) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.app);
+        let patch = json!({"status": {"initContainerStatuses": [{
+            "name": "ark-restore-wait", "image": "none", "imageID": "", "ready": false,
+            "restartCount": 0, "state": state}]}});
+        match pods
+            .patch_status(pod, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Has the cluster make an application, takes it as it then is, and deletes its namespace.

@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 use ark_api::{annotation, label};
 use serde_json::{Map, Value, json};
 
-pub(crate) use storage::{Binding, keep_volume};
+pub(crate) use storage::Binding;
+pub(crate) use workload::keep_pods;
 
 /// Labels of earlier restores and of the backup itself; never carried into the cluster.
 const BOOKKEEPING_LABELS: &[&str] = &[
@@ -29,6 +30,14 @@ const BOOKKEEPING_LABELS: &[&str] = &[
     label::BACKUP_NAME,
     "velero.io/restore-name",
     "velero.io/backup-name",
+];
+
+/// Annotations of earlier restores; never carried into the cluster.
+const BOOKKEEPING_ANNOTATIONS: &[&str] = &[
+    annotation::RESTORE_UID,
+    annotation::HELD_BY,
+    annotation::GAVE_UP,
+    annotation::AWAITS_DATA,
 ];
 
 /// What the restore says about every object.
@@ -142,16 +151,39 @@ pub(crate) fn stamp(object: &mut Value, stamp: Stamp<'_>) {
     );
     labels.insert(label::RESTORE_UID.into(), json!(stamp.uid));
     labels.insert(label::BACKUP_NAME.into(), json!(label::value(stamp.backup)));
-    map_at(object, "annotations").insert(annotation::RESTORE_UID.into(), json!(stamp.uid));
+    mark(object, annotation::RESTORE_UID, stamp.uid);
+}
+
+/// Most bytes of all keys and values of an object's annotations that the API server takes.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// Writes a mark of ours on an object: an annotation, or a label of that name where the annotations have no room
+/// for it. `value` must be a valid label value.
+pub(crate) fn mark(object: &mut Value, key: &str, value: &str) {
+    let annotations = map_at(object, "annotations");
+    let taken: usize = annotations
+        .iter()
+        .filter(|(name, _)| *name != key)
+        .map(|(name, value)| name.len() + value.as_str().map_or(0, str::len))
+        .sum();
+    if taken + key.len() + value.len() <= MAX_ANNOTATIONS {
+        annotations.insert(key.to_owned(), json!(value));
+    } else {
+        map_at(object, "labels").insert(key.to_owned(), json!(value));
+    }
+}
+
+/// The value of a mark of ours.
+pub(crate) fn marked<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    let metadata = object.get("metadata")?;
+    ["annotations", "labels"]
+        .iter()
+        .find_map(|place| metadata.get(place)?.get(key)?.as_str())
 }
 
 /// Uid of the restore that created `object`.
 pub(crate) fn stamped_by(object: &Value) -> Option<&str> {
-    object
-        .get("metadata")?
-        .get("annotations")?
-        .get(annotation::RESTORE_UID)?
-        .as_str()
+    marked(object, annotation::RESTORE_UID)
 }
 
 /// Uid of the restore that created or changed `object`.
@@ -183,12 +215,13 @@ fn metadata(resource: &str, object: &mut Value) {
     if let Some(labels) = kept.get_mut("labels").and_then(Value::as_object_mut) {
         labels.retain(|key, _| {
             !BOOKKEEPING_LABELS.contains(&key.as_str())
+                && !BOOKKEEPING_ANNOTATIONS.contains(&key.as_str())
                 // The API server sets it to the namespace's name, which may be a new one.
                 && (resource != "namespaces" || key != "kubernetes.io/metadata.name")
         });
     }
     if let Some(annotations) = kept.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.remove(annotation::RESTORE_UID);
+        annotations.retain(|key, _| !BOOKKEEPING_ANNOTATIONS.contains(&key.as_str()));
         // It repeats the object with the namespace and the values of the time it was applied.
         if resource == "namespaces" {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");

@@ -80,7 +80,8 @@ fn strip_gates(pod: &mut Value) {
     if list(pod, "/spec/initContainers").is_empty() {
         super::remove(pod, "/spec", &["initContainers"]);
     }
-    remove_volumes(pod, &[naming::GATE_VOLUME.to_owned()]);
+    let own = [naming::GATE_VOLUME, naming::GATE_TOLD_VOLUME];
+    remove_volumes(pod, &own.map(str::to_owned));
 }
 
 fn is_gate(container: &Value) -> bool {

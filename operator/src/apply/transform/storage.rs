@@ -85,16 +85,3 @@ pub(super) fn map_claim_ref(volume: &mut Value, rules: Rules<'_>) {
         volume["spec"]["claimRef"]["namespace"] = json!(target);
     }
 }
-
-/// What becomes of a stored volume (PV) whose claim's files are (`has_data`) or are not in the
-/// backup. `Err` says why it is not restored.
-pub(crate) fn keep_volume(volume: &Value, has_data: bool) -> Result<(), &'static str> {
-    if has_data {
-        return Err("its claim gets a new volume, filled from the backup");
-    }
-    if text(volume, "/spec/persistentVolumeReclaimPolicy") == Some("Retain") {
-        Ok(())
-    } else {
-        Err("its storage is deleted with its claim, so the claim gets a new volume")
-    }
-}

@@ -299,10 +299,6 @@ fn volumes_follow_their_claims() {
         got["spec"]["claimRef"],
         json!({"namespace": "web2", "name": "c"})
     );
-    assert!(keep_volume(&volume("Retain"), false).is_ok());
-    assert!(keep_volume(&volume("Retain"), true).is_err());
-    assert!(keep_volume(&volume("Delete"), false).is_err());
-    assert!(keep_volume(&json!({}), false).is_err());
 }
 
 #[test]
@@ -510,4 +506,42 @@ fn nonsense_does_not_panic() {
             assert_eq!(stamped_by(&got), Some("u"));
         }
     }
+}
+
+#[test]
+fn marks_fit_where_annotations_have_no_room() {
+    let stamp = Stamp {
+        restore: "r",
+        uid: "uid-1",
+        backup: "b",
+    };
+    for (length, place) in [(10, "annotations"), (MAX_ANNOTATIONS - 10, "labels")] {
+        let mut object =
+            json!({"metadata": {"name": "c", "annotations": {"big": "x".repeat(length)}}});
+        super::stamp(&mut object, stamp);
+        assert_eq!(object["metadata"][place][annotation::RESTORE_UID], "uid-1");
+        assert_eq!(stamped_by(&object), Some("uid-1"));
+        // They are never carried into another cluster.
+        let namespaces = mapping();
+        let rules = Rules {
+            namespaces: &namespaces,
+            preserve_node_ports: false,
+        };
+        let again = normalize("configmaps", object, rules, Binding::default());
+        assert_eq!(stamped_by(&again), None);
+    }
+}
+
+#[test]
+fn a_job_takes_up_the_pods_that_were_filled_for_it() {
+    let labels = json!({"app": "x", "batch.kubernetes.io/controller-uid": "u", "job-name": "j"});
+    let stored = json!({"metadata": {"name": "j"}, "spec": {
+        "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}},
+        "template": {"metadata": {"labels": labels}, "spec": {}}}});
+    let mut job = apply("jobs.batch", stored.clone());
+    assert_eq!(job["spec"].get("selector"), None);
+    keep_pods(&stored, &mut job);
+    assert_eq!(job["spec"]["manualSelector"], true);
+    assert_eq!(job["spec"]["selector"], stored["spec"]["selector"]);
+    assert_eq!(job["spec"]["template"]["metadata"]["labels"], labels);
 }

@@ -31,6 +31,23 @@ pub(super) fn strip_job(job: &mut Value) {
     super::drop_if_empty(job, "labels");
 }
 
+/// Lets a restored Job take up the pods of the Job that it was: `stored` with the labels and the selector by which it
+/// knew them. Without this a Job selects by its own uid, which is new.
+pub(crate) fn keep_pods(stored: &Value, job: &mut Value) {
+    for pointer in ["/spec/selector", "/spec/template/metadata/labels"] {
+        let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+        let Some(value) = stored.pointer(pointer) else {
+            return;
+        };
+        if let Some(parent) = job.pointer_mut(parent).and_then(Value::as_object_mut) {
+            parent.insert(key.to_owned(), value.clone());
+        }
+    }
+    if let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.insert("manualSelector".to_owned(), json!(true));
+    }
+}
+
 /// A definition converted from `v1beta1` may say `preserveUnknownFields: true`, which `v1` refuses;
 /// the same is said in its schemas.
 pub(super) fn strip_definition(definition: &mut Value) {

@@ -2,14 +2,18 @@
 //! then. Pure.
 //!
 //! - [`stock`]: what the backup holds, from its volume rows or its `PodVolumeBackup`s.
+//! - [`disks`]: which disk a restored claim gets.
 //! - [`share`]: pods that mount one claim wait for one restore of it.
+//! - [`users`]: which claims the pods of a controller mount.
 //! - [`gate`]: what is added to a pod so that it waits, and how a controller is held back.
 //!
 //! The rule behind it all: no application ever gets an empty volume because something went wrong.
 
+pub(crate) mod disks;
 pub(crate) mod gate;
 pub(crate) mod share;
 pub(crate) mod stock;
+pub(crate) mod users;
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! What a backup holds of volumes: snapshots by pod and volume, and by claim; and what it lacks.
 //!
 //! The volume rows of the backup are read first; a backup without them (Velero's) is described by
-//! its `PodVolumeBackup`s alone. Both come from a bucket: a snapshot id that is none is refused.
+//! its `PodVolumeBackup`s alone. Every volume without data has a [`Lack`] that says how bad that is. Both come from a bucket: a snapshot id that is none is refused.
 
 use std::collections::HashMap;
 
@@ -32,13 +32,24 @@ pub(crate) struct Wanted {
     pub(crate) stored: Stored,
 }
 
-/// A volume whose data is not in the backup, although somebody may expect it.
+/// How bad it is that a volume's data is not in the backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LackKind {
+    /// There was nothing to store.
+    Nothing,
+    /// The user left it out.
+    Chosen,
+    /// Nobody asked for it, and it may hold data.
+    Unprotected,
+    /// It was to be stored.
+    Failed,
+}
+
+/// That a volume's data is not in the backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lacking {
-    /// Namespace in the backup.
-    pub(crate) namespace: String,
-    /// What it is, for a person.
-    pub(crate) what: String,
+pub(crate) struct Lack {
+    /// How bad it is.
+    pub(crate) kind: LackKind,
     /// Why it is not there, for a person.
     pub(crate) why: String,
 }
@@ -48,8 +59,8 @@ pub(crate) struct Lacking {
 pub(crate) struct Stock {
     by_pod: HashMap<(String, String, String), Stored>,
     by_claim: HashMap<(String, String), Stored>,
-    /// Volumes without data.
-    pub(crate) lacking: Vec<Lacking>,
+    lacks_by_pod: HashMap<(String, String, String), Lack>,
+    lacks_by_claim: HashMap<(String, String), Lack>,
 }
 
 impl Stock {
@@ -79,17 +90,22 @@ impl Stock {
             new_bytes: _,
             files: _,
         } = row;
-        let what = describe(pod.as_deref(), volume.as_deref(), claim.as_deref());
+        let at = Place {
+            namespace,
+            pod: pod.as_deref(),
+            volume: volume.as_deref(),
+            claim: claim.as_deref(),
+        };
+        let detail = message
+            .as_deref()
+            .map(|m| format!(": {m}"))
+            .unwrap_or_default();
+        let said = format!("{reason:?}{detail}");
         match class {
-            VolumeClass::Chosen | VolumeClass::NotData => return,
-            VolumeClass::Failed | VolumeClass::Unprotected => {
-                let detail = message
-                    .as_deref()
-                    .map(|m| format!(": {m}"))
-                    .unwrap_or_default();
-                self.lack(namespace, what, format!("{reason:?}{detail}"));
-                return;
-            }
+            VolumeClass::Chosen => return self.lack(at, LackKind::Chosen, said),
+            VolumeClass::NotData => return self.lack(at, LackKind::Nothing, said),
+            VolumeClass::Unprotected => return self.lack(at, LackKind::Unprotected, said),
+            VolumeClass::Failed => return self.lack(at, LackKind::Failed, said),
             VolumeClass::Taken | VolumeClass::Partial => {}
         }
         if *reason == VolumeReason::TakenThroughOtherPod && snapshot_id.is_none() {
@@ -97,12 +113,8 @@ impl Stock {
             return;
         }
         if *method == Some(VolumeMethod::DiskSnapshot) {
-            self.lack(
-                namespace,
-                what,
-                "this version cannot restore disk snapshots".into(),
-            );
-            return;
+            let why = "it is in a disk snapshot, which this version cannot restore";
+            return self.lack(at, LackKind::Failed, why.to_owned());
         }
         let snapshot = snapshot_id.clone().or_else(|| {
             let name = pod_volume_backup.as_deref()?;
@@ -115,14 +127,7 @@ impl Stock {
                 .clone()
         });
         let partial = *class == VolumeClass::Partial;
-        self.add(
-            namespace,
-            pod.as_deref(),
-            volume.as_deref(),
-            claim.as_deref(),
-            snapshot.as_deref(),
-            partial,
-        );
+        self.add(at, snapshot.as_deref(), partial);
     }
 
     fn add_backup(&mut self, backup: &PodVolumeBackup) {
@@ -134,70 +139,95 @@ impl Stock {
             .as_ref()
             .map(|claim| claim.name.as_str())
             .or_else(|| annotation::get(annotations?, annotation::PVC_NAME));
-        let what = describe(Some(pod), Some(volume), claim);
+        let at = Place {
+            namespace: &spec.pod.namespace,
+            pod: Some(pod),
+            volume: Some(volume),
+            claim,
+        };
         let status = backup.status.clone().unwrap_or_default();
         let phase = status.phase.unwrap_or_default();
         if spec.uploader_type.as_deref() == Some("kopia") {
-            let why = "it was stored by kopia, which Ark cannot read".into();
-            self.lack(&spec.pod.namespace, what, why);
-            return;
+            let why = "it was stored by kopia, which Ark cannot read".to_owned();
+            return self.lack(at, LackKind::Failed, why);
         }
         let usable = matches!(phase, VolumePhase::Completed | VolumePhase::PartiallyFailed);
         if !usable {
             let why = status.message.unwrap_or_else(|| format!("{phase:?}"));
-            self.lack(&spec.pod.namespace, what, why);
-            return;
+            return self.lack(at, LackKind::Failed, why);
         }
         // An empty volume has no snapshot in Velero's backups, and needs none.
         if status.snapshot_id.as_deref().is_none_or(str::is_empty) {
-            return;
+            return self.lack(at, LackKind::Nothing, "it was empty".to_owned());
         }
         self.add(
-            &spec.pod.namespace,
-            Some(pod),
-            Some(volume),
-            claim,
+            at,
             status.snapshot_id.as_deref(),
             phase == VolumePhase::PartiallyFailed,
         );
     }
 
-    fn add(
-        &mut self,
-        namespace: &str,
-        pod: Option<&str>,
-        volume: Option<&str>,
-        claim: Option<&str>,
-        snapshot: Option<&str>,
-        partial: bool,
-    ) {
+    fn add(&mut self, at: Place<'_>, snapshot: Option<&str>, partial: bool) {
         let Some(snapshot) = snapshot.filter(|id| is_snapshot_id(id)) else {
-            let what = describe(pod, volume, claim);
-            self.lack(namespace, what, "the backup names no snapshot of it".into());
-            return;
+            let why = "the backup names no snapshot of it".to_owned();
+            return self.lack(at, LackKind::Failed, why);
         };
         let stored = Stored {
-            namespace: namespace.to_owned(),
+            namespace: at.namespace.to_owned(),
             snapshot: snapshot.to_owned(),
             partial,
         };
-        if let Some(claim) = claim {
-            self.by_claim
-                .entry((namespace.to_owned(), claim.to_owned()))
-                .or_insert_with(|| stored.clone());
+        if let Some(key) = at.claim_key() {
+            self.by_claim.entry(key).or_insert_with(|| stored.clone());
         }
-        if let (Some(pod), Some(volume)) = (pod, volume) {
-            let key = (namespace.to_owned(), pod.to_owned(), volume.to_owned());
+        if let Some(key) = at.pod_key() {
             self.by_pod.insert(key, stored);
         }
     }
 
-    fn lack(&mut self, namespace: &str, what: String, why: String) {
-        self.lacking.push(Lacking {
-            namespace: namespace.to_owned(),
-            what,
-            why,
-        });
+    fn lack(&mut self, at: Place<'_>, kind: LackKind, why: String) {
+        let lack = Lack { kind, why };
+        if let Some(key) = at.pod_key() {
+            self.lacks_by_pod.insert(key, lack.clone());
+        }
+        if let Some(key) = at.claim_key() {
+            let known = self
+                .lacks_by_claim
+                .entry(key)
+                .or_insert_with(|| lack.clone());
+            if known.kind < lack.kind {
+                *known = lack;
+            }
+        }
+    }
+
+    /// Why the files of a claim are not in the backup; of one whose files are there, nothing.
+    pub(crate) fn claim_lack(&self, namespace: &str, claim: &str) -> Option<Lack> {
+        if self.has_claim(namespace, claim) {
+            return None;
+        }
+        let known = self
+            .lacks_by_claim
+            .get(&(namespace.to_owned(), claim.to_owned()));
+        Some(known.cloned().unwrap_or_else(|| Lack {
+            kind: LackKind::Unprotected,
+            why: "the backup does not mention it".to_owned(),
+        }))
+    }
+
+    /// Why the backup does not hold the files of a volume that is not among [`Self::wanted`]. `None`: there is
+    /// no reason to expect any.
+    pub(crate) fn volume_lack(
+        &self,
+        namespace: &str,
+        pod: &str,
+        volume: &PodVolume,
+    ) -> Option<Lack> {
+        let key = (namespace.to_owned(), pod.to_owned(), volume.name.clone());
+        if let Some(lack) = self.lacks_by_pod.get(&key) {
+            return Some(lack.clone());
+        }
+        self.claim_lack(namespace, volume.claim.as_deref()?)
     }
 
     /// Whether the files of a claim are in the backup.
@@ -233,14 +263,23 @@ fn is_snapshot_id(id: &str) -> bool {
     (8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn describe(pod: Option<&str>, volume: Option<&str>, claim: Option<&str>) -> String {
-    match (pod, volume, claim) {
-        (Some(pod), Some(volume), Some(claim)) => {
-            format!("volume {volume} of pod {pod} (claim {claim})")
-        }
-        (Some(pod), Some(volume), None) => format!("volume {volume} of pod {pod}"),
-        (_, _, Some(claim)) => format!("claim {claim}"),
-        _ => "a volume".to_owned(),
+/// What a row is about.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    namespace: &'a str,
+    pod: Option<&'a str>,
+    volume: Option<&'a str>,
+    claim: Option<&'a str>,
+}
+
+impl Place<'_> {
+    fn pod_key(&self) -> Option<(String, String, String)> {
+        let (pod, volume) = self.pod.zip(self.volume)?;
+        Some((self.namespace.to_owned(), pod.to_owned(), volume.to_owned()))
+    }
+
+    fn claim_key(&self) -> Option<(String, String)> {
+        Some((self.namespace.to_owned(), self.claim?.to_owned()))
     }
 }
 
@@ -315,16 +354,28 @@ mod tests {
         // The same pod and claim in another namespace are others.
         assert!(stock.wanted("other", "a", pod("a")).is_empty());
         assert!(stock.has_claim("web", "shared") && !stock.has_claim("web", "lonely"));
-        let lacking: Vec<_> = stock.lacking.iter().map(|l| l.what.as_str()).collect();
-        assert_eq!(
-            lacking,
-            [
-                "claim lonely",
-                "volume data of pod c",
-                "volume odd of pod c"
-            ]
-        );
-        assert!(stock.lacking[1].why.contains("node n1"));
+        let lack = |pod: &str, name: &str, claim: Option<&str>| {
+            let volume = PodVolume {
+                name: name.to_owned(),
+                claim: claim.map(str::to_owned),
+                ephemeral: false,
+            };
+            stock
+                .volume_lack("web", pod, &volume)
+                .map(|lack| (lack.kind, lack.why))
+        };
+        let failed = lack("c", "data", None).unwrap();
+        assert_eq!(failed.0, LackKind::Failed);
+        assert!(failed.1.contains("node n1"), "{}", failed.1);
+        assert_eq!(lack("c", "odd", None).unwrap().0, LackKind::Failed);
+        assert_eq!(lack("a", "cfg", None).unwrap().0, LackKind::Nothing);
+        let lonely = stock.claim_lack("web", "lonely").unwrap();
+        assert_eq!(lonely.kind, LackKind::Unprotected);
+        // A claim without a word in the backup is as bad; an emptyDir is none of anybody's.
+        let silent = lack("z", "d", Some("never-seen")).unwrap();
+        assert_eq!(silent.0, LackKind::Unprotected);
+        assert_eq!(lack("z", "d", None), None);
+        assert_eq!(stock.claim_lack("web", "shared"), None);
     }
 
     #[test]
@@ -349,8 +400,14 @@ mod tests {
         let stock = Stock::read(None, &backups);
         assert_eq!(stock.wanted("web", "a", pod("a")).len(), 1);
         assert!(stock.has_claim("web", "shared"));
-        assert_eq!(stock.lacking.len(), 2);
-        assert!(stock.lacking[1].why.contains("kopia"));
+        for (pod, kind) in [
+            ("b", LackKind::Nothing),
+            ("c", LackKind::Failed),
+            ("d", LackKind::Failed),
+        ] {
+            let key = ("web".to_owned(), pod.to_owned(), "data".to_owned());
+            assert_eq!(stock.lacks_by_pod[&key].kind, kind, "{pod}");
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The next step for one volume that is to be filled. Pure.
 //!
 //! A volume is filled once its pod has a node, its claim is bound and the node has an agent. Each of
-//! these is waited for with a deadline, and what was missing at the deadline is the reason given.
+//! these is waited for with a deadline, and what was missing at the deadline is the reason given. Waiting
+//! for the agent and filling have deadlines of their own.
 
 use std::time::Duration;
 
 use ark_api::condition::reason;
 use ark_api::pod_volume_backup::{ClaimReference, PodReference, VolumePhase};
+use ark_api::pod_volume_restore::WhenNotEmpty;
 
 use crate::apply::volumes::stock::Stored;
 
@@ -25,6 +27,10 @@ pub(crate) struct Job {
     pub(crate) stored: Stored,
     /// Other pods whose gates wait for it.
     pub(crate) gates: Vec<PodReference>,
+    /// What the agent does if it holds files already.
+    pub(crate) when_not_empty: WhenNotEmpty,
+    /// Uid of the claim, if this restore began to fill it in an earlier attempt.
+    pub(crate) begun: Option<String>,
 }
 
 impl Job {
@@ -44,6 +50,8 @@ pub(crate) struct Finished {
     pub(crate) ok: bool,
     /// The application may have it as it is.
     pub(crate) usable: bool,
+    /// It held files of its own and was left as it is.
+    pub(crate) kept: bool,
     /// What happened.
     pub(crate) message: String,
     /// Bytes written.
@@ -56,6 +64,7 @@ impl Finished {
         Self {
             ok: false,
             usable: false,
+            kept: false,
             message: message.into(),
             bytes: 0,
         }
@@ -97,6 +106,10 @@ pub(crate) struct FillView {
     pub(crate) phase: VolumePhase,
     /// What the agent says.
     pub(crate) message: Option<String>,
+    /// The agent has started to fill the volume.
+    pub(crate) started: bool,
+    /// The volume held files of its own, and the agent left it as it is.
+    pub(crate) kept: bool,
     /// Bytes written.
     pub(crate) bytes: i64,
     /// Files that are not back as they were.
@@ -125,9 +138,9 @@ pub(crate) enum Step {
     Wait(&'static str, String),
     /// Create the PodVolumeRestore on this node, for this claim.
     Create(String, Option<ClaimReference>),
-    /// Stop the agent and give the volume up.
+    /// Give the volume up: stop the agent, if there is one, and tell the gates.
     GiveUp(Finished),
-    /// It is over.
+    /// It is over, and whoever waits knows it or is gone.
     Done(Finished),
 }
 
@@ -136,14 +149,16 @@ pub(crate) enum Step {
 pub(crate) struct Deadlines {
     /// To be scheduled and bound.
     pub(crate) bind: Duration,
-    /// To be filled.
+    /// Until the agent starts to fill it.
+    pub(crate) queue: Duration,
+    /// To be filled, from then on.
     pub(crate) fill: Duration,
 }
 
-/// Decides, `waited` after the present stage (binding, or filling) began.
+/// Decides, `waited` after the present stage (binding, waiting for the agent, or filling) began.
 pub(crate) fn step(job: &Job, view: &View, waited: Duration, deadlines: Deadlines) -> Step {
     if let Some(fill) = &view.fill {
-        return filling(fill, waited, deadlines.fill);
+        return filling(fill, waited, deadlines);
     }
     let Some(pod) = view.pod.as_ref().filter(|pod| pod.uid == job.reference.uid) else {
         return Step::Done(Finished::failed(
@@ -163,7 +178,7 @@ pub(crate) fn step(job: &Job, view: &View, waited: Duration, deadlines: Deadline
     if let Some((reason, message)) = missing(job, pod, view.claim.as_ref()) {
         return if waited >= deadlines.bind {
             let seconds = deadlines.bind.as_secs();
-            Step::Done(Finished::failed(format!(
+            Step::GiveUp(Finished::failed(format!(
                 "{reason}: gave up after {seconds} seconds: {message}"
             )))
         } else {
@@ -171,7 +186,7 @@ pub(crate) fn step(job: &Job, view: &View, waited: Duration, deadlines: Deadline
         };
     }
     if !view.agent {
-        return Step::Done(Finished::failed(format!(
+        return Step::GiveUp(Finished::failed(format!(
             "NoAgentOnNode: node {} has no agent of Ark; see the agent's DaemonSet and its tolerations",
             pod.node
         )));
@@ -230,7 +245,7 @@ fn missing(job: &Job, pod: &PodView, claim: Option<&ClaimView>) -> Option<(&'sta
 }
 
 /// Decides about a volume whose PodVolumeRestore is there.
-pub(crate) fn filling(fill: &FillView, waited: Duration, deadline: Duration) -> Step {
+pub(crate) fn filling(fill: &FillView, waited: Duration, deadlines: Deadlines) -> Step {
     let said = fill
         .message
         .as_ref()
@@ -239,11 +254,16 @@ pub(crate) fn filling(fill: &FillView, waited: Duration, deadline: Duration) -> 
         .unwrap_or_default();
     let finished = |ok: bool, message: String| Finished {
         ok,
+        kept: fill.kept,
         usable: ok || (fill.phase == VolumePhase::PartiallyFailed && fill.only_metadata),
         message,
         bytes: fill.bytes,
     };
     match fill.phase {
+        VolumePhase::Completed if fill.kept => {
+            let message = fill.message.clone().unwrap_or_default();
+            Step::Done(finished(true, message))
+        }
         VolumePhase::Completed => Step::Done(finished(true, format!("{} bytes", fill.bytes))),
         VolumePhase::PartiallyFailed => {
             let what = if fill.only_metadata {
@@ -256,9 +276,14 @@ pub(crate) fn filling(fill: &FillView, waited: Duration, deadline: Duration) -> 
         }
         VolumePhase::Failed => Step::Done(finished(false, format!("the agent failed{said}"))),
         VolumePhase::Canceled => Step::Done(finished(false, format!("it was cancelled{said}"))),
-        _ if waited >= deadline => {
-            let seconds = deadline.as_secs();
+        _ if fill.started && waited >= deadlines.fill => {
+            let seconds = deadlines.fill.as_secs();
             let message = format!("Timeout: not restored within {seconds} seconds{said}");
+            Step::GiveUp(finished(false, message))
+        }
+        _ if !fill.started && waited >= deadlines.queue => {
+            let seconds = deadlines.queue.as_secs();
+            let message = format!("Timeout: not started within {seconds} seconds{said}");
             Step::GiveUp(finished(false, message))
         }
         _ => Step::Wait(

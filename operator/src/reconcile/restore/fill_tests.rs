@@ -4,6 +4,7 @@ use super::*;
 
 const DEADLINES: Deadlines = Deadlines {
     bind: Duration::from_secs(10),
+    queue: Duration::from_secs(500),
     fill: Duration::from_secs(100),
 };
 
@@ -24,6 +25,8 @@ fn job(claim: Option<&str>) -> Job {
             partial: false,
         },
         gates: Vec::new(),
+        when_not_empty: WhenNotEmpty::Fail,
+        begun: None,
     }
 }
 
@@ -129,7 +132,7 @@ fn waits_with_a_reason_until_the_deadline() {
             other => panic!("{other:?}"),
         }
         match run(name, &view, 10) {
-            Step::Done(Finished {
+            Step::GiveUp(Finished {
                 ok: false, message, ..
             }) => {
                 assert!(
@@ -185,6 +188,9 @@ fn pods_that_are_gone_and_nodes_without_agent_fail_at_once() {
         match run(None, &view, 0) {
             Step::Done(Finished {
                 ok: false, message, ..
+            })
+            | Step::GiveUp(Finished {
+                ok: false, message, ..
             }) => assert!(message.contains(text), "{message}"),
             other => panic!("{other:?}"),
         }
@@ -199,8 +205,9 @@ fn a_running_fill_is_followed_to_its_end() {
             phase,
             message: Some(message.into()),
             bytes: 7,
+            started: phase == VolumePhase::InProgress,
             file_errors: 2,
-            only_metadata: false,
+            ..FillView::default()
         }),
         ..View::default()
     };
@@ -208,6 +215,14 @@ fn a_running_fill_is_followed_to_its_end() {
         run(None, &with(VolumePhase::New, ""), 50),
         Step::Wait(reason::VOLUMES_RUNNING, _)
     ));
+    // Waiting for the agent does not count as filling.
+    assert!(matches!(
+        run(None, &with(VolumePhase::Accepted, ""), 499),
+        Step::Wait(..)
+    ));
+    assert!(
+        matches!(run(None, &with(VolumePhase::Accepted, "queued"), 500), Step::GiveUp(f) if f.message.contains("not started") && f.message.contains("queued"))
+    );
     assert!(
         matches!(run(None, &with(VolumePhase::InProgress, ""), 100), Step::GiveUp(f) if f.message.contains("Timeout"))
     );
@@ -239,11 +254,26 @@ fn a_volume_that_lacks_only_metadata_is_usable() {
             only_metadata,
             ..FillView::default()
         };
-        match filling(&fill, Duration::ZERO, Duration::MAX) {
+        match filling(&fill, Duration::ZERO, DEADLINES) {
             Step::Done(finished) => (finished.ok, finished.usable),
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(run(true), (false, true));
     assert_eq!(run(false), (false, false));
+}
+
+#[test]
+fn a_volume_that_was_kept_is_usable_and_said() {
+    let fill = FillView {
+        phase: VolumePhase::Completed,
+        kept: true,
+        message: Some("it held files".into()),
+        ..FillView::default()
+    };
+    let Step::Done(finished) = filling(&fill, Duration::ZERO, DEADLINES) else {
+        panic!("not done");
+    };
+    assert!(finished.ok && finished.usable && finished.kept);
+    assert!(finished.message.contains("held files"));
 }

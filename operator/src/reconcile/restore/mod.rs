@@ -7,14 +7,21 @@
 //! A restarted operator does the same again as a new attempt and recognises what earlier ones made.
 //! A restore that is deleted stops at once. One with an origin is a record and never executed.
 
+mod account;
+mod before;
+mod choose;
 mod collisions;
+mod disks;
 mod earlier;
 mod fill;
+mod gates;
 mod lacking;
+mod needs;
 mod plan;
 mod pods;
 mod report;
 mod run;
+mod settle;
 mod source;
 mod status;
 mod validate;
@@ -98,6 +105,8 @@ impl Reconciler for Restores {
             () = deleted(context, &name, &uid) => {
                 tracing::info!(restore = name, "the restore was deleted and is cancelled");
                 volumes::cancel_all(context, &uid).await?;
+                let why = format!("restore {name} was deleted before the volumes were back");
+                gates::tell_all(&context.client, &uid, &why).await?;
             }
         }
         Ok(Action::await_change())
@@ -208,6 +217,14 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict
             }
             Err(error) => {
                 report.log.error(About::Ark, error.sentence());
+                let why = format!(
+                    "restore {} failed: {}",
+                    restore.name_any(),
+                    error.sentence()
+                );
+                let uid = restore.uid().unwrap_or_default();
+                volumes::cancel_all(context, &uid).await?;
+                gates::tell_all(&context.client, &uid, &why).await?;
                 Some(error.sentence())
             }
         };
@@ -325,9 +342,9 @@ async fn attempt_it(
     let looked = tokio::task::spawn_blocking(move || {
         let mut order = order;
         let planned = plan_it(&mut order, &spool, &stock, &cluster);
-        (planned, spool, order, stock)
+        (planned, spool, order)
     });
-    let (planned, spool, order, stock) = looked
+    let (planned, spool, order) = looked
         .await
         .map_err(|error| Error::Bug(format!("planning ended badly: {error}")))?;
     let (plan, warnings) = match planned? {
@@ -348,7 +365,7 @@ async fn attempt_it(
             ),
         );
     }
-    run::foreword(report, &spool, &plan, &stock, &order);
+    run::foreword(report, &spool, &plan, &order);
     let location_name = location.name();
     let run = Run {
         common: Common {
@@ -356,7 +373,13 @@ async fn attempt_it(
             restore,
             location: &location_name,
             deadlines: Deadlines {
-                bind: order.bind_timeout,
+                bind: order.bind_timeout.unwrap_or_else(|| {
+                    context
+                        .settings
+                        .restore_bind_timeout
+                        .min(order.volume_timeout)
+                }),
+                queue: order.queue_timeout,
                 fill: order.volume_timeout,
             },
             report,
@@ -366,6 +389,9 @@ async fn attempt_it(
         spool: &spool,
         applier: &applier,
         claims: Mutex::new(HashMap::new()),
+        disks: std::sync::OnceLock::new(),
+        before: std::sync::OnceLock::new(),
+        made: Mutex::default(),
     };
     run.everything().await.map(Ok)
 }

@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::needs::{binds_account_within, job_of, needs};
 use super::validate::Order;
-use crate::apply::order::{self, CLAIMS, CRDS, NAMESPACES, PODS, VOLUMES};
-use crate::apply::transform::{self, Binding, list, text};
-use crate::apply::volumes;
-use crate::apply::volumes::stock::{Stock, Wanted};
+use crate::apply::order::{self, CLAIMS, NAMESPACES, PODS, Stage, VOLUMES};
+use crate::apply::transform::{self, list, text};
+use crate::apply::volumes::disks::{self, StoredDisk};
+use crate::apply::volumes::stock::{Lack, Stock, Wanted};
+use crate::apply::volumes::users::{self, ClaimName};
+use crate::apply::volumes::{self, PodVolume};
 use crate::bundle::read::{Entry, Spool};
 use crate::error::Result;
 
@@ -43,8 +46,58 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     /// Volumes that the backup holds files of.
     pub(crate) wanted: Vec<Wanted>,
+    /// Volumes that it holds no files of, although there was a reason to expect some.
+    pub(crate) missing: Vec<Missing>,
     /// Whoever owns it, all the way up.
     pub(crate) owners: BTreeSet<OwnerKey>,
+}
+
+/// A volume of a pod whose files the backup does not hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    /// The volume.
+    pub(crate) volume: PodVolume,
+    /// Why not.
+    pub(crate) lack: Lack,
+}
+
+/// What the backup says of a claim.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claim {
+    /// Its uid.
+    pub(crate) uid: Option<String>,
+    /// Its disk.
+    pub(crate) disk: Option<String>,
+    /// Its storage class.
+    pub(crate) class: Option<String>,
+    /// Its content comes from a snapshot or another claim when it is provisioned.
+    pub(crate) sourced: bool,
+    /// Pods on several nodes can mount it.
+    pub(crate) shared: bool,
+    /// Why its files are not in the backup; `None`: they are.
+    pub(crate) lack: Option<Lack>,
+    /// Whether it is restored.
+    pub(crate) chosen: bool,
+}
+
+impl Claim {
+    /// Of a PersistentVolumeClaim.
+    fn of(object: &Value, lack: Option<Lack>) -> Self {
+        let named = |pointer: &str| {
+            text(object, pointer)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+        };
+        Self {
+            uid: named("/metadata/uid"),
+            disk: named("/spec/volumeName"),
+            class: named("/spec/storageClassName"),
+            sourced: disks::has_source(object),
+            shared: disks::is_shared(object),
+            lack,
+            chosen: false,
+        }
+    }
 }
 
 /// What is restored.
@@ -62,10 +115,16 @@ pub(crate) struct Plan {
     pub(crate) pods: Vec<Pod>,
     /// Pods that carry annotations of restore hooks, which this version cannot run.
     pub(crate) hooked: Vec<(String, String)>,
-    /// How each claim is bound.
-    pub(crate) bindings: HashMap<(String, String), Binding>,
-    /// Claims that pods on several nodes can mount.
-    pub(crate) many_nodes: HashSet<(String, String)>,
+    /// Claims, by namespace in the backup and name.
+    pub(crate) claims: BTreeMap<(String, String), Claim>,
+    /// Disks, by name.
+    pub(crate) disks: HashMap<String, StoredDisk>,
+    /// Provisioners of storage classes.
+    pub(crate) provisioners: HashMap<String, String>,
+    /// Controllers with the claims that their pods mount.
+    pub(crate) users: HashMap<OwnerKey, BTreeSet<String>>,
+    /// Where the objects are that own a pod of [`Self::pods`] or mount a claim through their pods.
+    pub(crate) controllers: HashMap<OwnerKey, (String, Entry)>,
 }
 
 impl Plan {
@@ -98,7 +157,8 @@ pub(crate) fn owner_key(object: &Value) -> OwnerKey {
     )
 }
 
-fn group(api_version: &str) -> &str {
+/// Group of an `apiVersion`; empty for the core group.
+pub(super) fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
@@ -125,11 +185,14 @@ struct Scan {
     owners: HashMap<OwnerKey, Vec<OwnerKey>>,
     pods: Vec<Pod>,
     hooked: Vec<(String, String)>,
-    /// Volume of each claim.
-    claims: HashMap<(String, String), Option<String>>,
-    many_nodes: HashSet<(String, String)>,
-    /// Whether each volume is restored as it is, and if not, why.
-    volumes: HashMap<String, Result<(), &'static str>>,
+    claims: BTreeMap<(String, String), Claim>,
+    disks: HashMap<String, StoredDisk>,
+    provisioners: HashMap<String, String>,
+    /// Jobs that pods belong to.
+    jobs: HashMap<(String, String), Key>,
+    /// Claims that pods of a controller mount, by name or, for a StatefulSet, by the beginning of their names.
+    users: HashMap<OwnerKey, Vec<ClaimName>>,
+    controllers: HashMap<OwnerKey, (String, Entry)>,
     never: BTreeMap<String, usize>,
 }
 
@@ -155,7 +218,7 @@ pub(crate) fn make(spool: &Spool, order: &Order, stock: &Stock) -> Result<Plan> 
             scan.look(resource, entry, &object, asked, order, stock);
         }
     }
-    Ok(scan.into_plan(stock))
+    Ok(scan.into_plan())
 }
 
 /// Whether the filters leave an object in reach at all.
@@ -192,32 +255,53 @@ impl Scan {
         let id = (entry.namespace.clone(), entry.name.clone());
         match resource {
             CLAIMS => {
-                let volume = text(object, "/spec/volumeName").map(str::to_owned);
-                self.claims.insert(id.clone(), volume);
-                let many = list(object, "/spec/accessModes")
-                    .iter()
-                    .any(|mode| matches!(mode.as_str(), Some("ReadWriteMany" | "ReadOnlyMany")));
-                if many {
-                    self.many_nodes.insert(id);
-                }
+                let lack = stock.claim_lack(&entry.namespace, &entry.name);
+                let claim = Claim::of(object, lack);
+                self.claims.insert(id.clone(), claim);
             }
             VOLUMES => {
-                let has_data = text(object, "/spec/claimRef/namespace")
-                    .zip(text(object, "/spec/claimRef/name"))
-                    .is_some_and(|(namespace, name)| stock.has_claim(namespace, name));
-                let kept = transform::keep_volume(object, has_data);
-                self.volumes.insert(entry.name.clone(), kept);
+                let disk = StoredDisk::of(object);
+                self.disks.insert(entry.name.clone(), disk);
+            }
+            "storageclasses.storage.k8s.io" => {
+                if let Some(provisioner) = text(object, "/provisioner") {
+                    self.provisioners
+                        .insert(entry.name.clone(), provisioner.to_owned());
+                }
+            }
+            _ if order::stage(resource) == Stage::AfterPods => {
+                let key = owner_key(object);
+                let claims = users::claims_of(object);
+                if !claims.is_empty() {
+                    self.users.insert(key.clone(), claims);
+                }
+                self.controllers
+                    .insert(key, (resource.to_owned(), entry.clone()));
             }
             _ => {}
         }
         self.owned(object);
         let skip = transform::skip(resource, object);
         if resource == PODS && skip.is_none() {
-            let wanted = stock.wanted(&entry.namespace, &entry.name, volumes::of_pod(object));
+            let (namespace, name) = (&entry.namespace, &entry.name);
+            if let Some(job) = job_of(object) {
+                self.jobs.insert((namespace.clone(), name.clone()), job);
+            }
+            let all = volumes::of_pod(object);
+            let wanted = stock.wanted(namespace, name, all.clone());
+            let missing = all
+                .into_iter()
+                .filter(|volume| wanted.iter().all(|w| w.volume.name != volume.name))
+                .filter_map(|volume| {
+                    let lack = stock.volume_lack(namespace, name, &volume)?;
+                    Some(Missing { volume, lack })
+                })
+                .collect();
             self.pods.push(Pod {
-                namespace: entry.namespace.clone(),
-                name: entry.name.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
                 wanted,
+                missing,
                 owners: BTreeSet::new(),
             });
             let annotations = object.pointer("/metadata/annotations");
@@ -318,39 +402,66 @@ impl Scan {
         chosen
     }
 
-    /// How a claim is bound.
-    fn binding(&self, claim: &(String, String), chosen: &HashSet<&Key>, stock: &Stock) -> Binding {
-        if stock.has_claim(&claim.0, &claim.1) {
-            return Binding::Filled;
-        }
-        let Some(Some(volume)) = self.claims.get(claim) else {
-            return Binding::Fresh;
-        };
-        let key = (VOLUMES.to_owned(), String::new(), volume.clone());
-        let kept = self.volumes.get(volume).is_some_and(Result::is_ok);
-        if kept && chosen.contains(&key) {
-            Binding::Same
-        } else {
-            Binding::Fresh
-        }
+    /// Pods without files to restore whose Job is restored: a Job cannot take up a pod of the Job it was, and would run
+    /// a second one beside it.
+    fn made_anew(&self, pods: &[Pod], picked: &HashSet<usize>) -> HashSet<(String, String)> {
+        let jobs: HashSet<&Key> = picked
+            .iter()
+            .map(|at| &self.facts[*at])
+            .filter(|fact| fact.skip.is_none())
+            .map(|fact| &fact.key)
+            .collect();
+        pods.iter()
+            .filter(|pod| pod.wanted.is_empty())
+            .map(|pod| (pod.namespace.clone(), pod.name.clone()))
+            .filter(|pod| self.jobs.get(pod).is_some_and(|job| jobs.contains(job)))
+            .collect()
     }
 
-    fn into_plan(mut self, stock: &Stock) -> Plan {
+    fn into_plan(mut self) -> Plan {
         let picked = self.choose();
         let chosen: HashSet<&Key> = picked.iter().map(|at| &self.facts[*at].key).collect();
-        let bindings = self
-            .claims
-            .keys()
-            .map(|claim| (claim.clone(), self.binding(claim, &chosen, stock)))
+        for ((namespace, name), claim) in &mut self.claims {
+            let key = (CLAIMS.to_owned(), namespace.clone(), name.clone());
+            claim.chosen = chosen.contains(&key);
+        }
+        let in_restore = |resource: &str, name: &String| {
+            chosen.contains(&(resource.to_owned(), String::new(), name.clone()))
+        };
+        self.disks.retain(|name, _| in_restore(VOLUMES, name));
+        self.provisioners
+            .retain(|name, _| in_restore("storageclasses.storage.k8s.io", name));
+        let picked_controller = |_: &OwnerKey, (resource, entry): &mut (String, Entry)| {
+            let key = (
+                resource.clone(),
+                entry.namespace.clone(),
+                entry.name.clone(),
+            );
+            chosen.contains(&key)
+        };
+        self.controllers.retain(picked_controller);
+        let users: HashMap<OwnerKey, BTreeSet<String>> = std::mem::take(&mut self.users)
+            .into_iter()
+            .filter(|(key, _)| self.controllers.contains_key(key))
+            .map(|(key, names)| {
+                let claims = users::named(&names, &key.0, self.claims.keys());
+                (key, claims)
+            })
+            .filter(|(_, claims)| !claims.is_empty())
             .collect();
         let mut pods: Vec<Pod> = std::mem::take(&mut self.pods);
+        let made_anew = self.made_anew(&pods, &picked);
+        pods.retain(|pod| !made_anew.contains(&(pod.namespace.clone(), pod.name.clone())));
         pods.retain(|pod| {
             let key = (PODS.to_owned(), pod.namespace.clone(), pod.name.clone());
-            !pod.wanted.is_empty() && chosen.contains(&key)
+            !(pod.wanted.is_empty() && pod.missing.is_empty()) && chosen.contains(&key)
         });
         for pod in &mut pods {
             pod.owners = self.owners_of(&pod.namespace, &pod.name);
         }
+        let owners: HashSet<&OwnerKey> = pods.iter().flat_map(|pod| &pod.owners).collect();
+        self.controllers
+            .retain(|key, _| owners.contains(key) || users.contains_key(key));
         let hooked = self
             .hooked
             .iter()
@@ -362,8 +473,11 @@ impl Scan {
         let mut plan = Plan {
             pods,
             hooked,
-            bindings,
-            many_nodes: self.many_nodes,
+            claims: self.claims,
+            disks: self.disks,
+            provisioners: self.provisioners,
+            users,
+            controllers: self.controllers,
             never: self.never,
             ..Plan::default()
         };
@@ -373,10 +487,10 @@ impl Scan {
                 continue;
             }
             let (resource, namespace, name) = fact.key;
-            let volume = (resource == VOLUMES)
-                .then(|| self.volumes.get(&name).copied())
-                .flatten();
-            let why = fact.skip.or(volume.and_then(Result::err));
+            let anew = resource == PODS && made_anew.contains(&(namespace.clone(), name.clone()));
+            let why = fact
+                .skip
+                .or_else(|| anew.then_some("its Job is restored and makes it anew"));
             if let Some(why) = why {
                 plan.skipped.push(Skipped {
                     resource,
@@ -402,62 +516,6 @@ impl Scan {
             .collect();
         plan
     }
-}
-
-/// Whether a cluster role binding is about a service account of a restored namespace.
-fn binds_account_within(resource: &str, object: &Value, order: &Order) -> bool {
-    resource == "clusterrolebindings.rbac.authorization.k8s.io"
-        && list(object, "/subjects")
-            .iter()
-            .filter_map(|subject| text(subject, "/namespace"))
-            .any(|namespace| order.namespaces.admit(namespace))
-}
-
-/// What an object cannot do without.
-fn needs(resource: &str, object: &Value) -> Vec<Key> {
-    let namespace = text(object, "/metadata/namespace").unwrap_or_default();
-    let mut needs = Vec::new();
-    let mut need = |resource: &str, namespace: &str, name: Option<&str>| {
-        if let Some(name) = name.filter(|name| !name.is_empty()) {
-            needs.push((resource.to_owned(), namespace.to_owned(), name.to_owned()));
-        }
-    };
-    match resource {
-        PODS => {
-            for volume in list(object, "/spec/volumes") {
-                let claim = text(volume, "/persistentVolumeClaim/claimName");
-                need(CLAIMS, namespace, claim);
-            }
-            let account = text(object, "/spec/serviceAccountName");
-            need("serviceaccounts", namespace, account);
-            let class = text(object, "/spec/priorityClassName");
-            need("priorityclasses.scheduling.k8s.io", "", class);
-            let class = text(object, "/spec/runtimeClassName");
-            need("runtimeclasses.node.k8s.io", "", class);
-        }
-        CLAIMS => {
-            need(VOLUMES, "", text(object, "/spec/volumeName"));
-            let class = text(object, "/spec/storageClassName");
-            need("storageclasses.storage.k8s.io", "", class);
-        }
-        VOLUMES => {
-            let class = text(object, "/spec/storageClassName");
-            need("storageclasses.storage.k8s.io", "", class);
-        }
-        "rolebindings.rbac.authorization.k8s.io"
-        | "clusterrolebindings.rbac.authorization.k8s.io" => {
-            let name = text(object, "/roleRef/name");
-            match text(object, "/roleRef/kind") {
-                Some("ClusterRole") => need("clusterroles.rbac.authorization.k8s.io", "", name),
-                Some("Role") => need("roles.rbac.authorization.k8s.io", namespace, name),
-                _ => {}
-            }
-        }
-        // A definition's name is its resource: `widgets.example.org`.
-        _ if resource.contains('.') => need(CRDS, "", Some(resource)),
-        _ => {}
-    }
-    needs
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::apply::volumes::stock::LackKind;
 use crate::bundle::read::{Limits, spool};
 use crate::reconcile::restore::validate;
 
@@ -38,6 +39,7 @@ fn object(kind: &str, namespace: &str, name: &str, more: Value) -> Value {
     let mut object = more;
     let version = match kind {
         "Deployment" | "ReplicaSet" => "apps/v1",
+        "Job" => "batch/v1",
         "Widget" => "example.org/v1",
         _ => "v1",
     };
@@ -252,6 +254,8 @@ fn everything_in_order() {
             "namespaces:/web",
             "storageclasses:/fast",
             "storageclasses:/slow",
+            "persistentvolumes:/pv-data",
+            "persistentvolumes:/pv-gone",
             "persistentvolumes:/pv-static",
             "persistentvolumeclaims:web/data",
             "persistentvolumeclaims:web/gone",
@@ -269,26 +273,25 @@ fn everything_in_order() {
             "widgets:db/w",
         ]
     );
-    assert_eq!(plan.len(), 20);
+    assert_eq!(plan.len(), 22);
     assert_eq!(plan.never, BTreeMap::from([("nodes".to_owned(), 1)]));
     let mut skipped: Vec<_> = plan.skipped.iter().map(|s| s.name.as_str()).collect();
     skipped.sort_unstable();
-    assert_eq!(skipped, ["done", "pv-data", "pv-gone"]);
+    assert_eq!(skipped, ["done"]);
     assert_eq!(plan.namespaces, BTreeSet::from(["db".into(), "web".into()]));
 }
 
 #[test]
 fn claims_and_pods() {
     let plan = run(json!({}));
-    let binding = |name: &str| plan.bindings[&("web".to_owned(), name.to_owned())];
-    assert_eq!(binding("data"), Binding::Filled);
-    assert_eq!(binding("static"), Binding::Same);
-    assert_eq!(binding("gone"), Binding::Fresh);
-    assert!(
-        plan.many_nodes
-            .contains(&("web".to_owned(), "data".to_owned()))
-    );
-    assert_eq!(plan.many_nodes.len(), 1);
+    let claim = |name: &str| &plan.claims[&("web".to_owned(), name.to_owned())];
+    assert!(claim("data").lack.is_none() && claim("data").shared && claim("data").chosen);
+    assert_eq!(claim("data").class.as_deref(), Some("fast"));
+    assert_eq!(claim("static").disk.as_deref(), Some("pv-static"));
+    let lack = claim("gone").lack.as_ref().unwrap();
+    assert_eq!(lack.kind, LackKind::Unprotected);
+    assert!(!claim("gone").shared);
+    assert!(plan.disks["pv-static"].retain && !plan.disks["pv-gone"].retain);
     assert_eq!(plan.pods.len(), 1);
     let pod = &plan.pods[0];
     assert_eq!(pod.wanted.len(), 2);
@@ -338,8 +341,7 @@ fn cluster_resources_by_word() {
     let none = run(json!({"includeClusterResources": false}));
     let namespaced = |x: &String| !x.contains(":/") || x.starts_with("namespaces:");
     assert!(chosen(&none).iter().all(namespaced));
-    let binding = none.bindings[&("web".to_owned(), "static".to_owned())];
-    assert_eq!(binding, Binding::Fresh, "its volume is not restored");
+    assert!(none.disks.is_empty(), "they are not restored");
 
     let all = chosen(&run(
         json!({"includedNamespaces": ["db"], "includeClusterResources": true}),
@@ -355,6 +357,7 @@ fn a_selector_brings_what_pods_need() {
         [
             "namespaces:/web",
             "storageclasses:/fast",
+            "persistentvolumes:/pv-data",
             "persistentvolumeclaims:web/data",
             "serviceaccounts:web/default",
             "pods:web/nginx-1",
@@ -377,4 +380,42 @@ fn excluded_resources_stay_out_even_if_needed() {
     let only = run(json!({"includedResources": ["configmaps"], "includedNamespaces": ["web"]}));
     assert_eq!(chosen(&only), ["namespaces:/web", "configmaps:web/c"]);
     assert!(only.pods.is_empty());
+}
+
+#[test]
+fn pods_of_a_restored_job_are_made_by_the_job() {
+    let owner =
+        json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "long", "controller": true}]);
+    let pod = |name: &str| {
+        let more = json!({"metadata": {"ownerReferences": owner}, "spec": {"volumes": [{"name": "logs", "emptyDir": {}}]}});
+        ("pods", object("Pod", "web", name, more))
+    };
+    let job = |status: Value| {
+        (
+            "jobs.batch",
+            object("Job", "web", "long", json!({"status": status})),
+        )
+    };
+    let plan = |job: (&'static str, Value)| {
+        let spec = serde_json::from_value(json!({"backupName": "b"})).unwrap();
+        let order = validate::check(&spec).unwrap();
+        make(
+            &bundle(&[job, pod("plain"), pod("nginx-1")]),
+            &order,
+            &stock(),
+        )
+        .unwrap()
+    };
+    let running = plan(job(json!({})));
+    let skipped: Vec<_> = running.skipped.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(skipped, ["plain"]);
+    // One with files to restore is made, and its Job takes it up.
+    assert_eq!(running.pods.len(), 1);
+    assert_eq!(running.pods[0].name, "nginx-1");
+    // The pod of a Job that is not restored is nobody's.
+    let finished = plan(job(
+        json!({"conditions": [{"type": "Complete", "status": "True"}]}),
+    ));
+    assert_eq!(finished.skipped.len(), 1);
+    assert!(chosen(&finished).contains(&"pods:web/plain".to_owned()));
 }

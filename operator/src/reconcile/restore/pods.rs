@@ -5,24 +5,23 @@
 //! there before keeps its data, which is said. Data of a claim that an earlier attempt has put back
 //! is not put back again: its application may have written since.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ark_api::pod_volume_backup::PodReference;
+use ark_api::pod_volume_restore::WhenNotEmpty;
 use ark_api::results::ItemAction;
 use futures::StreamExt;
-use kube::ResourceExt;
 use serde_json::Value;
 
-use super::earlier::{Existing, finished_claims, is_to_fill, look};
-use super::fill::{Finished, Job};
-use super::plan::{self, OwnerKey};
-use super::report::about;
+use super::choose::{Chosen, choose, hand_over};
+use super::fill::{Deadlines, Finished, Job};
+use super::plan::OwnerKey;
 use super::run::Run;
-use super::volumes;
+use super::{gates, volumes};
 use crate::apply::order::PODS;
 use crate::apply::run::Outcome;
 use crate::apply::transform::{self, Binding, text};
-use crate::apply::volumes::gate;
+use crate::apply::volumes::gate::{self, Wait};
 use crate::apply::volumes::share::{self, Part, PodWants};
 use crate::apply::volumes::stock::Wanted;
 use crate::bundle::read::Entry;
@@ -45,74 +44,66 @@ struct Held {
     results: HashMap<String, Finished>,
     /// Why not all its data is there, as far as it is not in `results` of a pod.
     trouble: Option<String>,
+    /// Why it must not start even when its volumes are back: what the backup lacks.
+    refuse: Option<String>,
+}
+
+/// A pod whose gate should let its application start.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    /// Namespace in the cluster.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// Uid.
+    pub(crate) uid: String,
 }
 
 /// The pods of a restore that have volumes to fill.
 pub(crate) struct Pods {
     list: Vec<Held>,
     at: HashMap<(String, String), usize>,
+    /// Pods that are not made because their controller was there before; why.
+    unmade: HashMap<(String, String), String>,
+    /// Claims that are made and stay empty although they should not; why.
+    empty: BTreeMap<(String, String), String>,
+    /// Claims that an earlier attempt began to fill, by their names in the cluster, with their uids.
+    begun: HashMap<(String, String), String>,
 }
 
 impl Pods {
     /// Decides what is filled, given the claims that were made.
     pub(crate) async fn prepare(run: &Run<'_>) -> Result<Self> {
-        let uid = run.common.restore.uid().unwrap_or_default();
-        let mut earlier = finished_claims(&volumes::of_restore(run.common.context, &uid).await?);
-        let mut candidates: Vec<(&plan::Pod, Vec<Wanted>, Option<String>)> = Vec::new();
-        let looks: Vec<_> = run
-            .plan
-            .pods
-            .iter()
-            .map(|pod| look(run, pod, &uid))
-            .collect();
-        let existing: Vec<Result<Existing>> = futures::stream::iter(looks)
-            .buffered(PARALLEL)
-            .collect()
-            .await;
-        for (pod, existing) in run.plan.pods.iter().zip(existing) {
-            if existing? == Existing::Foreign {
-                let namespace = run.target(&pod.namespace);
-                let text = format!(
-                    "pods {namespace}/{}: it exists, so the files of its volumes were left as they are",
-                    pod.name
-                );
-                run.report().log.warn(about(namespace), text);
-                continue;
-            }
-            let mut trouble = None;
-            let wanted = pod
-                .wanted
-                .iter()
-                .filter(|wanted| is_to_fill(run, pod, wanted, &mut earlier, &mut trouble))
-                .cloned()
-                .collect();
-            if !Vec::is_empty(&wanted) || trouble.is_some() {
-                candidates.push((pod, wanted, trouble));
-            }
-        }
+        let Chosen {
+            candidates,
+            unmade,
+            empty,
+            begun,
+        } = choose(run).await?;
         let wants: Vec<PodWants> = candidates
             .iter()
-            .map(|(pod, wanted, _)| PodWants {
-                namespace: pod.namespace.clone(),
-                wanted: wanted.clone(),
+            .map(|candidate| PodWants {
+                namespace: candidate.pod.namespace.clone(),
+                wanted: candidate.wanted.clone(),
             })
             .collect();
         let many = |namespace: &str, claim: &str| {
             let key = (namespace.to_owned(), claim.to_owned());
-            run.plan.many_nodes.contains(&key)
+            run.plan.claims.get(&key).is_some_and(|claim| claim.shared)
         };
         let parts = share::divide(&wants, many);
         let list: Vec<Held> = candidates
             .into_iter()
             .zip(parts)
-            .map(|((pod, _, trouble), part)| Held {
-                namespace: pod.namespace.clone(),
-                name: pod.name.clone(),
-                owners: pod.owners.clone(),
+            .map(|(candidate, part)| Held {
+                namespace: candidate.pod.namespace.clone(),
+                name: candidate.pod.name.clone(),
+                owners: candidate.pod.owners.clone(),
                 part,
                 uid: None,
                 results: HashMap::new(),
-                trouble,
+                trouble: candidate.trouble,
+                refuse: candidate.refuse,
             })
             .collect();
         let total = list.iter().map(|pod| pod.part.fills.len()).sum::<usize>();
@@ -124,15 +115,43 @@ impl Pods {
             .enumerate()
             .map(|(at, pod)| ((pod.namespace.clone(), pod.name.clone()), at))
             .collect();
-        Ok(Self { list, at })
+        Ok(Self {
+            list,
+            at,
+            unmade,
+            empty,
+            begun,
+        })
     }
 
-    /// Whoever owns a pod whose volumes are filled.
-    pub(crate) fn held(&self) -> BTreeSet<OwnerKey> {
+    /// Controllers that must not make pods yet: they own a pod whose volumes are filled, or their pods would mount a
+    /// claim that is being filled or is empty.
+    pub(crate) fn held(&self, run: &Run<'_>) -> BTreeSet<OwnerKey> {
+        let owners = self.list.iter().flat_map(|pod| pod.owners.clone());
+        let filling: BTreeSet<(&str, &str)> = self
+            .list
+            .iter()
+            .flat_map(|pod| {
+                let claims = pod.part.fills.iter();
+                claims.filter_map(|w| Some((pod.namespace.as_str(), w.volume.claim.as_deref()?)))
+            })
+            .chain(self.empty.keys().map(|(n, c)| (n.as_str(), c.as_str())))
+            .collect();
+        let users = run.plan.users.iter().filter(|(owner, claims)| {
+            claims
+                .iter()
+                .any(|claim| filling.contains(&(owner.0.as_str(), claim.as_str())))
+        });
+        owners
+            .chain(users.map(|(owner, _)| owner.clone()))
+            .collect()
+    }
+
+    /// Whether a pod was made that belongs to this controller.
+    pub(crate) fn made_for(&self, owner: &OwnerKey) -> bool {
         self.list
             .iter()
-            .flat_map(|pod| pod.owners.clone())
-            .collect()
+            .any(|pod| pod.uid.is_some() && pod.owners.contains(owner))
     }
 
     /// Number of waves.
@@ -175,6 +194,13 @@ impl Pods {
 
     async fn apply(&self, run: &Run<'_>, entry: &Entry, wave: usize) -> Option<(usize, Outcome)> {
         let key = (entry.namespace.clone(), entry.name.clone());
+        if let Some(why) = self.unmade.get(&key) {
+            if wave == 0 {
+                let outcome = Outcome::warning(ItemAction::Skipped, why.clone());
+                run.write(PODS, run.target(&entry.namespace), &entry.name, &outcome);
+            }
+            return None;
+        }
         let at = self.at.get(&key).copied();
         if at.map_or(0, |at| self.list[at].part.wave) != wave {
             return None;
@@ -210,8 +236,9 @@ impl Pods {
                 ));
             }
         }
+        let refuse = self.list[at].refuse.as_deref();
         if part.gate.is_empty() {
-            return None;
+            return refuse.map(|why| format!("not made, because {why}"));
         }
         let Some(image) = run.common.context.settings.restore_wait_image.as_deref() else {
             return Some(format!(
@@ -220,10 +247,17 @@ impl Pods {
             ));
         };
         let deadlines = run.common.deadlines;
-        let seconds = (deadlines.bind + deadlines.fill).as_secs() + GATE_GRACE_SECONDS;
+        let Deadlines { bind, queue, fill } = deadlines;
+        let seconds = (bind.saturating_add(queue).saturating_add(fill))
+            .as_secs()
+            .saturating_add(GATE_GRACE_SECONDS);
         let names: Vec<String> = part.gate.iter().cloned().collect();
-        gate::insert(object, &names, image, seconds);
-        None
+        let wait = Wait {
+            volumes: &names,
+            deadline_seconds: seconds,
+            refuse,
+        };
+        gate::insert(object, wait, image).err().map(str::to_owned)
     }
 
     /// Has the volumes of a wave filled.
@@ -238,24 +272,54 @@ impl Pods {
                 let job = self.job(run, at, wanted);
                 if let Some(why) = self.impossible(run, at, wanted) {
                     let finished = Finished::failed(why);
+                    for pod in [&job.reference].into_iter().chain(&job.gates) {
+                        if !pod.uid.is_empty() {
+                            gates::tell(&run.common.context.client, pod, &finished.message).await;
+                        }
+                    }
                     volumes::record(run.report(), &job.reference, &job.volume, &finished);
                     done.push((job, finished));
                 } else {
-                    if wanted.stored.partial {
-                        run.report().log.warn(
-                            about(&job.reference.namespace),
-                            format!("{}: some of its files are not in the backup", job.what()),
-                        );
-                    }
                     jobs.push(job);
                 }
             }
         }
         done.extend(volumes::fill(&run.common, jobs).await?);
+        for (job, finished) in &done {
+            if let Some(claim) = job.claim.as_ref().filter(|_| finished.usable) {
+                hand_over(run, &job.reference.namespace, claim).await;
+            }
+        }
         for (job, finished) in done {
             self.list[job.pod].results.insert(job.volume, finished);
         }
         Ok(())
+    }
+
+    /// Pods whose gates should open now.
+    pub(crate) fn openings(&self, run: &Run<'_>) -> Vec<Opening> {
+        let full = |at: usize, pod: &Held| {
+            let own = pod.part.fills.iter().map(|w| (at, w.volume.name.as_str()));
+            let shared = pod
+                .part
+                .follows
+                .iter()
+                .map(|(at, name)| (*at, name.as_str()));
+            own.chain(shared)
+                .all(|(at, name)| self.lacks(run, at, name).is_none())
+        };
+        self.list
+            .iter()
+            .enumerate()
+            .filter(|(at, pod)| !pod.part.gate.is_empty() && pod.refuse.is_none() && full(*at, pod))
+            .filter_map(|(_, pod)| {
+                Some(Opening {
+                    namespace: run.target(&pod.namespace).to_owned(),
+                    name: pod.name.clone(),
+                    uid: pod.uid.clone()?,
+                })
+            })
+            .collect()
     }
 
     fn job(&self, run: &Run<'_>, at: usize, wanted: &Wanted) -> Job {
@@ -286,6 +350,26 @@ impl Pods {
             claim: volume.claim.clone(),
             stored: wanted.stored.clone(),
             gates,
+            when_not_empty: self.when_not_empty(run, at, wanted),
+            begun: volume.claim.as_ref().and_then(|claim| {
+                let namespace = run.target(&self.list[at].namespace).to_owned();
+                self.begun.get(&(namespace, claim.clone())).cloned()
+            }),
+        }
+    }
+
+    /// What the agent does if the volume holds files already.
+    fn when_not_empty(&self, run: &Run<'_>, at: usize, wanted: &Wanted) -> WhenNotEmpty {
+        let own_disk = wanted.volume.claim.as_ref().is_some_and(|claim| {
+            let key = (self.list[at].namespace.clone(), claim.clone());
+            !wanted.volume.ephemeral && run.disks().binding(&key) == Binding::Same
+        });
+        if run.order.fill_non_empty {
+            WhenNotEmpty::Fill
+        } else if own_disk {
+            WhenNotEmpty::Keep
+        } else {
+            WhenNotEmpty::Fail
         }
     }
 
@@ -342,53 +426,31 @@ impl Pods {
                 }
             }
         }
+        for (owner, claims) in &run.plan.users {
+            let why = claims
+                .iter()
+                .find_map(|claim| self.claim_lacks(run, &owner.0, claim));
+            if let Some(why) = why {
+                failed.entry(owner.clone()).or_insert(why);
+            }
+        }
         failed
     }
 
-    /// Says which claims were made and stay empty although the backup holds their files.
-    pub(crate) fn epilogue(&self, run: &Run<'_>) {
-        let filled: BTreeSet<(&str, &str)> = self
-            .list
-            .iter()
-            .flat_map(|pod| {
-                let fills = pod.part.fills.iter();
-                fills.filter_map(|w| Some((pod.namespace.as_str(), w.volume.claim.as_deref()?)))
-            })
-            .collect();
-        let known: BTreeSet<(&str, &str)> = run
-            .plan
-            .pods
-            .iter()
-            .flat_map(|pod| {
-                let wanted = pod.wanted.iter();
-                wanted.filter_map(|w| Some((pod.namespace.as_str(), w.volume.claim.as_deref()?)))
-            })
-            .collect();
-        let mut empty: Vec<&(String, String)> = run
-            .plan
-            .bindings
-            .iter()
-            .filter(|(_, binding)| **binding == Binding::Filled)
-            .map(|(claim, _)| claim)
-            .filter(|(namespace, claim)| {
-                let key = (namespace.as_str(), claim.as_str());
-                // What a pod wanted and did not get has its row.
-                run.is_fresh(namespace, claim) && !filled.contains(&key) && !known.contains(&key)
-            })
-            .collect();
-        empty.sort();
-        for (namespace, claim) in empty {
-            let target = run.target(namespace);
-            let text = format!(
-                "claim {target}/{claim} is empty: the backup holds its files, but no pod that mounts it is restored"
-            );
-            // Pods were left out by the user's own words, or they were not.
-            if run.order.resources.admit_resource(PODS) {
-                run.report().log.error(about(target), text);
-            } else {
-                run.report().log.warn(about(target), text);
-            }
+    /// Why a claim does not hold all its data.
+    fn claim_lacks(&self, run: &Run<'_>, namespace: &str, claim: &str) -> Option<String> {
+        let key = (namespace.to_owned(), claim.to_owned());
+        if let Some(why) = self.empty.get(&key) {
+            return Some(why.clone());
         }
+        self.list.iter().enumerate().find_map(|(at, pod)| {
+            let fills = pod.part.fills.iter().filter(|wanted| {
+                pod.namespace == namespace && wanted.volume.claim.as_deref() == Some(claim)
+            });
+            fills
+                .map(|wanted| &wanted.volume.name)
+                .find_map(|name| self.lacks(run, at, name))
+        })
     }
 }
 

@@ -8,9 +8,10 @@
 //! recognises what this one made. It may be dropped at any point.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use ark_api::annotation;
 use ark_api::condition::reason;
 use ark_api::results::ItemAction;
 use futures::StreamExt;
@@ -20,19 +21,22 @@ use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
 
+use super::before::{self, Before};
+use super::disks::{self, Disks};
 use super::lacking;
 use super::plan::{OwnerKey, Plan, owner_key};
 use super::pods::Pods;
 use super::report::{Report, about};
+use super::settle::{self, Made};
 use super::validate::Order;
 use super::volumes::Common;
-use crate::apply::order::{CLAIMS, CRDS, NAMESPACES, PODS, Stage, stage};
+use crate::apply::order::{CLAIMS, CRDS, JOBS, NAMESPACES, PODS, Stage, VOLUMES, stage};
 use crate::apply::run::{Applier, Outcome};
 use crate::apply::transform::{self, Binding};
 use crate::apply::volumes::gate::{self, Hold};
-use crate::apply::volumes::stock::Stock;
+use crate::apply::volumes::stock::LackKind;
 use crate::bundle::read::{Entry, Spool};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run_log::About;
 
 /// Objects of one resource applied at the same time.
@@ -56,10 +60,16 @@ pub(crate) struct Run<'a> {
     pub(crate) applier: &'a Applier,
     /// What became of claims, by their names in the backup.
     pub(crate) claims: Mutex<HashMap<(String, String), ItemAction>>,
+    /// Which disks claims get; known once namespaces are there.
+    pub(crate) disks: OnceLock<Disks>,
+    /// Controllers that were there before; known once namespaces are there.
+    pub(crate) before: OnceLock<Before>,
+    /// Controllers that were made.
+    pub(crate) made: Mutex<Vec<Made>>,
 }
 
-/// Says what the plan leaves out and what the backup lacks.
-pub(crate) fn foreword(report: &Report, spool: &Spool, plan: &Plan, stock: &Stock, order: &Order) {
+/// Says what the plan leaves out.
+pub(crate) fn foreword(report: &Report, spool: &Spool, plan: &Plan, order: &Order) {
     for rejected in spool.rejected() {
         report.log.error(
             About::Ark,
@@ -81,17 +91,6 @@ pub(crate) fn foreword(report: &Report, spool: &Spool, plan: &Plan, stock: &Stoc
             &row.why,
             false,
         );
-    }
-    for lacking in &stock.lacking {
-        if plan.namespaces.contains(&lacking.namespace) {
-            report.log.warn(
-                about(&lacking.namespace),
-                format!(
-                    "{} has no data in the backup: {}",
-                    lacking.what, lacking.why
-                ),
-            );
-        }
     }
     for (namespace, pod) in &plan.hooked {
         report.log.error(
@@ -116,12 +115,25 @@ impl<'a> Run<'a> {
     pub(crate) async fn everything(&self) -> Result<()> {
         self.definitions().await;
         self.namespaces().await?;
+        let before = before::look(self).await?;
+        let disks = disks::prepare(self).await?;
+        let (before, disks) = (self.before.set(before), self.disks.set(disks));
+        if before.is_err() || disks.is_err() {
+            return Err(Error::Bug("a run was started twice".to_owned()));
+        }
+        if self.plan.entries(VOLUMES).is_empty() {
+            disks::apply(self, self.disks(), &[]).await;
+        }
         for (resource, entries) in self.stage(Stage::BeforePods) {
-            self.resource(resource, entries, None).await;
+            if resource == VOLUMES {
+                disks::apply(self, self.disks(), entries).await;
+            } else {
+                self.resource(resource, entries, None).await;
+            }
         }
         lacking::tell(self).await;
         let mut pods = Pods::prepare(self).await?;
-        let held = pods.held();
+        let held = pods.held(self);
         pods.apply_wave(self, 0).await;
         // What does not wait for volumes is applied while they are filled.
         let others = async {
@@ -135,8 +147,8 @@ impl<'a> Run<'a> {
             pods.apply_wave(self, wave).await;
             pods.fill(self, wave).await?;
         }
-        pods.epilogue(self);
         self.waiting(&held, &pods).await;
+        settle::everything(self, &pods).await;
         for (resource, entries) in self.stage(Stage::Last) {
             self.resource(resource, entries, None).await;
         }
@@ -171,13 +183,57 @@ impl<'a> Run<'a> {
                 }
                 let binding = self.binding(resource, entry);
                 let object = transform::restored(resource, object, self.applier.rules(), binding);
-                let outcome = self.apply(resource, Some(entry), object, binding).await;
                 if resource == CLAIMS {
-                    let key = (entry.namespace.clone(), entry.name.clone());
-                    self.claims().insert(key, outcome.action);
+                    self.claim_of(entry, object, binding).await;
+                } else {
+                    self.apply(resource, Some(entry), object, binding).await;
                 }
             })
             .await;
+    }
+
+    /// Applies a claim, unless an application that lives would get it before it is full.
+    async fn claim_of(&self, entry: &Entry, mut object: Value, binding: Binding) {
+        let key = (entry.namespace.clone(), entry.name.clone());
+        let awaits = binding != Binding::Same && self.expects_data(&key);
+        let user = self.before().user(&key.0, &key.1);
+        let user = user.filter(|_| awaits && !self.disks().exists(&key));
+        let outcome = if let Some(user) = user {
+            let outcome = Outcome::failed(format!(
+                "not made: {user} was there before, and its pods would use the claim before it is full; delete \
+                 {user} and restore again, or make the claim yourself"
+            ));
+            let namespace = self.target(&entry.namespace);
+            self.write(CLAIMS, namespace, &entry.name, &outcome);
+            outcome
+        } else {
+            let claim = self.plan.claims.get(&key);
+            if awaits || claim.is_some_and(|claim| claim.lack.is_none()) {
+                transform::mark(&mut object, annotation::AWAITS_DATA, &self.applier.uid);
+            }
+            self.apply(CLAIMS, Some(entry), object, binding).await
+        };
+        self.claims().insert(key, outcome.action);
+    }
+
+    /// Whether an application is not meant to get a claim as it is when it is made: the backup holds its files, or
+    /// should.
+    fn expects_data(&self, key: &(String, String)) -> bool {
+        let claim = self.plan.claims.get(key);
+        claim.is_some_and(|claim| match &claim.lack {
+            None => true,
+            Some(lack) => lack.kind >= LackKind::Unprotected && !self.order.accept_missing,
+        })
+    }
+
+    /// Which disks claims get.
+    pub(crate) fn disks(&self) -> &Disks {
+        self.disks.get_or_init(Disks::default)
+    }
+
+    /// Controllers that were there before.
+    pub(crate) fn before(&self) -> &Before {
+        self.before.get_or_init(Before::default)
     }
 
     fn claims(&self) -> MutexGuard<'_, HashMap<(String, String), ItemAction>> {
@@ -190,9 +246,17 @@ impl<'a> Run<'a> {
         self.claims().get(&key).copied()
     }
 
-    /// Whether this restore made a claim.
+    /// Whether no application has had a claim yet: this restore made it, or an earlier one did and never
+    /// filled it.
     pub(crate) fn is_fresh(&self, namespace: &str, claim: &str) -> bool {
-        self.claim(namespace, claim) == Some(ItemAction::Created)
+        let key = (namespace.to_owned(), claim.to_owned());
+        match self.claim(namespace, claim) {
+            Some(ItemAction::Created) => true,
+            Some(ItemAction::Kept | ItemAction::Changed) => {
+                self.disks().awaits_data(&key) && self.before().user(namespace, claim).is_none()
+            }
+            _ => false,
+        }
     }
 
     fn binding(&self, resource: &str, entry: &Entry) -> Binding {
@@ -200,7 +264,7 @@ impl<'a> Run<'a> {
             return Binding::default();
         }
         let key = (entry.namespace.clone(), entry.name.clone());
-        self.plan.bindings.get(&key).copied().unwrap_or_default()
+        self.disks().binding(&key)
     }
 
     /// Reads an object; one that cannot be read is a row.
@@ -241,6 +305,7 @@ impl<'a> Run<'a> {
             .to_owned();
         let name = transform::name(&object).to_owned();
         let outcome = self.send(resource, entry, object, binding).await;
+        self.note(resource, &outcome);
         self.write(resource, &namespace, &name, &outcome);
         outcome
     }
@@ -260,6 +325,16 @@ impl<'a> Run<'a> {
         self.applier
             .apply(resource, object, original.as_ref(), binding)
             .await
+    }
+
+    /// Remembers a controller that was made.
+    fn note(&self, resource: &str, outcome: &Outcome) {
+        if let Some(made) = outcome.own.as_ref().and_then(|own| Made::of(resource, own)) {
+            self.made
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(made);
+        }
     }
 
     /// Writes the row of one item.
@@ -392,8 +467,14 @@ impl<'a> Run<'a> {
                     }
                     let rules = self.applier.rules();
                     let binding = Binding::default();
-                    let object = transform::restored(resource, object, rules, binding);
-                    match failed.get(&key) {
+                    let stored = (resource == JOBS && pods.made_for(&key)).then(|| object.clone());
+                    let mut object = transform::restored(resource, object, rules, binding);
+                    if let Some(stored) = stored {
+                        transform::keep_pods(&stored, &mut object);
+                    }
+                    // What was there before is never held back.
+                    let why = failed.get(&key).filter(|_| !self.before().is_living(&key));
+                    match why {
                         None => drop(self.apply(resource, Some(entry), object, binding).await),
                         Some(why) => self.hold(resource, entry, object, why).await,
                     }
@@ -408,7 +489,7 @@ impl<'a> Run<'a> {
             .unwrap_or_default()
             .to_owned();
         let name = transform::name(&object).to_owned();
-        let hold = gate::hold(resource, &mut object);
+        let hold = gate::hold(resource, &mut object, &self.applier.uid);
         let text = match hold {
             Hold::Idle => None,
             Hold::NoReplicas(replicas) => Some(format!(
@@ -435,6 +516,7 @@ impl<'a> Run<'a> {
             outcome.message = text;
             outcome.warn = true;
         }
+        self.note(resource, &outcome);
         self.write(resource, &namespace, &name, &outcome);
     }
 }

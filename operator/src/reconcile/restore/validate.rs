@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use ark_api::Backup;
 use ark_api::backup::{BackupPhase, Hooks};
-use ark_api::restore::{ExistingResourcePolicy, RestoreSpec, RestoreUploaderConfig};
+use ark_api::restore::{
+    ExistingResourcePolicy, MissingVolumeData, NonEmptyVolumes, RestoreSpec, RestoreUploaderConfig,
+};
 use kube::ResourceExt;
 
 use crate::apply::filter::{self, Names, Selectors};
 
 /// Deadline of a volume when the restore names none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_hours(4);
-/// Deadline for a pod to be scheduled and its claims to be bound, unless a volume's is shorter.
-const BIND_TIMEOUT: Duration = Duration::from_mins(10);
+/// Deadline for the agent to start to fill a volume when the restore names none.
+const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// Where the backup comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +50,14 @@ pub(crate) struct Order {
     pub(crate) policy: ExistingResourcePolicy,
     /// Deadline of each volume.
     pub(crate) volume_timeout: Duration,
-    /// Deadline for pods to be scheduled and claims to be bound.
-    pub(crate) bind_timeout: Duration,
+    /// Deadline for pods to be scheduled and claims to be bound, if the restore has one of its own.
+    pub(crate) bind_timeout: Option<Duration>,
+    /// Deadline for the agent to start to fill a volume.
+    pub(crate) queue_timeout: Duration,
+    /// Applications start with what data there is, even if the backup lacks some.
+    pub(crate) accept_missing: bool,
+    /// Volumes that hold files are filled.
+    pub(crate) fill_non_empty: bool,
 }
 
 /// Checks a spec.
@@ -68,6 +76,10 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
         include_cluster_resources,
         existing_resource_policy,
         item_operation_timeout,
+        volume_bind_timeout,
+        volume_queue_timeout,
+        missing_volume_data,
+        non_empty_volumes,
         uploader_config: _,
         restore_pvs: _,
         restore_status: _,
@@ -95,10 +107,16 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
         );
     }
     wrong.extend(namespaces(spec));
-    let volume_timeout = item_operation_timeout
-        .map(|timeout| timeout.0)
-        .filter(|timeout| !timeout.is_zero())
-        .unwrap_or(DEFAULT_TIMEOUT);
+    let given = |timeout: &Option<ark_api::duration::Duration>| {
+        timeout
+            .map(|timeout| timeout.0)
+            .filter(|timeout| !timeout.is_zero())
+    };
+    let volume_timeout = given(item_operation_timeout);
+    let queue_timeout = given(volume_queue_timeout).unwrap_or_else(|| {
+        volume_timeout.map_or(DEFAULT_QUEUE_TIMEOUT, |own| own.min(DEFAULT_QUEUE_TIMEOUT))
+    });
+    let volume_timeout = volume_timeout.unwrap_or(DEFAULT_TIMEOUT);
     match source {
         Some(source) if wrong.is_empty() => Ok(Order {
             source,
@@ -110,7 +128,10 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
             preserve_node_ports: preserve_node_ports.unwrap_or(false),
             policy: existing_resource_policy.unwrap_or_default(),
             volume_timeout,
-            bind_timeout: BIND_TIMEOUT.min(volume_timeout),
+            bind_timeout: given(volume_bind_timeout),
+            queue_timeout,
+            accept_missing: *missing_volume_data == Some(MissingVolumeData::Accept),
+            fill_non_empty: *non_empty_volumes == Some(NonEmptyVolumes::Fill),
         }),
         _ => Err(wrong),
     }
@@ -287,11 +308,21 @@ mod tests {
         let order = run(json!({"backupName": "b"})).unwrap();
         assert_eq!(order.source, Source::Backup("b".into()));
         assert_eq!(order.volume_timeout, DEFAULT_TIMEOUT);
-        assert_eq!(order.bind_timeout, BIND_TIMEOUT);
+        assert_eq!(order.bind_timeout, None);
+        assert_eq!(order.queue_timeout, DEFAULT_QUEUE_TIMEOUT);
+        assert!(!order.accept_missing && !order.fill_non_empty);
         assert_eq!(order.policy, ExistingResourcePolicy::None);
         let order = run(json!({"scheduleName": "s", "itemOperationTimeout": "30s"})).unwrap();
         assert_eq!(order.source, Source::Schedule("s".into()));
-        assert_eq!(order.bind_timeout, Duration::from_secs(30));
+        assert_eq!(order.queue_timeout, Duration::from_secs(30));
+        let order = run(
+            json!({"backupName": "b", "itemOperationTimeout": "30s", "volumeBindTimeout": "1h",
+            "volumeQueueTimeout": "2h", "missingVolumeData": "accept", "nonEmptyVolumes": "fill"}),
+        )
+        .unwrap();
+        assert_eq!(order.bind_timeout, Some(Duration::from_hours(1)));
+        assert_eq!(order.queue_timeout, Duration::from_hours(2));
+        assert!(order.accept_missing && order.fill_non_empty);
     }
 
     #[test]

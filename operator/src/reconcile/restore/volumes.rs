@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ark_api::condition::reason;
 use ark_api::pod_volume_backup::{ClaimReference, PodReference};
-use ark_api::pod_volume_restore::PodVolumeRestoreSpec;
+use ark_api::pod_volume_restore::{PodVolumeRestoreSpec, WhenNotEmpty};
 use ark_api::restore::RestoreVolumeCounts;
 use ark_api::results::ItemAction;
 use ark_api::{PodVolumeRestore, Restore, label, naming};
@@ -21,6 +21,7 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::fill::{Deadlines, Finished, Job, Step, step};
+use super::gates;
 use super::report::Report;
 use super::world::{self, Seen, World};
 use crate::context::Context;
@@ -29,6 +30,8 @@ use crate::status::FIELD_MANAGER;
 
 /// How often deadlines are looked at when nothing changes.
 const TICK: Duration = Duration::from_secs(1);
+/// How long changes are gathered before they are acted on.
+const BURST: Duration = Duration::from_millis(50);
 /// Resource under which volumes appear in a restore's results.
 pub(crate) const RESOURCE: &str = "podvolumerestores.ark.heptio.com";
 
@@ -58,13 +61,15 @@ struct Work {
 }
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     /// Its PodVolumeRestore is not created.
     Binding,
     /// Created, but not seen in the watch yet.
     Created,
-    /// Seen.
+    /// Seen; the agent has not started yet.
+    Waiting,
+    /// The agent fills the volume.
     Filling,
 }
 
@@ -101,15 +106,23 @@ pub(crate) async fn fill(common: &Common<'_>, jobs: Vec<Job>) -> Result<Vec<(Job
     let mut unsynced = 4;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // When what was seen is acted on: changes come in bursts, and one look serves them all.
+    let mut due: Option<Instant> = None;
     loop {
         tokio::select! {
-            event = seen.next() => match event {
-                Some(Seen::Synced) => unsynced -= 1,
-                Some(Seen::Changed) => {}
-                None => return Err(Error::Bug("the watches of a restore ended".to_owned())),
-            },
+            event = seen.next() => {
+                match event {
+                    Some(Seen::Synced) => unsynced -= 1,
+                    Some(Seen::Changed) => {}
+                    None => return Err(Error::Bug("the watches of a restore ended".to_owned())),
+                }
+                due.get_or_insert_with(|| Instant::now() + BURST);
+                continue;
+            }
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             _ = tick.tick() => {}
         }
+        due = None;
         if unsynced > 0 {
             continue;
         }
@@ -153,8 +166,15 @@ async fn advance(
         reason::VOLUMES_RUNNING,
         "volumes are being restored".to_owned(),
     );
-    if view.fill.is_some() && work.stage != Stage::Filling {
-        work.enter(Stage::Filling);
+    let stage = view.fill.as_ref().map(|fill| {
+        if fill.started {
+            Stage::Filling
+        } else {
+            Stage::Waiting
+        }
+    });
+    if let Some(stage) = stage.filter(|stage| work.stage < *stage) {
+        work.enter(stage);
     }
     if view.fill.is_none() && work.stage == Stage::Created {
         return Ok(Some(running));
@@ -164,7 +184,7 @@ async fn advance(
         work.bytes = fill.bytes;
         common.report.live(|live| live.volumes.bytes += more);
     }
-    let next = if view.fill.is_none() && work.stage == Stage::Filling {
+    let next = if view.fill.is_none() && work.stage > Stage::Created {
         Step::Done(Finished::failed("its PodVolumeRestore was deleted"))
     } else {
         step(&work.job, &view, work.since.elapsed(), common.deadlines)
@@ -180,7 +200,12 @@ async fn advance(
             Err(error) => Finished::failed(error.sentence()),
         },
         Step::GiveUp(finished) => {
-            cancel(common.context, &work.name).await;
+            if view.fill.is_some() {
+                cancel(common.context, &work.name).await;
+            }
+            for pod in [&work.job.reference].into_iter().chain(&work.job.gates) {
+                gates::tell(&common.context.client, pod, &finished.message).await;
+            }
             finished
         }
         Step::Done(finished) => finished,
@@ -203,12 +228,17 @@ pub(crate) fn record(report: &Report, pod: &PodReference, volume: &str, finished
         ..
     } = pod;
     let name = format!("{pod}/{volume}");
-    let action = if finished.ok {
-        ItemAction::Created
-    } else {
-        ItemAction::Failed
+    let action = match finished {
+        Finished { ok: false, .. } => ItemAction::Failed,
+        Finished { kept: true, .. } => ItemAction::Kept,
+        Finished { .. } => ItemAction::Created,
     };
-    let message = if finished.ok {
+    let message = if finished.kept {
+        format!(
+            "{}; nothing of the backup was written into it",
+            finished.message
+        )
+    } else if finished.ok {
         format!("volume restored, {}", finished.message)
     } else {
         format!(
@@ -216,7 +246,7 @@ pub(crate) fn record(report: &Report, pod: &PodReference, volume: &str, finished
             finished.message
         )
     };
-    report.row(RESOURCE, namespace, &name, action, &message, false);
+    report.row(RESOURCE, namespace, &name, action, &message, finished.kept);
     report.live(|live| {
         let RestoreVolumeCounts {
             completed, failed, ..
@@ -275,6 +305,15 @@ fn object(
 ) -> PodVolumeRestore {
     let job = &work.job;
     let uid = common.restore.uid().unwrap_or_default();
+    // Half of the files are there, from an attempt of this restore whose object is another one.
+    let begun = claim
+        .as_ref()
+        .is_some_and(|claim| job.begun.as_ref() == Some(&claim.uid));
+    let when_not_empty = if begun {
+        WhenNotEmpty::Fill
+    } else {
+        job.when_not_empty
+    };
     let mut labels = BTreeMap::from([
         (
             label::RESTORE_NAME.to_owned(),
@@ -310,6 +349,7 @@ fn object(
             source_namespace: job.stored.namespace.clone(),
             claim,
             gates: job.gates.clone(),
+            when_not_empty,
             uploader_settings: BTreeMap::new(),
             cancel: false,
             origin: None,

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ark_api::condition::reason;
 use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::pod_volume_restore::PodVolumeRestoreStatus;
 use ark_api::{PodVolumeRestore, label};
@@ -18,7 +19,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::fill::{self, ClaimView, FillView, Finished, Job, PodView, Step, View};
+use super::fill::{self, ClaimView, Deadlines, FillView, Finished, Job, PodView, Step, View};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -209,6 +210,9 @@ fn fill_view(fill: &PodVolumeRestore) -> FillView {
     FillView {
         phase: status.phase.unwrap_or_default(),
         message: status.message.clone(),
+        started: status.start_timestamp.is_some(),
+        kept: status.reason.as_deref() == Some(reason::VOLUME_NOT_EMPTY)
+            && status.phase == Some(VolumePhase::Completed),
         bytes: status
             .progress
             .as_ref()
@@ -240,10 +244,14 @@ fn only_metadata(status: &PodVolumeRestoreStatus) -> bool {
 /// enough to be worth anything.
 pub(super) fn ended(object: &PodVolumeRestore) -> Option<Finished> {
     let view = fill_view(object);
-    let deadline = Duration::MAX;
+    let never = Deadlines {
+        bind: Duration::MAX,
+        queue: Duration::MAX,
+        fill: Duration::MAX,
+    };
     match view.phase {
         VolumePhase::Completed | VolumePhase::PartiallyFailed => {
-            match fill::filling(&view, Duration::ZERO, deadline) {
+            match fill::filling(&view, Duration::ZERO, never) {
                 Step::Done(finished) => Some(finished),
                 _ => None,
             }
