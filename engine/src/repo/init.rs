@@ -1,6 +1,6 @@
 //! Making a repository.
 //!
-//! Order: nothing is there; the key file; the configuration, only if still absent. A crash between the
+//! Order: nothing is there; the key file; the directories; the configuration, only if still absent. A crash between the
 //! two leaves a key file alone; the next attempt with the same password then finishes the work with that
 //! key. Of two concurrent attempts one wins; the other removes its key file, unless the
 //! winner used it, and says `AlreadyExists`.
@@ -56,6 +56,10 @@ async fn create(store: &Store, password: &Secret, options: &InitOptions) -> Resu
     } else {
         (unfinished(store, password).await?, None)
     };
+    // A directory that is missing later is one that was lost.
+    for dir in ["data", "index", "locks", "snapshots"] {
+        store.make_dir(dir).await?;
+    }
     let config = adapter::new_config(options.version)?;
     let sealed = config
         .encode()

@@ -6,7 +6,9 @@
 //! Conditional writes end in a rename that refuses to replace (or a hard link, where the file system
 //! has no such rename). Blocking calls run on tokio's blocking threads.
 //!
-//! Fails with `NoStore` when the root itself is gone: an unmounted disk must not look like an empty store.
+//! Fails with `NoStore` when the root itself is gone: an unmounted disk must not look like an empty store. A directory
+//! that is not there is empty; one that is there and cannot be listed, a file in its place, and a link that leads nowhere
+//! are failures.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -120,15 +122,44 @@ impl Local {
     pub(super) async fn list(self, path: String, recursive: bool) -> Result<Vec<Entry>> {
         self.blocking("list", path, move |_, dir| {
             let mut entries = Vec::new();
-            list_into(dir, "", recursive, &mut entries)?;
+            list_into(dir, "", Which::Objects, recursive, &mut entries)?;
             Ok(entries)
         })
         .await
     }
 
+    /// What writes that were killed have left below a directory, or writes still leave that are under way.
+    pub(super) async fn unfinished(&self, path: String) -> Result<Vec<Entry>> {
+        let local = self.clone();
+        local
+            .blocking("list", path, |_, dir| {
+                let mut entries = Vec::new();
+                list_into(dir, "", Which::Unfinished, true, &mut entries)?;
+                Ok(entries)
+            })
+            .await
+    }
+
+    /// Whether there is a directory of this name.
+    pub(super) async fn has_dir(&self, path: String) -> Result<bool> {
+        let local = self.clone();
+        local
+            .blocking("stat", path, |_, dir| {
+                let meta = absent(dir, fs::metadata(dir))?;
+                Ok(meta.is_some_and(|meta| meta.is_dir()))
+            })
+            .await
+    }
+
+    /// Makes a directory, unless it is there.
+    pub(super) async fn make_dir(&self, path: String) -> Result<()> {
+        let local = self.clone();
+        local.blocking("write", path, Self::make_dirs).await
+    }
+
     pub(super) async fn stat(self, path: String) -> Result<Option<ObjectMeta>> {
         self.blocking("stat", path, |_, file| {
-            Ok(absent(fs::metadata(file))?
+            Ok(absent(file, fs::metadata(file))?
                 .filter(fs::Metadata::is_file)
                 .map(|meta| ObjectMeta {
                     size: meta.len(),
@@ -143,7 +174,7 @@ impl Local {
         let name = path.clone();
         let data = self
             .blocking("read", path, move |_, file| {
-                let Some(file) = absent(open_file(file))? else {
+                let Some(file) = open_file(file)? else {
                     return Ok(None);
                 };
                 let mut data = Vec::new();
@@ -172,7 +203,7 @@ impl Local {
         let name = path.clone();
         let found = self
             .blocking("read", path, move |_, file| {
-                let Some(file) = absent(open_file(file))? else {
+                let Some(file) = open_file(file)? else {
                     return Ok(None);
                 };
                 if offset.saturating_add(len) > file.metadata()?.len() {
@@ -214,7 +245,7 @@ impl Local {
 
     pub(super) async fn delete(self, path: String) -> Result<()> {
         self.blocking("delete", path, |_, file| {
-            if absent(fs::remove_file(file))?.is_some() {
+            if absent(file, fs::remove_file(file))?.is_some() {
                 sync_dir(parent(file))?;
             }
             Ok(())
@@ -303,8 +334,23 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-fn list_into(dir: &Path, prefix: &str, recursive: bool, into: &mut Vec<Entry>) -> io::Result<()> {
-    let Some(entries) = absent(fs::read_dir(dir))? else {
+/// Which entries of a directory are listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Objects.
+    Objects,
+    /// What writes that were killed have left.
+    Unfinished,
+}
+
+fn list_into(
+    dir: &Path,
+    prefix: &str,
+    which: Which,
+    recursive: bool,
+    into: &mut Vec<Entry>,
+) -> io::Result<()> {
+    let Some(entries) = absent(dir, fs::read_dir(dir))? else {
         return Ok(());
     };
     for entry in entries {
@@ -313,16 +359,22 @@ fn list_into(dir: &Path, prefix: &str, recursive: bool, into: &mut Vec<Entry>) -
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        if name.contains(TEMPORARY) {
+        if name.contains(TEMPORARY) != (which == Which::Unfinished) {
+            // Unfinished uploads may lie in any directory.
+            if which == Which::Unfinished && recursive && entry.file_type()?.is_dir() {
+                let prefix = format!("{prefix}{name}/");
+                list_into(&entry.path(), &prefix, which, recursive, into)?;
+            }
             continue;
         }
         // Removed since it was listed: it is not there.
-        let Some(meta) = absent(fs::metadata(entry.path()))? else {
+        let path = entry.path();
+        let Some(meta) = absent(&path, fs::metadata(&path))? else {
             continue;
         };
         let name = format!("{prefix}{name}");
         if meta.is_dir() && recursive {
-            list_into(&entry.path(), &format!("{name}/"), true, into)?;
+            list_into(&path, &format!("{name}/"), which, true, into)?;
         } else if meta.is_dir() || meta.is_file() {
             into.push(Entry {
                 name,
@@ -351,13 +403,11 @@ fn read_at(file: &File, offset: u64, len: usize, mut data: Vec<u8>) -> io::Resul
     Ok(data)
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
+fn open_file(path: &Path) -> io::Result<Option<File>> {
+    let Some(file) = absent(path, File::open(path))? else {
+        return Ok(None);
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
 }
 
 fn modified(meta: &fs::Metadata) -> Option<jiff::Timestamp> {
@@ -366,16 +416,23 @@ fn modified(meta: &fs::Metadata) -> Option<jiff::Timestamp> {
         .and_then(|time| jiff::Timestamp::try_from(time).ok())
 }
 
-/// `NotFound` (also: a parent is a file) as `None`.
-fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+/// The failure that a path is not there, as `None`. A link that leads nowhere, on the way or at its end, stands for
+/// something that is elsewhere and out of reach; so does a file where a directory should be. Neither is an absent path.
+fn absent<T>(path: &Path, result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            for there in path.ancestors() {
+                match fs::symlink_metadata(there) {
+                    Ok(meta) if meta.is_symlink() && fs::metadata(there).is_err() => {
+                        let message = format!("{} is a link that leads nowhere", there.display());
+                        return Err(io::Error::other(message));
+                    }
+                    Ok(_) => return Ok(None),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
             Ok(None)
         }
         Err(error) => Err(error),

@@ -12,6 +12,7 @@ mod aws;
 mod backend;
 mod coherent;
 pub mod fault;
+mod listing;
 mod local;
 mod location;
 mod retry;
@@ -123,6 +124,35 @@ impl Store {
     /// Whether it is a directory, so that a request costs next to nothing.
     pub(crate) fn is_local(&self) -> bool {
         self.backend.local().is_some()
+    }
+
+    /// What killed writes have left below a directory, and what writes leave that are under way, with names relative to it. A
+    /// store that shows no such thing has none.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) async fn unfinished(&self, dir: &str) -> Result<Vec<Entry>> {
+        match self.backend.local() {
+            Some(local) => local.unfinished(self.full(dir)?).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether a listing of this directory is one of a directory that is there. In a bucket there are none, and every listing
+    /// is as good.
+    pub(crate) async fn has_dir(&self, dir: &str) -> Result<bool> {
+        match self.backend.local() {
+            Some(local) => local.has_dir(self.full(dir)?).await,
+            None => Ok(true),
+        }
+    }
+
+    /// Makes a directory where a store has such.
+    pub(crate) async fn make_dir(&self, dir: &str) -> Result<()> {
+        match self.backend.local() {
+            Some(local) => local.make_dir(self.full(dir)?).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether what was written below this path is in every listing of it that begins later, for certain.

@@ -13,7 +13,7 @@ use futures::TryStreamExt as _;
 use opendal::{ErrorKind, HttpTransporter, Operator};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
-use super::{Entry, ObjectMeta, Policy, StoreConfig, tls};
+use super::{Entry, ObjectMeta, Policy, StoreConfig, listing::Strict, tls};
 use crate::error::{Error, Result};
 
 /// Size of the parts of a large upload.
@@ -87,7 +87,7 @@ impl S3 {
             .map_err(|error| invalid("S3 settings", error.message().to_owned()))?;
         let context = operator
             .base_context()
-            .with_http_transport(HttpTransporter::new(ReqwestTransport::new(client)));
+            .with_http_transport(HttpTransporter::new(Strict(ReqwestTransport::new(client))));
         Ok(Self {
             operator: operator.with_context(context),
             place: place.into(),
