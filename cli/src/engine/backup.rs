@@ -31,6 +31,9 @@ pub(super) struct Backup {
     /// Path of that file in the snapshot
     #[arg(long, value_name = "NAME", default_value = "stdin")]
     stdin_filename: String,
+    /// Make a snapshot of standard input even if not a single byte comes
+    #[arg(long, requires = "stdin")]
+    stdin_allow_empty: bool,
     /// Tags of the snapshot; may be given several times
     #[arg(long, value_name = "TAG,...", value_delimiter = ',')]
     tag: Vec<String>,
@@ -152,6 +155,7 @@ impl Backup {
             host: self.host()?,
             tags: self.tag.clone(),
             memory: self.memory()?,
+            allow_empty: self.stdin_allow_empty,
         })
     }
 

@@ -19,19 +19,19 @@ use crate::{
 };
 
 /// The marker of a cache directory.
-pub(super) const CACHE_TAG: &str = "CACHEDIR.TAG";
+pub(crate) const CACHE_TAG: &str = "CACHEDIR.TAG";
 const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// What to leave out.
 #[derive(Debug, Clone)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     patterns: Option<Gitignore>,
     caches: bool,
     larger_than: Option<u64>,
 }
 
 impl Filter {
-    pub(super) fn new(patterns: &[String], caches: bool, larger_than: Option<u64>) -> Result<Self> {
+    pub(crate) fn new(patterns: &[String], caches: bool, larger_than: Option<u64>) -> Result<Self> {
         let invalid = |error: ignore::Error| Error::InvalidConfig {
             what: "exclude pattern",
             message: error.to_string(),
@@ -52,7 +52,7 @@ impl Filter {
     }
 
     /// Whether an entry is left out by a pattern, and all that is below it.
-    pub(super) fn excludes(&self, path: &Path, is_dir: bool) -> bool {
+    pub(crate) fn excludes(&self, path: &Path, is_dir: bool) -> bool {
         self.patterns.as_ref().is_some_and(|patterns| {
             patterns
                 .matched(Path::new("/").join(path), is_dir)
@@ -61,17 +61,17 @@ impl Filter {
     }
 
     /// Whether there are patterns at all.
-    pub(super) fn has_patterns(&self) -> bool {
+    pub(crate) fn has_patterns(&self) -> bool {
         self.patterns.is_some()
     }
 
     /// Whether a file of so many bytes is left out.
-    pub(super) fn too_large(&self, size: u64) -> bool {
+    pub(crate) fn too_large(&self, size: u64) -> bool {
         self.larger_than.is_some_and(|limit| size > limit)
     }
 
     /// Whether a directory with these entries, sorted by name, is a cache to be left out.
-    pub(super) fn is_cache(&self, dir: BorrowedFd<'_>, names: &[(OsString, bool)]) -> bool {
+    pub(crate) fn is_cache(&self, dir: BorrowedFd<'_>, names: &[(OsString, bool)]) -> bool {
         let tag = OsStr::new(CACHE_TAG);
         self.caches
             && names

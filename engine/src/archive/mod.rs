@@ -9,7 +9,7 @@
 
 mod attributes;
 mod cuts;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod fingerprints;
 #[cfg(test)]
 mod lies_tests;

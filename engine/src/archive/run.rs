@@ -25,7 +25,7 @@ use crate::{
     files::meta::Meta,
     format::{
         root::RootMeta,
-        snapshot::{SnapshotFile, Summary},
+        snapshot::{Coverage, SnapshotFile, Summary},
         time,
     },
     repo::{Snapshot, lock::Guard},
@@ -129,7 +129,14 @@ impl Run<'_> {
         verify::verify(self.repo, &self.store, &done)?;
         allowed()?;
         let summary = summary(&done.counts, started, Timestamp::now());
-        let file = self.snapshot_file(started, done.tree, &summary, parent.as_ref(), root_tags);
+        let coverage = match request.map(|request| &request.source) {
+            Some(Source::Directory(_)) if done.root_is_whole => Coverage::Root,
+            Some(Source::Directory(_)) => Coverage::BelowRoot,
+            Some(Source::Paths(_)) => Coverage::Paths,
+            None => Coverage::Unknown,
+        };
+        let parent_of = parent.as_ref();
+        let file = self.snapshot_file(started, done.tree, &summary, parent_of, root_tags, coverage);
         let snapshot_id = self.save(&file)?;
         let state = done.prints.map(Prints::publish);
         self.progress.settle();
@@ -162,15 +169,7 @@ impl Run<'_> {
         if let Some(id) = &request.parent {
             return self.repo.find_snapshot_in(&self.store, id).map(Some);
         }
-        let snapshots = match self.repo.snapshots_in(&self.store) {
-            Ok(snapshots) => snapshots,
-            // One damaged snapshot costs speed, not the backup.
-            Err(error @ Error::Damaged { .. }) => {
-                tracing::warn!(%error, "no parent is used");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
+        let snapshots = self.repo.snapshots_in(&self.store)?;
         if request.parent_tags.is_empty() {
             let same = |snapshot: &&Snapshot| {
                 snapshot.hostname == self.about.host
@@ -195,6 +194,7 @@ impl Run<'_> {
         summary: &Summary,
         parent: Option<&Snapshot>,
         root_tags: Vec<String>,
+        coverage: Coverage,
     ) -> SnapshotFile {
         let given = self.about.tags.iter().filter(|tag| !RootMeta::is_tag(tag));
         SnapshotFile {
@@ -211,6 +211,7 @@ impl Run<'_> {
             original: None,
             program_version: PROGRAM.to_owned(),
             summary: Some(summary.clone()),
+            ark_coverage: coverage.word(),
         }
     }
 

@@ -22,6 +22,9 @@ pub struct StreamRequest {
     pub tags: Vec<String>,
     /// Memory the archive may take, in bytes.
     pub memory: u64,
+    /// Make a snapshot of a stream without a byte as well. Unless asked for it is refused: it is what a program writes that
+    /// failed at once.
+    pub allow_empty: bool,
 }
 
 impl Default for StreamRequest {
@@ -31,6 +34,7 @@ impl Default for StreamRequest {
             host: String::new(),
             tags: Vec::new(),
             memory: MEMORY,
+            allow_empty: false,
         }
     }
 }
@@ -38,7 +42,7 @@ impl Default for StreamRequest {
 /// Archives all bytes of a reader as one file. Blocks like [`archive`](super::archive()).
 ///
 /// # Errors
-/// `Source` if the reader fails; there is no snapshot then. The others of [`archive`](super::archive()).
+/// `Source` if the reader fails, `Refused` if it gives nothing at all; there is no snapshot then. The others of [`archive`](super::archive()).
 pub fn archive_stream(
     repo: &Repository,
     request: &StreamRequest,
@@ -59,6 +63,7 @@ pub fn archive_stream(
     let content = Content::Stream {
         names: &names,
         reader: &reader,
+        allow_empty: request.allow_empty,
     };
     locked(repo, &about, content, None, progress, cancel)
 }

@@ -39,8 +39,15 @@ pub(super) fn verify(repo: &Repository, store: &Store, done: &Done) -> Result<()
     // Only packs count, so that no second index is needed beside the first.
     let mut missing: HashSet<Id> = used.keys().chain(done.packs.keys()).copied().collect();
     let mut reading = pin!(index::read_all(repo, store, there));
-    while let Some((_, file)) = repo.runtime().block_on(reading.next()) {
-        if let Some(file) = file? {
+    while let Some((id, file)) = repo.runtime().block_on(reading.next()) {
+        let file = match file {
+            Err(error) => {
+                repo.leave_out(&format!("index {id}"), error)?;
+                None
+            }
+            Ok(file) => file,
+        };
+        if let Some(file) = file {
             for pack in file.packs.iter().filter_map(|pack| pack.id.id()) {
                 missing.remove(&pack);
             }

@@ -88,6 +88,8 @@ pub(crate) struct Node {
     pub(crate) content: Option<Vec<Id>>,
     /// `Some` for directories.
     pub(crate) subtree: Option<Id>,
+    /// Why its content is not all that there was; empty if it is.
+    pub(crate) error: String,
 }
 
 impl Node {
@@ -113,6 +115,7 @@ impl Node {
             device,
             content,
             subtree,
+            error,
         } = self;
         out.extend_from_slice(b"{\"name\":");
         text::name(out, name);
@@ -161,6 +164,10 @@ impl Node {
         if let Some(id) = subtree {
             key(out, "subtree");
             quoted_id(out, id);
+        }
+        if !error.is_empty() {
+            key(out, "error");
+            text::json_string(out, error.as_bytes());
         }
         out.push(b'}');
     }
@@ -270,6 +277,8 @@ struct Stored<'a> {
     content: Option<Vec<Id>>,
     #[serde(default)]
     subtree: Option<Id>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    error: String,
 }
 
 #[derive(Deserialize)]
@@ -326,6 +335,7 @@ impl TryFrom<Stored<'_>> for Node {
             device: stored.device,
             content: stored.content,
             subtree: stored.subtree,
+            error: stored.error,
         })
     }
 }

@@ -52,6 +52,45 @@ pub(crate) struct SnapshotFile {
     pub(crate) program_version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<Summary>,
+    /// Which directories were read whole, in the words of [`Coverage`]. Other programs leave it out when they write a snapshot
+    /// anew, which is right: what they made of it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ark_coverage: Option<String>,
+}
+
+/// Which directories a snapshot holds whole: all that was in them when they were read, but for what its patterns leave out, and
+/// sockets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Coverage {
+    /// The snapshot does not say.
+    #[default]
+    Unknown,
+    /// The root and all below, but for directories whose entries say otherwise.
+    Root,
+    /// The same without the root itself.
+    BelowRoot,
+    /// The same for its paths and all below those.
+    Paths,
+}
+
+impl Coverage {
+    const WORDS: [(Self, &str); 3] = [
+        (Self::Root, "root"),
+        (Self::BelowRoot, "below-root"),
+        (Self::Paths, "paths"),
+    ];
+
+    /// As a snapshot says it.
+    pub(crate) fn word(self) -> Option<String> {
+        let of = |(one, word): (Self, &str)| (one == self).then(|| word.to_owned());
+        Self::WORDS.into_iter().find_map(of)
+    }
+
+    /// What a snapshot says; a word that is not known says nothing.
+    pub(crate) fn of(word: Option<&str>) -> Self {
+        let known = Self::WORDS.into_iter().find(|(_, one)| Some(*one) == word);
+        known.map_or(Self::Unknown, |(coverage, _)| coverage)
+    }
 }
 
 /// What a backup did, as stored in its snapshot.

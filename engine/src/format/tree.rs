@@ -51,6 +51,9 @@ pub(crate) struct Node {
     #[serde(deserialize_with = "ids_or_null")]
     pub(crate) content: Vec<Option<Id>>,
     pub(crate) subtree: Option<String>,
+    /// Why its content is not all that there was.
+    #[serde(deserialize_with = "null_as_default")]
+    pub(crate) error: String,
 }
 
 /// An extended attribute, its value in base64.

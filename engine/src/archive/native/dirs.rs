@@ -7,7 +7,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::budget::{Budget, Permit};
@@ -33,6 +36,8 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     /// Bytes of its files together, when somebody asked.
     pub(super) bytes: OnceLock<u64>,
+    /// Something in it is not in the snapshot.
+    lacks: AtomicBool,
     slots: Mutex<Slots>,
     budget: Arc<Budget>,
 }
@@ -77,6 +82,7 @@ impl Directory {
             node: Mutex::new(node),
             path,
             bytes: OnceLock::new(),
+            lacks: AtomicBool::new(false),
             slots: Mutex::new(Slots {
                 parts: Vec::new(),
                 awaited: 1,
@@ -86,6 +92,16 @@ impl Directory {
             }),
             budget: Arc::clone(budget),
         })
+    }
+
+    /// Notes that something in it will not be in the snapshot, though the snapshot's patterns do not say so.
+    pub(super) fn leaves_out(&self) {
+        self.lacks.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything in it is in the snapshot, as far as is known.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.lacks.load(Ordering::Relaxed)
     }
 
     /// What it takes itself, until its tree is written.

@@ -1,7 +1,7 @@
 //! One entry that is not a directory: described, compared with the parent's, read if it is small.
 //!
-//! Order for a file: metadata from the open file, content, metadata again; a difference is a row. A read error
-//! is a row, and the file is then missing from the snapshot. A file that is the same as in a snapshot of ours costs one
+//! Order for a file: metadata from the open file, content up to its end whatever size the metadata claims, metadata again; a
+//! difference is a row. A read error is a row, and the file is then missing from the snapshot. A file that is the same as in a snapshot of ours costs one
 //! call of the system: whatever of it changes, its time of change does too.
 
 use std::{
@@ -34,6 +34,8 @@ use crate::{
 
 /// Files up to this size are read at once by one worker.
 const AT_ONCE: u64 = 4 << 20;
+/// Bytes read of them: one that fills this has more than it claims, or has grown.
+const AT_ONCE_BUFFER: usize = (4 << 20) + 1;
 
 /// What became of an entry.
 pub(super) enum Entry<'n> {
@@ -72,10 +74,15 @@ impl Worker<'_, '_> {
             Ok(meta) => meta,
             Err(error) => {
                 row(run, &path(), FileOperation::Stat, error);
+                dir.leaves_out();
                 return Ok(Entry::Nothing);
             }
         };
         if !self.counts_in(&path, &meta) {
+            // Sockets are in no snapshot, and no restore deletes one.
+            if meta.kind != Kind::Socket {
+                dir.leaves_out();
+            }
             return Ok(Entry::Nothing);
         }
         let same = known.and_then(|known| Some((known, run.input.same(&meta, known)?)));
@@ -161,8 +168,7 @@ impl Worker<'_, '_> {
         }
         let path = dir.path.join(name);
         if meta.kind == Kind::File {
-            let node = self.small(dir, fd, &path, name, known)?;
-            return Ok(node.map_or(Entry::Nothing, |node| Entry::Node(Box::new(node))));
+            return self.small(dir, fd, &path, name, known);
         }
         let attributes = attributes::read(fd.as_fd(), &path, name, run.input.rows).0;
         let mut node = self.node(name, meta, attributes);
@@ -171,6 +177,7 @@ impl Worker<'_, '_> {
                 Ok(target) => node.link_target = target.into_bytes(),
                 Err(error) => {
                     row(run, &path, FileOperation::Stat, error);
+                    dir.leaves_out();
                     return Ok(Entry::Nothing);
                 }
             }
@@ -226,29 +233,33 @@ impl Worker<'_, '_> {
         )
     }
 
-    /// Reads a file that fits into the buffer.
-    fn small(
+    /// Reads a file that claims to be small. If it turns out not to be, it is a large one.
+    fn small<'n>(
         &mut self,
         dir: &Directory,
         fd: &OwnedFd,
         path: &Path,
         name: &OsStr,
         known: Option<&Node>,
-    ) -> Result<Option<Node>> {
+    ) -> Result<Entry<'n>> {
         let run = self.run;
         let now = Timestamp::now();
         let Some((file, mut meta)) = open(run, fd, path, name) else {
-            return Ok(None);
+            dir.leaves_out();
+            return Ok(Entry::Nothing);
         };
         let described = meta.clone();
-        // It may have grown since it was listed; what does not fit is not of the state described.
-        let want = usize::try_from(meta.size)
-            .unwrap_or(usize::MAX)
-            .min(self.buffer.len());
+        // Files of the kernel, and of some FUSE file systems, have more content than they claim.
+        let want = AT_ONCE_BUFFER.min(self.buffer.len());
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut track = None;
         let read = read_up_to(&file, &mut buffer[..want], 0);
         let cut = match read {
+            Ok(len) if len == want => {
+                self.buffer = buffer;
+                let content = known.and_then(|known| known.content.as_deref());
+                return Ok(Entry::Large(content.is_some(), self.parent_cuts(content)));
+            }
             Ok(len) => {
                 meta.size = len as u64;
                 let (cuts, reason) = self.cuts(dir, fd, &buffer[..len], meta.size, known);
@@ -263,7 +274,8 @@ impl Worker<'_, '_> {
             Ok((done, cuts, reason)) => (done?, cuts, reason),
             Err(error) => {
                 run.input.rows.add(path, FileOperation::Read, error);
-                return Ok(None);
+                dir.leaves_out();
+                return Ok(Entry::Nothing);
             }
         };
         run.input.tally.add(path, meta.size, cuts, reason);
@@ -277,7 +289,7 @@ impl Worker<'_, '_> {
         node.content = Some(ids);
         self.count_file(meta.size, known.is_some());
         run.input.progress.bytes_done(meta.size);
-        Ok(Some(node))
+        Ok(Entry::Node(Box::new(node)))
     }
 
     fn cuts(
@@ -349,10 +361,18 @@ pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(len)
 }
 
-/// Compares a file with what it was before it was read. A difference is a row.
+/// Compares a file with what it was before it was read. A difference is a row; a size that was never true is none, and if
+/// there was less to read than it claims there is a note.
 pub(super) fn compare(run: &Run<'_>, path: &Path, file: &File, before: &Meta, read: u64) {
     let message = match Meta::of(file) {
-        Ok(now) if now.unchanged_since(before) && read == before.size => return,
+        Ok(now) if now.unchanged_since(before) => {
+            if read < before.size {
+                let message = format!("it claims {} bytes, and has {read}", before.size);
+                let notes = run.input.notes;
+                notes.add(path, FileOperation::Read, message);
+            }
+            return;
+        }
         Ok(now) if now.size != before.size => {
             format!("its size went from {} to {}", before.size, now.size)
         }

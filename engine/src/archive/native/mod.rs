@@ -84,6 +84,7 @@ pub(super) enum Content<'a> {
     Stream {
         names: &'a [String],
         reader: &'a (dyn stream::Reader + 'a),
+        allow_empty: bool,
     },
 }
 
@@ -140,6 +141,8 @@ fn count(counter: &AtomicU64, n: u64) {
 /// What was made.
 pub(super) struct Done {
     pub(super) tree: Id,
+    /// Everything in the root directory is in its tree.
+    pub(super) root_is_whole: bool,
     pub(super) index: Index,
     pub(super) packs: BTreeMap<Id, u64>,
     pub(super) indexes: Vec<Id>,
@@ -170,7 +173,8 @@ struct Run<'a> {
     trees: Mutex<Option<OpenPack>>,
     /// What workers have left at the end, as few packs as possible.
     left: Mutex<Vec<OpenPack>>,
-    root: Mutex<Option<Id>>,
+    /// The root's tree, and whether everything in the root is in it.
+    root: Mutex<Option<(Id, bool)>>,
     devices: Mutex<Vec<u64>>,
     counts: Counts,
     stopped: AtomicBool,
@@ -248,7 +252,11 @@ impl Run<'_> {
                     filter,
                     one_file_system,
                 } => walker::walk(self, origin, filter, one_file_system),
-                Content::Stream { names, reader } => stream::feed(self, names, reader),
+                Content::Stream {
+                    names,
+                    reader,
+                    allow_empty,
+                } => stream::feed(self, names, reader, allow_empty),
             });
             self.queue.walked();
             for worker in pool {

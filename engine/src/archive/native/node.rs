@@ -76,6 +76,7 @@ pub(super) fn node(
         device: meta.special,
         content: is_file.then(Vec::new),
         subtree: None,
+        error: String::new(),
     }
 }
 

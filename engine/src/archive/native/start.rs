@@ -51,7 +51,7 @@ fn workers(left: u64, size: u64, cores: usize) -> usize {
 pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
     let repo = input.repo;
     let mut ceiling = Ceiling::new(input.memory);
-    let index = ceiling.index((repo, input.store), Packs::Live, Copies::First, BESIDE);
+    let index = ceiling.readable_index((repo, input.store), Packs::Live, Copies::First, BESIDE);
     let index = repo.block_on(index)?;
     let budget = Budget::new(input.memory);
     let mut held = budget.take(ceiling.taken(), "the program and the index")?;
@@ -114,8 +114,11 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
     } = run;
     let (packs, indexes, written) = uploads.written();
     let root = root.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (tree, root_is_whole) =
+        root.ok_or_else(|| Error::Bug("the root directory was not written".to_owned()))?;
     Ok(Done {
-        tree: root.ok_or_else(|| Error::Bug("the root directory was not written".to_owned()))?,
+        tree,
+        root_is_whole,
         index,
         packs,
         indexes,

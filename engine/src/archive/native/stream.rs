@@ -56,8 +56,13 @@ impl Chunk {
     }
 }
 
-/// Reads everything, has it stored, and writes the trees.
-pub(super) fn feed(run: &Run<'_>, names: &[String], reader: &dyn Reader) -> Result<()> {
+/// Reads everything, has it stored, and writes the trees. A stream without a byte is refused unless allowed.
+pub(super) fn feed(
+    run: &Run<'_>,
+    names: &[String],
+    reader: &dyn Reader,
+    allow_empty: bool,
+) -> Result<()> {
     let mut squeezer = Squeezer::new(run.level).map_err(|error| Error::Bug(error.to_string()))?;
     let started = Timestamp::now();
     run.input.progress.found(1, 0);
@@ -87,6 +92,16 @@ pub(super) fn feed(run: &Run<'_>, names: &[String], reader: &dyn Reader) -> Resu
                 stored: Arc::clone(&stored),
             },
         )?;
+    }
+    if size == 0 && !allow_empty {
+        return Err(Error::Refused {
+            location: run.repo.location(),
+            what: "a snapshot in the repository",
+            message:
+                "not a single byte came; the program that should have written them may have failed"
+                    .to_owned(),
+            hint: "see why that program wrote nothing, or allow that the stream is empty",
+        });
     }
     run.queue.drained(run)?;
     let ids = stored.lock().unwrap_or_else(PoisonError::into_inner);

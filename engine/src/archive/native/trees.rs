@@ -23,6 +23,9 @@ use crate::{
     rows::FileOperation,
 };
 
+/// What the entry of a directory says of which something is not in the snapshot. A restore deletes nothing there.
+const NOT_WHOLE: &str = "not everything in this directory was backed up";
+
 /// Directories of so many bytes are hashed and compressed piece by piece.
 const LARGE: u64 = 4 << 20;
 
@@ -40,6 +43,7 @@ pub(super) fn complete(
                 format!("some entries are left out: a directory can have {MAX_BLOB} bytes of them");
             let rows = run.input.rows;
             rows.add(&dir.path, FileOperation::Unsupported, message);
+            dir.leaves_out();
         }
         let id = if run.level.is_some() && entries.bytes >= LARGE {
             store_large(run, &entries)?
@@ -58,7 +62,8 @@ pub(super) fn complete(
             id
         };
         let Some((above, slot)) = dir.parent.clone() else {
-            *run.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+            let root = (id, dir.is_whole());
+            *run.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(root);
             return Ok(());
         };
         let node = dir
@@ -69,6 +74,9 @@ pub(super) fn complete(
         let mut part = Vec::new();
         if let Some(mut node) = node {
             node.subtree = Some(id);
+            if !dir.is_whole() {
+                NOT_WHOLE.clone_into(&mut node.error);
+            }
             node.encode(&mut part);
         }
         if !above.fill(slot, 0, part)? {

@@ -153,6 +153,7 @@ impl Walker<'_, '_> {
             from,
         } = entered;
         let Some(fd) = fd else {
+            dir.leaves_out();
             return self.listed(dir);
         };
         let budget = &self.run.budget;
@@ -161,6 +162,7 @@ impl Walker<'_, '_> {
         if plan.whole {
             let listed = list(fd.as_fd(), budget, &dir.path)?;
             if let Some(error) = listed.failed {
+                dir.leaves_out();
                 self.row(&dir.path, FileOperation::List, error);
             }
             (names, memory) = (listed.names, listed.memory);
@@ -198,6 +200,7 @@ impl Walker<'_, '_> {
             return;
         }
         count(&self.run.counts.excluded, names.len() as u64 - 1);
+        dir.leaves_out();
         names.retain(|(name, _)| name == CACHE_TAG);
         let message = "a cache, by its CACHEDIR.TAG; what is in it is left out";
         self.run
@@ -269,6 +272,7 @@ impl Walker<'_, '_> {
         };
         // Nothing waits: the batch was sent before the walk went down.
         if let Some(frame) = self.stack.pop() {
+            frame.dir.leaves_out();
             self.row(&frame.dir.path, FileOperation::List, error);
             self.listed(frame.dir)?;
         }
@@ -313,6 +317,7 @@ impl Walker<'_, '_> {
             return Ok(());
         }
         if self.is_too_deep(&path) {
+            top.dir.leaves_out();
             return Ok(());
         }
         let described = match open_at(above.as_fd(), name, OFlags::DIRECTORY) {
@@ -326,8 +331,12 @@ impl Walker<'_, '_> {
         };
         let (meta, mut fd) = match described {
             Ok((meta, fd)) if meta.kind == Kind::Dir => (meta, fd),
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                top.dir.leaves_out();
+                return Ok(());
+            }
             Err(error) => {
+                top.dir.leaves_out();
                 self.row(&path, FileOperation::Open, error);
                 return Ok(());
             }
@@ -343,6 +352,7 @@ impl Walker<'_, '_> {
             Some(fd) if asked => match anchor(fd, &path, &meta) {
                 Ok(from) => from,
                 Err(error) => {
+                    top.dir.leaves_out();
                     self.row(&path, FileOperation::Open, error);
                     return Ok(());
                 }
@@ -364,6 +374,7 @@ impl Walker<'_, '_> {
         };
         let path = top.dir.path.join(name);
         if self.is_too_deep(&path) {
+            top.dir.leaves_out();
             return Ok(());
         }
         let is_link = Meta::at(above, name).is_ok_and(|meta| meta.kind != Kind::Dir);
@@ -380,6 +391,7 @@ impl Walker<'_, '_> {
         let (from, meta, fd) = match opened {
             Ok(opened) => opened,
             Err(error) => {
+                top.dir.leaves_out();
                 self.row(&path, FileOperation::Open, error);
                 return Ok(());
             }

@@ -92,11 +92,12 @@ pub(super) struct Piece {
 
 impl Cursor {
     pub(super) fn new(
-        parts: Vec<Part>,
+        mut parts: Vec<Part>,
         memory: Permit,
         marks: Option<Vec<Mark>>,
         track: Option<Track>,
     ) -> Self {
+        parts.retain(|part| !matches!(part, Part::Data { start, end } if start >= end));
         Self {
             parts,
             part: 0,
@@ -119,6 +120,19 @@ impl Cursor {
     /// The part in which the next piece begins.
     pub(super) fn part(&self) -> Option<Part> {
         self.parts.get(self.part).copied()
+    }
+
+    /// There is more behind what it was supposed to have: so many bytes, to be found out.
+    pub(super) fn add_tail(&mut self, bytes: u64) {
+        let start = self.size;
+        let end = start.saturating_add(bytes);
+        self.parts.truncate(self.part);
+        self.parts.push(Part::Data { start, end });
+    }
+
+    /// Whether the next piece would begin behind the end that was found.
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_some_and(|(end, _)| end <= self.size)
     }
 
     /// Takes a piece of so many blobs and bytes.

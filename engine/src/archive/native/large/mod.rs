@@ -3,7 +3,8 @@
 //! A worker takes the next piece under the file's lock and works on it outside. With fixed chunks a piece is a
 //! matter of arithmetic. With content-defined ones its end must be found first: that is done under the lock, in
 //! data read just then, while other workers hash, compress and pack what they took before. Results come in any
-//! order and are put where they belong. Whoever finishes the last piece describes the file.
+//! order and are put where they belong. Whoever finishes the last piece describes the file. A file is read up to its end: when
+//! all is taken that its size promised, it is asked for more.
 //!
 //! Cost: [`ID`] bytes for each blob, in the run's budget before anything is read. A file for which there is not as
 //! much is a row: anybody can make a hole without an end. What is to be remembered takes [`MARK`] more; without
@@ -188,6 +189,7 @@ fn memory(budget: &Arc<Budget>, bytes: u64) -> io::Result<Permit> {
 
 /// The file will not be in the snapshot; there is a row.
 fn give_up(worker: &mut Worker<'_, '_>, large: Large) -> Result<()> {
+    large.dir.leaves_out();
     if large.dir.fill(large.slot, large.part, Vec::new())? {
         worker.complete(large.dir)?;
     }
@@ -265,6 +267,7 @@ fn finish(worker: &mut Worker<'_, '_>, active: &Active) -> Result<()> {
     drop(cursor);
     let mut json = Vec::new();
     if let Some(error) = failed {
+        large.dir.leaves_out();
         run.input.rows.add(path, FileOperation::Read, error);
     } else {
         entry::compare(run, path, &active.file, &active.meta, meta.size);

@@ -30,6 +30,10 @@ const LOOK_AHEAD: usize = 128 << 10;
 /// Bytes read at once before they are hashed, but for larger blocks.
 const READ: usize = 256 << 10;
 
+/// Bytes supposed to be behind the size that a file claims, when there is one. If they are fewer it is found out as that of any
+/// file that has become shorter; if they are more it is asked again.
+const TAIL: u64 = 1 << 30;
+
 /// What comes next.
 pub(super) enum Next {
     Piece(Taken),
@@ -50,7 +54,15 @@ impl Active {
         let budget = &run.budget;
         worker.known.clear();
         loop {
+            // What was found to be its end is one, whatever was supposed to come.
+            if cursor.has_ended() {
+                return Ok(Next::Nothing);
+            }
             let end = match cursor.part() {
+                None if cursor.failed.is_none() && self.has_more(cursor.size)? => {
+                    cursor.add_tail(TAIL);
+                    continue;
+                }
                 None => return Ok(Next::Nothing),
                 Some(Part::Zeros { start, blobs }) => {
                     let (what, bytes) = (What::Zeros(start, blobs), blobs * holes::BLOB);
@@ -272,6 +284,11 @@ impl Active {
                 blocks: vec![stored],
             })
         }))
+    }
+
+    /// Whether there is content at an offset.
+    fn has_more(&self, at: u64) -> io::Result<bool> {
+        Ok(entry::read_up_to(&self.file, &mut [0], at)? > 0)
     }
 
     /// Whether the file still has so many bytes.
