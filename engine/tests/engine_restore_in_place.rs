@@ -7,6 +7,10 @@
 )]
 
 mod common;
+#[path = "engine_restore_in_place/deletion.rs"]
+mod deletion;
+#[path = "engine_restore_in_place/successors.rs"]
+mod successors;
 
 use std::{
     collections::BTreeMap,

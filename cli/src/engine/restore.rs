@@ -22,9 +22,17 @@ pub(super) struct Restore {
     /// Restore only this absolute path in the snapshot, with all below it; may be given several times
     #[arg(short, long, value_name = "PATH")]
     include: Vec<PathBuf>,
-    /// Delete what is in restored directories and not in the snapshot
+    /// Delete what is in restored directories and not in the snapshot. Only where the backup read all of a directory; what lies
+    /// beside the backed-up paths, and what its patterns left out, stays
     #[arg(long)]
     delete: bool,
+    /// With --delete: take it that the backup read all of each directory, if the snapshot does not say. Those of other programs
+    /// do not
+    #[arg(long, requires = "delete")]
+    unsafe_assume_whole: bool,
+    /// With --delete: allow / as the target without --include
+    #[arg(long, requires = "delete")]
+    unsafe_delete_in_root: bool,
     /// Write zeros instead of leaving holes
     #[arg(long)]
     no_sparse: bool,
@@ -59,6 +67,8 @@ pub(super) fn run(run: &Run, args: Restore) -> Result<EngineExit> {
         restore_owner: !args.no_owner && is_root(),
         select: args.include,
         delete_extra: args.delete,
+        assume_whole: args.unsafe_assume_whole,
+        delete_in_root: args.unsafe_delete_in_root,
         dry_run: args.dry_run,
         ceiling: args.memory,
         ..RestoreRequest::default()

@@ -37,6 +37,8 @@ pub(super) struct Dir {
     pub(super) path: PathBuf,
     /// Nothing was in it when the restore began.
     pub(super) fresh: bool,
+    /// The backup read it whole: what the snapshot does not have there may go.
+    pub(super) whole: bool,
     /// What is made in it is born with attributes.
     pub(super) gives: bool,
     /// Inode and device. None if it is not there: a dry run would make it.
@@ -85,7 +87,7 @@ impl Run<'_> {
         path: PathBuf,
         above: Option<&Arc<Dir>>,
         fd: OwnedFd,
-        fresh: bool,
+        (fresh, whole): (bool, bool),
         attributes: Option<Attributes>,
     ) -> Result<Arc<Dir>, Errno> {
         let meta = Meta::of(&fd)?;
@@ -98,6 +100,7 @@ impl Run<'_> {
         let dir = Arc::new(Dir {
             path,
             fresh,
+            whole,
             // A new directory has the lists of the one above.
             gives: if fresh {
                 above.is_some_and(|above| above.gives)
@@ -120,6 +123,7 @@ impl Run<'_> {
         Arc::new(Dir {
             path,
             fresh: true,
+            whole: false,
             gives: false,
             place: None,
             above: Some(Arc::clone(above)),

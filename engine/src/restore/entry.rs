@@ -1,8 +1,8 @@
 //! Restoring one entry that is not a directory.
 //!
 //! What is in its place is kept if it is a regular file, of this name alone or of names that are all restored
-//! together: then it is compared. Links and devices are kept if they are the same. Everything else is removed
-//! first, never written through: that breaks hard links into other trees and removes links instead of
+//! together: then it is compared. Links and devices are kept if they are the same. Everything else is replaced when what takes
+//! its place is complete, and never written through: that breaks hard links into other trees and replaces links instead of
 //! following them.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags},
+    fs::{FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -72,7 +72,7 @@ impl Walker<'_, '_> {
         };
         let there = self.run.there(dir, &name)?;
         if there.as_ref().is_some_and(|meta| meta.kind == Kind::Dir) {
-            self.run.clear(dir, &name)?;
+            self.run.can_clear(dir, &name)?;
         }
         if let Some(group) = key(node).and_then(|key| self.links.groups.get(&key))
             && self.run.link(group, node, dir, &name, there.as_ref())?
@@ -224,26 +224,28 @@ impl Walker<'_, '_> {
             let fd = run
                 .open_dir(dir)
                 .map_err(|error| Failure::new(FileOperation::Open, error))?;
-            let at = At {
-                of: Of::Entry(fd.as_fd(), name),
-                kind,
-                path: &path,
-            };
+            let mut temporary = None;
             if !kept {
-                let new = || make(&fd, name, kind, &target, node.device);
-                if there.is_some() {
-                    make_room(&fd, name)?;
-                }
-                let made = match new() {
-                    Err(Errno::EXIST) => {
-                        make_room(&fd, name)?;
-                        new()
-                    }
-                    other => other,
+                let new = |name: &OsStr| make(&fd, name, kind, &target, node.device);
+                let made = match there {
+                    Some(_) => Err(Errno::EXIST),
+                    None => new(name),
+                };
+                let made = match made {
+                    Err(Errno::EXIST) => new(temporary.insert(run.temporary_name())),
+                    made => made,
                 };
                 run.step(FileOperation::Create, made)?;
             }
+            let at = At {
+                of: Of::Entry(fd.as_fd(), temporary.as_deref().unwrap_or(name)),
+                kind,
+                path: &path,
+            };
             self.attributes(at, &Attributes::of(node), known, dir.gives);
+            if let Some(temporary) = temporary {
+                run.put_in_place(dir, &temporary, name)?;
+            }
         }
         if let Some(key) = key(node) {
             let group = Arc::new(Group::new(node, dir, name, 0, known));
@@ -287,18 +289,6 @@ fn make(
         Kind::Block => rustix::fs::mknodat(dir, name, FileType::BlockDevice, mode, device),
         Kind::Char => rustix::fs::mknodat(dir, name, FileType::CharacterDevice, mode, device),
         _ => rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0),
-    }
-}
-
-/// Removes what has this name, unless it is a directory that is not empty.
-pub(super) fn make_room(dir: &OwnedFd, name: &OsStr) -> Result<(), Failure> {
-    let removed = match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR),
-        result => result,
-    };
-    match removed {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(in_the_way(error)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Deleting what the snapshot does not have.
 //!
-//! Only in directories whose every entry in the snapshot is known. Works downwards through open directories,
+//! Only in directories that the backup read whole, and whose every entry in the snapshot is known. Works downwards through open directories,
 //! follows no link, and leaves alone what is mounted. What cannot be deleted is a row.
 
 use std::{
@@ -56,22 +56,57 @@ impl Run<'_> {
                 return Ok(());
             }
         };
-        for name in there {
-            if !names.contains(&name) {
-                self.delete(fd.as_fd(), &name, &dir.path.join(&name))?;
-            }
+        let extra = there.iter().filter(|name| !names.contains(*name));
+        if !dir.whole {
+            self.tell_what_stays(dir, fd.as_fd(), extra);
+            return Ok(());
+        }
+        for name in extra {
+            self.delete(fd.as_fd(), name, &dir.path.join(name))?;
         }
         Ok(())
     }
 
-    /// Makes room where a directory is and something else shall be: with `delete_extra`, whatever is in it; else
-    /// only if it is empty.
+    /// Says how much is left alone in a directory that was not read whole. On the way to what was backed up, and where nothing
+    /// is deleted at all, that goes without saying.
+    fn tell_what_stays<'n>(
+        &self,
+        dir: &Dir,
+        fd: BorrowedFd<'_>,
+        extra: impl Iterator<Item = &'n OsString>,
+    ) {
+        if !self.deletion.covers(&dir.path) {
+            return;
+        }
+        let would_go = |name: &&OsString| {
+            let meta = Meta::at(fd, name.as_os_str());
+            meta.is_ok_and(|meta| !self.deletion.keeps(&dir.path.join(name), meta.kind))
+        };
+        let stays = extra.filter(would_go).count();
+        if stays > 0 {
+            let message = format!(
+                "the backup did not read all of this directory; {stays} entries stay that it may not have seen"
+            );
+            self.rows.add(&dir.path, FileOperation::Delete, message);
+        }
+    }
+
+    /// Whether [`Self::clear`] may make room; a dry run counts what would go.
+    pub(super) fn can_clear(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<(), Failure> {
+        if self.request.dry_run || !dir.whole {
+            return self.clear(dir, name);
+        }
+        Ok(())
+    }
+
+    /// Makes room where a directory is and something else shall be: with everything in it where what is extra goes; else only if
+    /// it is empty.
     pub(super) fn clear(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<(), Failure> {
         let fd = self.open_dir(dir).map_err(in_the_way)?;
         let inside = rustix::fs::openat(&*fd, name, DIR, Mode::empty()).map_err(in_the_way)?;
         let names = list(inside.as_fd()).map_err(in_the_way)?;
         let path = dir.path.join(name);
-        if !self.request.delete_extra {
+        if !dir.whole {
             return if names.is_empty() {
                 Ok(())
             } else {
@@ -128,6 +163,9 @@ impl Run<'_> {
             if meta.mount != self.mount {
                 return Err(Errno::XDEV);
             }
+            if self.deletion.keeps(path, meta.kind) {
+                return Err(Errno::NOENT);
+            }
             if meta.kind != Kind::Dir {
                 return Ok(None);
             }
@@ -176,7 +214,8 @@ impl Run<'_> {
     }
 }
 
-fn list(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<OsString>> {
+/// The names in a directory.
+pub(super) fn list(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
         let entry = entry?;

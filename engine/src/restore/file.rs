@@ -1,8 +1,9 @@
 //! One regular file while it is restored.
 //!
-//! Order: the file is made (what had its name is removed first) or, where its own content is partly right,
-//! opened; content, in any order; length; owner, attributes, mode, times. Whoever writes the last blob does
-//! the rest. A file whose content cannot be completed is removed, with all its names, and is a row for each.
+//! Order: the file is made, under another name if something has its own ([`successor`](super::successor)); content, in any
+//! order; length; owner, attributes, mode, times; its own name. Of a file that is there and partly right the rest is collected
+//! beside it, and then written into it ([`patch`](super::patch)). Whoever writes the last blob does the rest. A file whose
+//! content cannot be completed is a row for each of its names; what was made of it is removed, and what was there stays.
 
 use std::{
     ffi::OsString,
@@ -14,7 +15,7 @@ use std::{
     },
 };
 
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::OFlags;
 
 use super::{
     Failure, RestoreAction,
@@ -23,6 +24,7 @@ use super::{
     dirs::Dir,
     links::Group,
     open::{make, open_made, open_old, open_same},
+    patch::Patch,
     run::{Run, count},
 };
 use crate::{
@@ -62,6 +64,10 @@ struct State {
     open: bool,
     /// Inode and device, if it was made for the sake of its other names.
     made: Option<(u64, u64)>,
+    /// The name it has until it is complete, if that is not its own.
+    temporary: Option<OsString>,
+    /// Content for what is there.
+    patch: Patch,
     failed: Option<(FileOperation, String)>,
 }
 
@@ -126,6 +132,12 @@ impl File {
         self.state().failed.is_some()
     }
 
+    /// The name it has now.
+    pub(super) fn name_now(&self) -> OsString {
+        let state = self.state();
+        state.temporary.as_ref().unwrap_or(&self.name).clone()
+    }
+
     /// A blob more must be done.
     pub(super) fn add_blob(&self) {
         self.left.fetch_add(1, Ordering::Relaxed);
@@ -176,9 +188,14 @@ impl Run<'_> {
             .map_err(|error| Failure::new(FileOperation::Open, error))?;
         let fd = match (&file.old, state.made) {
             (Some(old), _) => self.step(FileOperation::Write, open_old(&dir, file, old)),
-            (None, Some(place)) => self.step(FileOperation::Write, open_made(&dir, file, place)),
+            (None, Some(place)) => {
+                let name = state.temporary.as_ref().unwrap_or(&file.name);
+                self.step(FileOperation::Write, open_made(&dir, name, place))
+            }
             (None, None) => {
-                let fd = self.step(FileOperation::Create, make(&dir, file)?)?;
+                let made = make(&dir, file, || self.temporary_name());
+                let (fd, temporary) = self.step(FileOperation::Create, made)?;
+                state.temporary = temporary;
                 self.unfinished().push(Arc::clone(file));
                 Ok(fd)
             }
@@ -195,6 +212,18 @@ impl Run<'_> {
         at: u64,
         zero: bool,
     ) -> Result<(), Failure> {
+        if file.old.is_some() {
+            let mut state = file.state();
+            let beside = state.patch.place(self, file, at, data.len() as u64)?;
+            drop(state);
+            if let Some(beside) = beside {
+                if zero {
+                    return Ok(());
+                }
+                let written = content::write(beside.as_fd(), data, at, Zeros::Skip);
+                return self.step(FileOperation::Write, written);
+            }
+        }
         let fd = self.open_file(file)?;
         let zeros = match (self.request.sparse, &file.old) {
             (false, _) => Zeros::Write,
@@ -222,9 +251,19 @@ impl Run<'_> {
             Some(Failure::Fatal(error)) => return self.fail(error),
             Some(Failure::Row(operation, message)) => {
                 let written = self.remove(file);
+                let message = match (&file.old, written) {
+                    (Some(_), true) => {
+                        format!(
+                            "{message}; what was there stays, with the parts that were put right"
+                        )
+                    }
+                    (Some(_), false) => format!("{message}; what was there stays as it was"),
+                    (None, _) if file.replaces => format!("{message}; what was there stays"),
+                    (None, _) => message,
+                };
                 self.rows.add(&file.path(), operation, &message);
                 if let Some(group) = &file.group {
-                    self.drop_names(group, written, operation, &message);
+                    self.drop_names(group, operation, &message);
                 }
             }
             None => {
@@ -247,6 +286,8 @@ impl Run<'_> {
             self.complete_unchanged(file)?;
         } else {
             let fd = self.open_file(file)?;
+            let beside = std::mem::take(&mut file.state().patch);
+            beside.apply(self, &fd)?;
             if self.request.sparse || kept.is_some() {
                 // The last bytes may be a hole, or too many.
                 let sized = rustix::fs::ftruncate(&*fd, file.size);
@@ -265,6 +306,7 @@ impl Run<'_> {
             };
             self.set_attributes(at, &file.attributes, before);
             if kept.is_none() {
+                self.take_place(file)?;
                 self.unfinished().retain(|other| !Arc::ptr_eq(other, file));
             }
         }
@@ -278,6 +320,21 @@ impl Run<'_> {
         count(&self.counts.bytes, file.size);
         self.progress.file_done();
         Ok(())
+    }
+
+    /// Gives a complete file its own name.
+    fn take_place(&self, file: &File) -> Result<(), Failure> {
+        // Whoever makes another name of it asks for the one it has now.
+        let _names = file.group.as_ref().map(|group| group.held());
+        let Some(temporary) = file.state().temporary.take() else {
+            return Ok(());
+        };
+        let placed = self.put_in_place(&file.dir, &temporary, &file.name);
+        if placed.is_err() {
+            // Nothing is left of it to be removed.
+            file.state().open = false;
+        }
+        placed
     }
 
     fn complete_unchanged(&self, file: &File) -> Result<(), Failure> {
@@ -319,16 +376,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Removes a file that is not whole, if anything was made of it.
+    /// Removes what was made of a file that is not whole; what was there before stays. Whether anything was written.
     fn remove(&self, file: &Arc<File>) -> bool {
-        if !file.state().open {
-            return false;
-        }
+        let was_open = file.state().open;
         self.unfinished().retain(|other| !Arc::ptr_eq(other, file));
-        let removed = self
-            .open_dir(&file.dir)
-            .and_then(|dir| rustix::fs::unlinkat(&*dir, &file.name, AtFlags::empty()));
-        if let Err(error) = removed {
+        if !was_open || file.old.is_some() {
+            return was_open;
+        }
+        if let Err(error) = self.remove_temporary(&file.dir, &file.name_now()) {
             let message = format!("what was written of it could not be removed: {error}");
             self.rows.add(&file.path(), FileOperation::Write, message);
         }
@@ -346,10 +401,10 @@ impl Run<'_> {
     pub(super) fn remove_unfinished(&self) {
         let files = std::mem::take(&mut *self.unfinished());
         for file in files {
-            let written = self.remove(&file);
+            self.remove(&file);
             if let Some(group) = &file.group {
                 let message = "its first name was not completed";
-                self.drop_names(group, written, FileOperation::Link, message);
+                self.drop_names(group, FileOperation::Link, message);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Files with several names.
 //!
-//! The first name is restored like any other file; the others become links to it as soon as it is there. When
-//! its content cannot be completed, all its names go. A file of the target that has several names already is
+//! The first name is restored like any other file; the others become links to it as soon as it is there, under names of their own
+//! for as long as something else has theirs and it is not complete. When its content cannot be completed, all names that
+//! were made go, and what was there stays. A file of the target that has several names already is
 //! only kept when exactly these names are restored as names of one file; otherwise writing to it would
 //! change what is not part of the restore.
 
@@ -18,7 +19,6 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Failure, RestoreAction,
     dirs::Dir,
-    entry::make_room,
     file::File,
     run::{Run, count},
     select::{Select, Selected},
@@ -71,8 +71,6 @@ enum Stage {
 
 /// Why its content could not be completed.
 struct Lost {
-    /// What there was of it was written to.
-    written: bool,
     operation: FileOperation,
     message: String,
 }
@@ -82,6 +80,8 @@ struct Other {
     name: OsString,
     /// It was a name of the same file before.
     kept: bool,
+    /// The name it has until the file is complete, if that is not its own. Its directory waits for it then.
+    temporary: Option<OsString>,
 }
 
 impl Group {
@@ -107,6 +107,11 @@ impl Group {
         *self.stage() = Stage::Making(Arc::downgrade(file), Vec::new());
     }
 
+    /// While this is held, nobody makes another name of it.
+    pub(super) fn held(&self) -> impl Drop + '_ {
+        self.stage()
+    }
+
     fn stage(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +123,21 @@ impl Run<'_> {
         let stage = std::mem::replace(&mut *group.stage(), Stage::Done);
         if let Stage::Making(_, names) = stage {
             for name in names {
-                self.count_name(group, name.kept);
+                let placed = match &name.temporary {
+                    Some(temporary) => self.put_in_place(&name.dir, temporary, &name.name),
+                    None => Ok(()),
+                };
+                match placed {
+                    Ok(()) => self.count_name(group, name.kept),
+                    Err(Failure::Row(operation, message)) => {
+                        let path = name.dir.path.join(&name.name);
+                        self.rows.add(&path, operation, message);
+                    }
+                    Err(Failure::Fatal(error)) => self.fail(error),
+                }
+                if name.temporary.is_some() {
+                    self.release(&name.dir);
+                }
             }
         }
     }
@@ -134,16 +153,9 @@ impl Run<'_> {
         self.progress.bytes_done(group.size);
     }
 
-    /// Its content cannot be completed: its other names go, those it had before only if it was written to.
-    pub(super) fn drop_names(
-        &self,
-        group: &Group,
-        written: bool,
-        operation: FileOperation,
-        message: &str,
-    ) {
+    /// Its content cannot be completed: its other names go, but for those it had before.
+    pub(super) fn drop_names(&self, group: &Group, operation: FileOperation, message: &str) {
         let lost = || Lost {
-            written,
             operation,
             message: message.to_owned(),
         };
@@ -159,12 +171,14 @@ impl Run<'_> {
     fn drop_name(&self, name: &Other, lost: &Lost) {
         let path = name.dir.path.join(&name.name);
         self.rows.add(&path, lost.operation, &lost.message);
-        if name.kept && !lost.written || self.request.dry_run {
+        if name.kept || self.request.dry_run {
             return;
         }
-        let removed = self
-            .open_dir(&name.dir)
-            .and_then(|dir| rustix::fs::unlinkat(&*dir, &name.name, AtFlags::empty()));
+        let made = name.temporary.as_ref().unwrap_or(&name.name);
+        let removed = self.remove_temporary(&name.dir, made);
+        if name.temporary.is_some() {
+            self.release(&name.dir);
+        }
         if let Err(error) = removed {
             let message = format!("this name of it could not be removed: {error}");
             self.rows.add(&path, FileOperation::Link, message);
@@ -187,10 +201,11 @@ impl Run<'_> {
         let mut stage = group.stage();
         let kept = there.is_some_and(|meta| group.kept == Some((meta.inode, meta.device)));
         let path = dir.path.join(name);
-        let other = Other {
+        let mut other = Other {
             dir: Arc::clone(dir),
             name: name.to_owned(),
             kept,
+            temporary: None,
         };
         if let Stage::Failed(lost) = &*stage {
             if kept {
@@ -204,12 +219,26 @@ impl Run<'_> {
                 None => RestoreAction::Create,
             };
             self.change(&path, action);
-        } else if !kept && !self.make_link(group, &stage, dir, name, &path, there.is_some())? {
-            return Ok(false);
+        } else if !kept {
+            match self.make_link(group, &stage, dir, name, &path, there.is_some())? {
+                Made::Not => return Ok(false),
+                Made::InPlace => {}
+                Made::As(temporary) => other.temporary = Some(temporary),
+            }
         }
-        match &mut *stage {
-            Stage::Making(_, names) => names.push(other),
-            Stage::Done | Stage::Failed(_) => self.count_name(group, kept),
+        match (&mut *stage, &other.temporary) {
+            (Stage::Making(_, names), temporary) => {
+                if temporary.is_some() {
+                    Self::hold(dir);
+                }
+                names.push(other);
+            }
+            (Stage::Done | Stage::Failed(_), temporary) => {
+                if let Some(temporary) = temporary {
+                    self.put_in_place(dir, temporary, name)?;
+                }
+                self.count_name(group, kept);
+            }
         }
         Ok(true)
     }
@@ -222,22 +251,23 @@ impl Run<'_> {
         name: &OsStr,
         path: &Path,
         replaces: bool,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Made, Failure> {
         let alone = |error: &dyn std::fmt::Display| {
             let message = format!("restored as a file of its own: {error}");
             self.rows.add(path, FileOperation::Link, message);
         };
+        let mut first = group.name.clone();
         if let Stage::Making(file, _) = stage
             && group.kept.is_none()
         {
             let Some(file) = file.upgrade().filter(|file| !file.has_failed()) else {
-                return Ok(false);
+                return Ok(Made::Not);
             };
             match self.make_file(&file) {
-                Ok(()) => {}
+                Ok(()) => first = file.name_now(),
                 Err(Failure::Row(_, message)) => {
                     alone(&message);
-                    return Ok(false);
+                    return Ok(Made::Not);
                 }
                 Err(fatal) => return Err(fatal),
             }
@@ -245,23 +275,32 @@ impl Run<'_> {
         let open = |error| Failure::new(FileOperation::Open, error);
         let to = self.open_dir(dir).map_err(open)?;
         let from = self.open_dir(&group.dir).map_err(open)?;
-        let link = || rustix::fs::linkat(&*from, &group.name, &*to, name, AtFlags::empty());
-        if replaces {
-            make_room(&to, name)?;
-        }
-        let linked = match link() {
-            Err(Errno::EXIST) => {
-                make_room(&to, name)?;
-                link()
-            }
-            linked => linked,
+        let link = |name: &OsStr| rustix::fs::linkat(&*from, &first, &*to, name, AtFlags::empty());
+        let linked = if replaces {
+            Err(Errno::EXIST)
+        } else {
+            link(name)
         };
-        if let Err(error) = linked {
+        let linked = match linked {
+            Err(Errno::EXIST) => {
+                let temporary = self.temporary_name();
+                link(&temporary).map(|()| Made::As(temporary))
+            }
+            linked => linked.map(|()| Made::InPlace),
+        };
+        Ok(linked.unwrap_or_else(|error| {
             alone(&std::io::Error::from(error));
-            return Ok(false);
-        }
-        Ok(true)
+            Made::Not
+        }))
     }
+}
+
+/// Whether another name was made.
+enum Made {
+    Not,
+    InPlace,
+    /// Under this one.
+    As(OsString),
 }
 
 /// What makes two names of one inode the same file.

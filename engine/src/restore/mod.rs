@@ -8,15 +8,16 @@
 //! ```
 //!
 //! Does: write every file whose content is not right already (compared by hash, blob by blob), verify every
-//! blob's SHA-256 before it is written, set metadata where it differs, delete what is extra if asked to, and
-//! make everything durable before it reports success. Does not: follow a link that is in the target, enter a
+//! blob's SHA-256 before it is written, set metadata where it differs, delete what is extra if asked to
+//! ([where the backup read whole](deletion)), and make everything durable before it reports success. Does not: follow a link that is in the target, enter a
 //! file system mounted in it, write to a file that has names outside the restore, or trust anything the
 //! repository says: names, sizes and links are checked, and what makes no sense is a row.
 //!
 //! Order: extras of a directory go when its entries are known; content, owner, attributes, mode, times of a
 //! file; a directory's own metadata after all its content, the root's last of all; then the file system is
-//! synced. A file whose content cannot be completed is removed and is a row. An error (store gone, disk full,
-//! cancelled) removes the files that were just being made and leaves the rest: the next run goes on from there.
+//! synced. A file whose content cannot be completed is a row; what was there before it stays, and what was made of it goes. An
+//! error (store gone, disk full, cancelled) removes the files that were just being made and leaves the rest: the next run goes
+//! on from there.
 //!
 //! Memory: see [`RestoreRequest::memory`]; files are planned in windows, so that it does not grow with the
 //! snapshot.
@@ -24,6 +25,7 @@
 mod attributes;
 mod compare;
 mod content;
+mod deletion;
 mod dirs;
 mod entry;
 mod extra;
@@ -36,24 +38,28 @@ mod links;
 #[cfg(test)]
 mod names_tests;
 mod open;
+mod patch;
 mod plan;
 mod queue;
 mod request;
 mod run;
 mod select;
+mod successor;
 mod waiting;
 mod walk;
 mod window;
 mod worker;
 
 use std::{
-    sync::{Arc, Mutex},
+    path::Path,
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Instant,
 };
 
 pub use self::request::{PlannedChange, RestoreAction, RestoreReport, RestoreRequest};
 use self::{
     attributes::Attributes,
+    deletion::Deletion,
     dirs::OpenDirs,
     plan::Limits,
     queue::Queue,
@@ -83,7 +89,8 @@ const DIRECTORIES: u64 = 16 << 20;
 /// What cannot be restored is a row of the report, and the outcome `Partial`.
 ///
 /// # Errors
-/// `Target` if the directory cannot be used at all or is full, `SnapshotNotFound`, `MemoryLimit`, `Locked`, `Cancelled`,
+/// `Target` if the directory cannot be used at all or is full, `Refused` if it is `/` and deleting there is not allowed,
+/// `SnapshotNotFound`, `MemoryLimit`, `Locked`, `Cancelled`,
 /// and what the store says. What was restored by then stays.
 pub fn restore(
     repo: &Repository,
@@ -99,7 +106,9 @@ pub fn restore(
         source: error.into(),
     };
     let root = Root::open(&request.target).map_err(target)?;
-    let mount = Meta::of(&root).map_err(target)?.mount;
+    let there = Meta::of(&root).map_err(target)?;
+    let mount = there.mount;
+    refuse_root(repo, request, select.as_ref(), &there)?;
     let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
     let store = repo.store().with_cancel(lock.cancel().clone());
     let done = read_held(repo, &store, request, &lock).and_then(|(read, memory)| {
@@ -119,6 +128,31 @@ pub fn restore(
     Ok(report)
 }
 
+/// Refuses to delete all over the machine unasked.
+fn refuse_root(
+    repo: &Repository,
+    request: &RestoreRequest,
+    select: Option<&Select>,
+    target: &Meta,
+) -> Result<()> {
+    if !request.delete_extra || request.delete_in_root || select.is_some() {
+        return Ok(());
+    }
+    let root = Meta::at(rustix::fs::CWD, "/");
+    let is_root = root.is_ok_and(|root| {
+        (root.inode, root.device, root.mount) == (target.inode, target.device, target.mount)
+    });
+    if !is_root {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        location: repo.location(),
+        what: "a restore that deletes",
+        message: "the target is the root of this machine's file system".to_owned(),
+        hint: "choose what to restore, or allow deleting in the root",
+    })
+}
+
 /// The snapshot and the index, as they are under the held lock, and bytes for buffers; read while it is not known yet whether it is held.
 fn read_held(
     repo: &Repository,
@@ -135,7 +169,7 @@ fn read_held(
         let mut ceiling = ceiling;
         // In this order, which is right beside running backups.
         let snapshot = repo.find_snapshot_in(store, &request.snapshot)?;
-        let index = ceiling.index((repo, store), Packs::All, Copies::All, beside);
+        let index = ceiling.readable_index((repo, store), Packs::All, Copies::All, beside);
         let index = repo.block_on(index)?;
         let left = ceiling.left().saturating_sub(DIRECTORIES);
         Ok(((snapshot, index), request.memory.min(left)))
@@ -173,9 +207,15 @@ fn locked(
         cancel.clone(),
         limits,
     );
+    let deletion = Deletion::of(request, &snapshot)?;
+    let rows = Rows::default();
+    if let Some(why) = Deletion::refusal(request, &snapshot) {
+        rows.add(Path::new(""), FileOperation::Delete, why);
+    }
     let run = Run {
         repo,
         store,
+        deletion,
         index: &index,
         sealer: Sealer::new(repo.key()),
         request,
@@ -185,11 +225,13 @@ fn locked(
         is_root: rustix::process::geteuid().is_root(),
         progress,
         cancel,
-        rows: Rows::default(),
+        rows,
         notes: Rows::default(),
         counts: Counts::default(),
         dirs: OpenDirs::default(),
         queue: Arc::clone(&queue),
+        token: rand::random(),
+        temporaries: AtomicU64::default(),
         unfinished: Mutex::default(),
         large: Mutex::default(),
         plan: Mutex::<Plan>::default(),

@@ -1,33 +1,39 @@
 //! Files made or opened for their content: always the entry that is meant, and never another.
 
-use std::os::fd::OwnedFd;
+use std::{
+    ffi::{OsStr, OsString},
+    os::fd::OwnedFd,
+};
 
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
 };
 
-use super::{Failure, entry::make_room, file::File};
+use super::file::File;
 use crate::files::meta::{Kind, Meta};
 
 const WRITE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Makes it; what has its name goes.
-pub(super) fn make(dir: &OwnedFd, file: &File) -> Result<rustix::io::Result<OwnedFd>, Failure> {
+/// Makes it; under another name, which is returned, if something has its own.
+pub(super) fn make(
+    dir: &OwnedFd,
+    file: &File,
+    temporary: impl FnOnce() -> OsString,
+) -> rustix::io::Result<(OwnedFd, Option<OsString>)> {
     let flags = WRITE | OFlags::CREATE | OFlags::EXCL;
-    let create = || rustix::fs::openat(dir, &file.name, flags, Mode::RUSR | Mode::WUSR);
-    if file.replaces {
-        make_room(dir, &file.name)?;
-    }
-    match create() {
-        Err(Errno::EXIST) => {
-            make_room(dir, &file.name)?;
-            Ok(create())
+    let create = |name: &OsStr| rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
+    if !file.replaces {
+        match create(&file.name) {
+            // Somebody made it a moment ago.
+            Err(Errno::EXIST) => {}
+            made => return Ok((made?, None)),
         }
-        made => Ok(made),
     }
+    let name = temporary();
+    Ok((create(&name)?, Some(name)))
 }
 
 /// Opens what is there for writing, which must be what was compared.
@@ -47,11 +53,11 @@ pub(super) fn open_old(dir: &OwnedFd, file: &File, old: &Meta) -> rustix::io::Re
 /// Opens what was made, which must still be there.
 pub(super) fn open_made(
     dir: &OwnedFd,
-    file: &File,
+    name: &OsStr,
     place: (u64, u64),
 ) -> rustix::io::Result<OwnedFd> {
     let flags = WRITE | OFlags::NONBLOCK;
-    let fd = rustix::fs::openat(dir, &file.name, flags, Mode::empty())?;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     let meta = Meta::of(&fd)?;
     let same = (meta.inode, meta.device) == place;
     if same { Ok(fd) } else { Err(Errno::STALE) }

@@ -23,8 +23,14 @@ pub struct RestoreRequest {
     /// What to restore: absolute paths in the snapshot, each with everything below it. They keep their places
     /// below the target. Empty: everything.
     pub select: Vec<PathBuf>,
-    /// Delete what is in the restored directories of the target and not in the snapshot.
+    /// Delete what is in the restored directories of the target and not in the snapshot. Only in directories that the
+    /// backup read whole, as far as the snapshot tells; what its patterns leave out stays.
     pub delete_extra: bool,
+    /// With `delete_extra`: take it that the backup read every directory whole, if the snapshot does not say. Those of other
+    /// programs do not.
+    pub assume_whole: bool,
+    /// With `delete_extra`, without `select`: the target may be the root of this machine's file system.
+    pub delete_in_root: bool,
     /// Touch nothing, and report what would be done.
     pub dry_run: bool,
     /// Most bytes for buffers, at least 32 MiB (less counts as that). The index, 40 bytes a blob, directories on
@@ -44,6 +50,8 @@ impl Default for RestoreRequest {
             restore_owner: false,
             select: Vec::new(),
             delete_extra: false,
+            assume_whole: false,
+            delete_in_root: false,
             dry_run: false,
             memory: MEMORY,
             ceiling: None,

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Failure, PlannedChange, RestoreAction, RestoreReport, RestoreRequest, dirs::OpenDirs,
-    file::File, plan::Limits, queue::Queue, worker::Worker,
+    Failure, PlannedChange, RestoreAction, RestoreReport, RestoreRequest, deletion::Deletion,
+    dirs::OpenDirs, file::File, plan::Limits, queue::Queue, worker::Worker,
 };
 use crate::{
     Cancel, Progress,
@@ -31,6 +31,7 @@ pub(super) struct Run<'a> {
     pub(super) index: &'a Index,
     pub(super) sealer: Sealer,
     pub(super) request: &'a RestoreRequest,
+    pub(super) deletion: Deletion,
     pub(super) limits: Limits,
     pub(super) root: &'a Root,
     /// The mount the target is on.
@@ -44,6 +45,10 @@ pub(super) struct Run<'a> {
     pub(super) counts: Counts,
     pub(super) dirs: OpenDirs,
     pub(super) queue: Arc<Queue>,
+    /// Tells what this restore makes under other names from what others do.
+    pub(super) token: u64,
+    /// How many there were.
+    pub(super) temporaries: AtomicU64,
     /// Files that were made and are not complete.
     pub(super) unfinished: Mutex<Vec<Arc<File>>>,
     /// Held while a blob larger than a worker's buffer is open.

@@ -118,7 +118,8 @@ pub(super) fn walk(
     // Without its root there is nothing to restore: not a row.
     let entries = walker.reader.read_tree(&tree)?;
     let fd = run.root.open_dir(Path::new("")).map_err(target)?;
-    let root = run.dir(PathBuf::new(), None, fd, false, None);
+    let whole = select.is_none() && run.deletion.covers(Path::new(""));
+    let root = run.dir(PathBuf::new(), None, fd, (false, whole), None);
     let root = root.map_err(target)?;
     walker.root_attributes(&root, attributes);
     walker.descent.enter(&entries);
@@ -234,25 +235,27 @@ impl Walker<'_, '_> {
         node: &Node,
         select: Option<Select>,
     ) -> Result<Option<Frame>, Failure> {
-        let dir = self.make_dir(above, name, path, node, select.is_some())?;
         let tree = node.subtree.as_deref().and_then(Id::parse);
         let refused = tree.and_then(|tree| self.descent.refuses(self.run.index, &tree));
         let read = tree
             .filter(|_| refused.is_none())
             .map(|tree| self.reader.read_tree(&tree));
         let entries = match read {
-            Some(Ok(entries)) => Some(entries),
+            Some(Ok(entries)) => Ok(entries),
             Some(Err(error)) if !is_content(&error) => return Err(Failure::Fatal(error)),
-            Some(Err(error)) => {
-                self.run.rows.add(path, FileOperation::Tree, error);
-                None
-            }
-            None => {
-                let message = refused.unwrap_or_else(|| "its entry names no content".to_owned());
-                self.run.rows.add(path, FileOperation::Tree, message);
-                None
-            }
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err(refused.unwrap_or_else(|| "its entry names no content".to_owned())),
         };
+        if let Err(message) = &entries {
+            let there = self.run.there(above, name)?;
+            if there.is_some_and(|meta| meta.kind != Kind::Dir) {
+                let message = format!("{message}; what was there stays");
+                return Err(Failure::Row(FileOperation::Tree, message));
+            }
+            self.run.rows.add(path, FileOperation::Tree, message);
+        }
+        let entries = entries.ok();
+        let dir = self.make_dir(above, name, path, node, select.is_some())?;
         count(&self.run.counts.dirs, 1);
         Ok(Some(Frame {
             dir,
@@ -290,12 +293,21 @@ impl Walker<'_, '_> {
         }
         let open = |error| Failure::new(FileOperation::Open, error);
         let fd = run.open_dir(above).map_err(open)?;
-        if there.is_some() && !is_dir {
-            rustix::fs::unlinkat(&*fd, name, AtFlags::empty())
-                .map_err(|error| Failure::new(FileOperation::Create, error))?;
-        }
         let mut fresh = false;
-        if !is_dir {
+        if there.is_some() && !is_dir {
+            // No rename replaces a file by a directory; what is there goes when the directory is certain.
+            let temporary = run.temporary_name();
+            let made = rustix::fs::mkdirat(&*fd, &temporary, Mode::RWXU);
+            run.step(FileOperation::Create, made)?;
+            let placed = rustix::fs::unlinkat(&*fd, name, AtFlags::empty())
+                .and_then(|()| rustix::fs::renameat(&*fd, &temporary, &*fd, name));
+            if let Err(error) = placed {
+                // The error that matters is the one already there.
+                _ = rustix::fs::unlinkat(&*fd, &temporary, AtFlags::REMOVEDIR);
+                return Err(Failure::new(FileOperation::Create, error));
+            }
+            fresh = true;
+        } else if !is_dir {
             fresh = match rustix::fs::mkdirat(&*fd, name, Mode::RWXU) {
                 Err(Errno::EXIST) => false,
                 made => run.step(FileOperation::Create, made).map(|()| true)?,
@@ -308,7 +320,8 @@ impl Walker<'_, '_> {
         {
             self.would_set(path, Of::Open(fd.as_fd()), attributes, meta);
         }
-        run.dir(path.to_owned(), Some(above), fd, fresh, attributes)
+        let whole = !leads && node.error.is_empty() && run.deletion.covers(path);
+        run.dir(path.to_owned(), Some(above), fd, (fresh, whole), attributes)
             .map_err(|error| match error {
                 Errno::XDEV => Failure::Row(
                     FileOperation::Open,
@@ -327,11 +340,14 @@ impl Walker<'_, '_> {
             if frame.complete {
                 let names = names(&frame.entries, usize::MAX);
                 run.delete_extra(&frame.dir, &names)?;
-            } else {
+            } else if frame.dir.whole {
                 let message = "nothing was deleted here: what belongs here is not known";
                 run.rows
                     .add(&frame.dir.path, FileOperation::Delete, message);
             }
+        }
+        if !frame.dir.fresh && !run.request.dry_run {
+            run.remove_leftovers(&frame.dir);
         }
         run.release(&frame.dir);
         Ok(())
