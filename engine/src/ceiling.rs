@@ -4,6 +4,7 @@
 //! "it is too little in all", so that the number an error names is one to be given. Does not: count what the rest is used for.
 
 use crate::{
+    crypto::Id,
     error::{Error, Result},
     index::{Copies, Index, Loading, Packs},
     repo::Repository,
@@ -91,6 +92,24 @@ impl Ceiling {
             unreadable: None,
         };
         self.index_as(parts, loading, beside).await
+    }
+
+    /// The same of the index files that can be read; the others are left out, and remembered.
+    pub(crate) async fn readable_index(
+        &mut self,
+        (repo, store): (&Repository, &Store),
+        which: Packs,
+        copies: Copies,
+        beside: Beside,
+    ) -> Result<Index> {
+        let mut leave_out = |id: Id, error| repo.leave_out(&format!("index {id}"), error);
+        let loading = Loading {
+            which,
+            copies,
+            limit: u64::MAX,
+            unreadable: Some(&mut leave_out),
+        };
+        self.index_as((repo, store), loading, beside).await
     }
 
     /// The same, with more to choose. The limit is the ceiling's.

@@ -56,7 +56,7 @@ pub use archive::{
 };
 pub use cancel::Cancel;
 pub use error::{Class, Error, Result};
-pub use format::snapshot::Summary;
+pub use format::snapshot::{Coverage, Summary};
 pub use host::host_name;
 pub use maintain::{CheckReport, check};
 pub use progress::{Progress, ProgressCounts};

@@ -11,8 +11,12 @@ mod common;
 use std::{fs, path::PathBuf};
 
 use ark_engine::{
-    Cancel, Class, Error, Outcome, Snapshot,
+    Cancel, Class, Error, Outcome, Progress, Snapshot, SnapshotFilter,
     browse::{self, FindNames, FindRequest, FindWhat, Found},
+    maintain::{
+        Counts, Forget, GroupBy, Keep, KeepPolicy, PruneRequest, RepairSnapshotsRequest, forget,
+        prune, repair_index, repair_snapshots,
+    },
     stats::StatsMode,
 };
 use common::{Bench, archive, compare::assert_same, files, limits::count, trees};
@@ -191,12 +195,170 @@ fn a_truncated_pack_of_directories_is_an_error_too() {
 }
 
 #[test]
-fn a_damaged_index_is_an_error() {
+fn a_damaged_index_file_costs_reading_again() {
     let (bench, repo, _) = prepared();
     let index = files(&bench.repo_dir().join("index")).remove(0);
     fs::write(&index, b"nothing of the kind").unwrap();
-    let error = archive(&repo, &bench.request()).unwrap_err();
-    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    let report = archive(&repo, &bench.request()).unwrap();
+    assert_eq!((report.files_unchanged, &report.errors[..]), (0, &[][..]));
+    let restored = bench.restore(&repo, &report.snapshot_id);
+    assert_eq!(restored.outcome(), Outcome::Complete);
+    assert_same(&bench.source(), &bench.target());
+    // It is told once, whoever met it.
+    let left_out = repo.left_out();
+    assert_eq!(left_out.len(), 1, "{left_out:?}");
+    assert!(left_out[0].0.starts_with("index "), "{left_out:?}");
+    // Only who removes has to know of everything.
+    let pruned = prune(
+        &repo,
+        &PruneRequest::default(),
+        &Progress::new(),
+        &Cancel::new(),
+    );
+    assert!(matches!(pruned, Err(Error::Damaged { .. })), "{pruned:?}");
+    let repaired = repair_index(&repo, false, false, &Cancel::new()).unwrap();
+    assert_eq!(
+        (repaired.indexes_unreadable.len(), repaired.indexes_kept),
+        (1, 0)
+    );
+    assert!(!index.exists());
+    bench.restic().check();
+}
+
+/// What has the name of its content was written so, by whatever key. It stays.
+#[test]
+fn an_index_file_of_another_key_is_not_removed() {
+    let (bench, repo, _) = prepared();
+    let foreign = b"sealed with another key, for all that is known";
+    let index = bench.repo_dir().join("index").join(sha256(foreign));
+    fs::write(&index, foreign).unwrap();
+    let repaired = repair_index(&repo, false, false, &Cancel::new()).unwrap();
+    assert_eq!(
+        (repaired.indexes_unreadable.len(), repaired.indexes_kept),
+        (1, 1)
+    );
+    assert!(index.exists());
+}
+
+#[test]
+fn a_damaged_snapshot_file_hides_no_other_and_goes_when_somebody_says_so() {
+    let (bench, repo, _) = prepared();
+    bench.archive(&repo);
+    let there: Vec<_> = repo.snapshots().unwrap();
+    let [bad, good] = [&there[0], &there[1]];
+    let file = bench.repo_dir().join("snapshots").join(&bad.id);
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let repo = bench.open();
+    assert_eq!(repo.snapshots().unwrap(), std::slice::from_ref(good));
+    assert_eq!(repo.left_out().len(), 1);
+    let latest = repo.select_snapshot("latest", &SnapshotFilter::default());
+    assert_eq!(&latest.unwrap(), good);
+    let report = bench.archive(&repo);
+    assert_eq!(report.parent.as_ref(), Some(&good.id));
+
+    // What it needs is not known: nothing is freed as long as it is there.
+    let pruned = prune(
+        &repo,
+        &PruneRequest::default(),
+        &Progress::new(),
+        &Cancel::new(),
+    );
+    assert!(matches!(pruned, Err(Error::Damaged { .. })), "{pruned:?}");
+    let keep_all = Forget::Policy {
+        policy: Box::new(KeepPolicy {
+            counts: Counts {
+                last: Keep::Count(1),
+                ..Counts::default()
+            },
+            ..KeepPolicy::default()
+        }),
+        group_by: GroupBy::default(),
+        filter: SnapshotFilter::default(),
+        allow_remove_all: false,
+    };
+    forget(&repo, &keep_all, true, &Cancel::new()).unwrap();
+    assert!(file.exists());
+
+    let by_id = Forget::Ids(vec![bad.id[..10].to_owned()]);
+    let dry = forget(&repo, &by_id, true, &Cancel::new()).unwrap();
+    assert_eq!(dry.removed_unreadable, std::slice::from_ref(&bad.id));
+    assert!(file.exists());
+    forget(&repo, &by_id, false, &Cancel::new()).unwrap();
+    assert!(!file.exists());
+    prune(
+        &repo,
+        &PruneRequest::default(),
+        &Progress::new(),
+        &Cancel::new(),
+    )
+    .unwrap();
+    bench.restic().check();
+}
+
+#[test]
+fn a_snapshot_file_goes_unread_only_if_nobody_can_read_it() {
+    let (bench, repo, _) = prepared();
+    let snapshots = bench.repo_dir().join("snapshots");
+    let foreign = b"sealed with another key, for all that is known";
+    let foreign_id = sha256(foreign);
+    let empty_id = "ab".repeat(32);
+    fs::write(snapshots.join(&foreign_id), foreign).unwrap();
+    fs::write(snapshots.join(&empty_id), b"").unwrap();
+    let by_id = |id: &str| Forget::Ids(vec![id.to_owned()]);
+    let error = forget(&repo, &by_id(&foreign_id), false, &Cancel::new()).unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+
+    let repair = |unreadable| {
+        let request = RepairSnapshotsRequest {
+            forget: true,
+            unreadable,
+            ..RepairSnapshotsRequest::new(repo.snapshots().unwrap())
+        };
+        repair_snapshots(&repo, &request, &Progress::new(), &Cancel::new()).unwrap()
+    };
+    let removed = |report: &ark_engine::maintain::RepairSnapshotsReport| {
+        let removed = report.unreadable.iter().filter(|one| one.removed);
+        removed.map(|one| one.id.clone()).collect::<Vec<_>>()
+    };
+    let report = repair(false);
+    assert_eq!((report.unreadable.len(), removed(&report)), (2, vec![]));
+    assert_eq!(removed(&repair(true)), std::slice::from_ref(&empty_id));
+    assert!(snapshots.join(&foreign_id).exists() && !snapshots.join(&empty_id).exists());
+    assert_eq!(repo.snapshots().unwrap().len(), 1);
+}
+
+/// An empty lock file, and one of noise: they stand in nobody's way for ever.
+#[test]
+fn damaged_locks_go_when_somebody_unlocks() {
+    let (bench, repo, _) = prepared();
+    let locks = bench.repo_dir().join("locks");
+    fs::create_dir_all(&locks).unwrap();
+    for (name, content) in [("ab", &b""[..]), ("cd", b"not a lock")] {
+        fs::write(locks.join(name.repeat(32)), content).unwrap();
+    }
+    // It may be one of another key.
+    let foreign = b"sealed with another key, for all that is known";
+    fs::write(locks.join(sha256(foreign)), foreign).unwrap();
+    assert_eq!(repo.unlock(false, &Cancel::new()).unwrap(), 2);
+    assert_eq!(files(&locks).len(), 1);
+}
+
+#[test]
+fn a_damaged_key_file_stands_in_nobodys_way_and_can_be_removed() {
+    let (bench, _, _) = prepared();
+    let name = "ef".repeat(32);
+    fs::write(bench.repo_dir().join("keys").join(&name), b"").unwrap();
+    let repo = bench.open();
+    let damaged: Vec<_> = repo
+        .keys()
+        .unwrap()
+        .into_iter()
+        .filter(|key| key.damage.is_some())
+        .collect();
+    assert_eq!(damaged.len(), 1);
+    repo.remove_key(&damaged[0].id, &Cancel::new()).unwrap();
+    assert_eq!(repo.keys().unwrap().len(), 1);
 }
 
 #[test]
@@ -204,12 +366,13 @@ fn a_damaged_snapshot_costs_the_parent_only() {
     let (bench, repo, _) = prepared();
     let snapshot = files(&bench.repo_dir().join("snapshots")).remove(0);
     fs::write(&snapshot, b"nothing of the kind").unwrap();
-    assert!(matches!(
-        repo.snapshots().unwrap_err(),
-        Error::Damaged { .. }
-    ));
     let report = archive(&repo, &bench.request()).unwrap();
     assert_eq!(report.parent, None);
     bench.restore(&repo, &report.snapshot_id);
     assert_same(&bench.source(), &bench.target());
+}
+
+fn sha256(content: &[u8]) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(content))
 }

@@ -421,3 +421,145 @@ fn directories_before_the_end_of_a_cut_pack_are_restored() {
     assert_eq!(report.errors, []);
     common::compare::assert_same(&source, &bench.target());
 }
+
+/// What is there and cannot be listed or read is never taken for empty or absent: a file in the place of a directory, a link that
+/// leads nowhere, a directory that is gone.
+#[test]
+fn what_cannot_be_listed_is_not_empty() {
+    let bench = Bench::new();
+    trees::plain(&bench.source(), 2, 1000);
+    let repo = bench.init();
+    bench.archive(&repo);
+    let root = bench.repo_dir();
+    let packs = common::files(&root.join("data"));
+    let everything = PruneRequest {
+        strays_older_than: Duration::ZERO,
+        ..PruneRequest::default()
+    };
+    let pruned = || prune(&bench.open(), &everything, &Progress::new(), &Cancel::new());
+    let store = bench.store();
+    for dir in ["snapshots", "index", "data"] {
+        let (path, kept) = (root.join(dir), bench.dir.path().join("kept"));
+        fs::rename(&path, &kept).unwrap();
+        for broken in ["a file", "a link to nowhere", "nothing at all"] {
+            match broken {
+                "a file" => fs::write(&path, "").unwrap(),
+                "a link to nowhere" => {
+                    std::os::unix::fs::symlink(bench.dir.path().join("unmounted"), &path).unwrap();
+                }
+                _ => {}
+            }
+            if broken != "nothing at all" {
+                let listed = bench.runtime.block_on(store.list(dir));
+                assert!(
+                    matches!(listed, Err(Error::Store { .. })),
+                    "{dir}: {broken}: {listed:?}"
+                );
+                let below = bench.runtime.block_on(store.stat(&format!("{dir}/x")));
+                assert!(
+                    matches!(below, Err(Error::Store { .. })),
+                    "{dir}: {broken}: {below:?}"
+                );
+            }
+            let done = pruned();
+            assert!(done.is_err(), "{dir}: {broken}: {done:?}");
+            if broken != "nothing at all" {
+                fs::remove_file(&path).unwrap();
+            }
+        }
+        fs::rename(&kept, &path).unwrap();
+        assert_eq!(common::files(&root.join("data")), packs, "{dir}");
+    }
+    // A snapshot that is elsewhere, and out of reach.
+    let file = common::files(&root.join("snapshots")).remove(0);
+    fs::rename(&file, bench.dir.path().join("kept")).unwrap();
+    std::os::unix::fs::symlink(bench.dir.path().join("unmounted"), &file).unwrap();
+    assert!(matches!(pruned(), Err(Error::Store { .. })));
+    assert_eq!(common::files(&root.join("data")), packs);
+    fs::remove_file(&file).unwrap();
+    // Really none: a directory without a snapshot.
+    pruned().unwrap();
+    assert_eq!(common::files(&root.join("data")).len(), 0);
+}
+
+/// What a dump that failed at once writes is no backup.
+#[test]
+fn a_stream_without_a_byte_is_no_backup_unless_asked_for() {
+    let bench = Bench::new();
+    let repo = bench.init();
+    let run = |allow_empty, content: &[u8]| {
+        let request = ark_engine::StreamRequest {
+            file_name: "db.sql".to_owned(),
+            host: "test".to_owned(),
+            allow_empty,
+            ..ark_engine::StreamRequest::default()
+        };
+        ark_engine::archive_stream(&repo, &request, content, &Progress::new(), &Cancel::new())
+    };
+    let error = run(false, b"").unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert_eq!(repo.snapshots().unwrap(), []);
+    run(false, b"x").unwrap();
+    let empty = run(true, b"").unwrap();
+    assert_eq!((empty.files, empty.bytes_total), (1, 0));
+    assert_eq!(repo.snapshots().unwrap().len(), 2);
+}
+
+/// A proxy that wants somebody to log in, an error with status 200, an empty answer: none of them is an empty bucket.
+#[test]
+fn an_answer_that_is_no_listing_is_no_empty_bucket() {
+    use std::io::{Read as _, Write as _};
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listing = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+    for (answer, is_listing) in [
+        (listing, true),
+        ("<html><body>Log in to go on</body></html>", false),
+        (
+            "<?xml version=\"1.0\"?><Error><Code>InternalError</Code></Error>",
+            false,
+        ),
+        ("", false),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut request = [0; 8192];
+                let mut length = 0;
+                while !request[..length].windows(4).any(|end| end == b"\r\n\r\n") {
+                    match client.read(&mut request[length..]) {
+                        Ok(0) | Err(_) => break,
+                        Ok(read) => length += read,
+                    }
+                }
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    answer.len()
+                );
+                // Whoever asked may be gone.
+                drop(client.write_all(format!("{head}{answer}").as_bytes()));
+            }
+        });
+        let config = StoreConfig::S3 {
+            bucket: "bucket".to_owned(),
+            prefix: String::new(),
+            endpoint: Some(endpoint),
+            region: None,
+            access_key_id: Secret::new("id"),
+            secret_access_key: Secret::new("key"),
+            session_token: None,
+            ca_cert: None,
+            path_style: true,
+            insecure_skip_tls_verify: false,
+        };
+        let policy = Policy {
+            attempts: 2,
+            first_wait: Duration::from_millis(1),
+            ..Policy::default()
+        };
+        let store = Store::open(&config).unwrap().with_policy(policy);
+        let listed = runtime.block_on(store.list("snapshots"));
+        assert_eq!(listed.is_ok(), is_listing, "{answer:?}: {listed:?}");
+    }
+}

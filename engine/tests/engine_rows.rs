@@ -13,6 +13,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -22,7 +23,7 @@ use std::{
 
 use ark_engine::{
     ArchiveRequest, Cancel, FileOperation, OpenOptions, Outcome, Progress, Repository,
-    RestoreRequest, Secret, Store, StoreConfig,
+    RestoreRequest, Secret, Source, Store, StoreConfig, archive::Chunking,
 };
 use common::{Bench, PASSWORD, archive, restore, trees};
 
@@ -239,7 +240,7 @@ fn other_file_systems_are_entered_only_if_asked_and_never_restored_into() {
     let bench = Bench::new();
     let inner = bench.source().join("inner");
     fs::create_dir(&inner).unwrap();
-    let mount = |on: &std::path::Path| {
+    let mount = |on: &Path| {
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "tmpfs"])
             .arg(on)
@@ -250,8 +251,7 @@ fn other_file_systems_are_entered_only_if_asked_and_never_restored_into() {
             "this test mounts a tmpfs, which needs root"
         );
     };
-    let umount =
-        |on: &std::path::Path| assert!(Command::new("umount").arg(on).status().unwrap().success());
+    let umount = |on: &Path| assert!(Command::new("umount").arg(on).status().unwrap().success());
     mount(&inner);
     fs::write(inner.join("file"), "x").unwrap();
     let repo = bench.init();
@@ -281,7 +281,7 @@ fn other_file_systems_are_entered_only_if_asked_and_never_restored_into() {
 }
 
 /// The longest file that the file system of the tests allows.
-fn endless(path: &std::path::Path) {
+fn endless(path: &Path) {
     let file = fs::File::create(path).unwrap();
     let sizes = [7 << 60, 1 << 50, 15 << 40];
     let made = sizes.into_iter().any(|size| file.set_len(size).is_ok());
@@ -353,4 +353,82 @@ fn directories_deeper_than_can_be_restored_are_a_row() {
         .args([bench.source(), bench.target()])
         .status();
     assert!(removed.unwrap().success());
+}
+
+/// Files of the kernel claim to be empty, or to be a page long; what there is to read is stored, and nothing is said to have changed.
+#[test]
+fn a_file_is_read_to_its_end_whatever_size_it_claims() {
+    let bench = Bench::new();
+    let repo = bench.init();
+    let files = [
+        "/proc/filesystems",
+        "/sys/kernel/uevent_seqnum",
+        "/proc/kallsyms",
+    ];
+    let there = files
+        .map(Path::new)
+        .into_iter()
+        .filter(|path| path.exists());
+    let there: Vec<_> = there.map(Path::to_owned).collect();
+    assert!(!there.is_empty());
+    let request = ArchiveRequest {
+        source: Source::Paths(there.clone()),
+        ..bench.request()
+    };
+    let report = archive(&repo, &request).unwrap();
+    assert_eq!(report.errors, []);
+    let restored = bench.restore(&repo, &report.snapshot_id);
+    assert_eq!((restored.errors, restored.notes), (vec![], vec![]));
+    for path in there {
+        let stored = fs::read(bench.target().join(path.strip_prefix("/").unwrap())).unwrap();
+        assert!(!stored.is_empty(), "{}", path.display());
+        assert_eq!(
+            stored.len(),
+            fs::read(&path).unwrap().len(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+/// A file of a page cache that is larger than what is read at once, and grows between being listed and read: with either kind of
+/// cuts all that is there by then is stored, and a row says that it changed.
+#[test]
+fn a_file_that_grows_while_it_is_read_is_stored_to_its_end() {
+    for chunking in [Chunking::Rabin, Chunking::Fixed] {
+        let bench = Bench::new();
+        let repo = bench.init();
+        let path = bench.source().join("log");
+        fs::write(&path, trees::noise(1, 9 << 20)).unwrap();
+        let stop = AtomicBool::new(false);
+        let report = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut log = fs::File::options().append(true).open(&path).unwrap();
+                let line = trees::noise(2, 64 << 10);
+                let mut written = 0;
+                // Not for ever: whoever reads to the end has to find one.
+                while !stop.load(Ordering::Relaxed) && written < 256 {
+                    log.write_all(&line).unwrap();
+                    written += 1;
+                }
+            });
+            let request = ArchiveRequest {
+                chunking,
+                ..bench.request()
+            };
+            let report = archive(&repo, &request).unwrap();
+            stop.store(true, Ordering::Relaxed);
+            report
+        });
+        bench.restore(&repo, &report.snapshot_id);
+        let (stored, now) = (
+            fs::read(bench.target().join("log")).unwrap(),
+            fs::read(&path).unwrap(),
+        );
+        assert!(
+            stored.len() >= 9 << 20 && now.starts_with(&stored),
+            "{}",
+            stored.len()
+        );
+    }
 }

@@ -62,6 +62,7 @@ impl Work {
             Self::Prune => {
                 let request = PruneRequest {
                     max_unused: Unused::Bytes(0),
+                    strays_older_than: std::time::Duration::ZERO,
                     ..PruneRequest::default()
                 };
                 prune(repo, &request, &Progress::new(), &cancel).map(drop)

@@ -126,6 +126,7 @@ fn is_whole(bench: &Bench, dir: &Path, snapshots: std::ops::RangeInclusive<usize
 fn pruned(repo: &Repository) -> Result<()> {
     let request = PruneRequest {
         max_unused: Unused::Bytes(0),
+        strays_older_than: std::time::Duration::ZERO,
         ..PruneRequest::default()
     };
     prune(repo, &request, &Progress::new(), &Cancel::new()).map(drop)

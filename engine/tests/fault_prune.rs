@@ -90,6 +90,7 @@ fn prepared(version: FormatVersion) -> Bench {
 fn everything() -> PruneRequest {
     PruneRequest {
         max_unused: Unused::Bytes(0),
+        strays_older_than: Duration::ZERO,
         ..PruneRequest::default()
     }
 }

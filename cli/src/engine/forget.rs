@@ -166,7 +166,7 @@ pub(super) fn run(run: &Run, args: Forget) -> Result<EngineExit> {
         run.json(&Value::Array(groups))?;
     }
     run.say(&engine::forget(&report, args.dry_run))?;
-    if args.prune && !report.removed.is_empty() {
+    if args.prune && !(report.removed.is_empty() && report.removed_unreadable.is_empty()) {
         let ids = report.removed.iter().map(|snapshot| snapshot.id.clone());
         prune::prune(run, &repo, &args.how, args.dry_run, ids.collect())?;
     }

@@ -31,9 +31,10 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ark_engine::Cancel;
+use ark_engine::{Cancel, Repository};
 use clap::{Args, Subcommand};
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -126,9 +127,30 @@ struct Run {
     printer: Printer,
     cancel: Cancel,
     handle: Handle,
+    /// The repositories it opened.
+    opened: Arc<Mutex<Vec<Repository>>>,
 }
 
 impl Run {
+    /// Names the files of the repositories that the command did without, each once. Returns whether there are any.
+    fn tell_left_out(&self) -> bool {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left_out: Vec<_> = opened.iter().flat_map(Repository::left_out).collect();
+        left_out.sort();
+        left_out.dedup();
+        for (what, why) in &left_out {
+            self.printer
+                .warn(&format!("{what} cannot be read and was left out: {why}"));
+        }
+        if !left_out.is_empty() {
+            self.printer.warn(
+                "check names what is damaged; forget with its id removes a damaged snapshot, \
+                 repair index replaces damaged index files",
+            );
+        }
+        !left_out.is_empty()
+    }
+
     /// Writes a line of JSON.
     fn json(&self, value: &serde_json::Value) -> Result<()> {
         self.printer.out(&value.to_string())
@@ -190,12 +212,24 @@ fn watched(engine: Engine, printer: Printer, runtime: &Runtime) -> Result<Engine
         printer,
         cancel,
         handle: runtime.handle().clone(),
+        opened: Arc::default(),
     };
     let verb = engine.verb;
     std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
+            let (is_backup, is_repair) = (
+                matches!(verb, Verb::Backup(_)),
+                matches!(verb, Verb::Repair(_)),
+            );
             let done = told(|| dispatch(verb, &run));
+            // A repair tells by itself what it found.
+            let lacks = !is_repair && run.tell_left_out();
+            let done = match done {
+                // A backup is whole without them; what others say of a repository, or take from it, may not be.
+                Ok(EngineExit::Done) if lacks && !is_backup => Ok(EngineExit::Error),
+                done => done,
+            };
             // Nobody listens any more only when the process ends.
             drop(sender.send(Ended::Done(done)));
         })?;

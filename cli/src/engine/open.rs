@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    sync::PoisonError,
     time::Duration,
 };
 
@@ -220,12 +221,10 @@ impl RepoArgs {
     ) -> Result<Repository> {
         let passwords = [password];
         let store = self.store(location)?;
-        Ok(Repository::open(
-            store,
-            &passwords,
-            options,
-            run.handle.clone(),
-        )?)
+        let repo = Repository::open(store, &passwords, options, run.handle.clone())?;
+        let mut opened = run.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.push(repo.clone());
+        Ok(repo)
     }
 
     /// How this process presents itself in locks: under a host name that is nobody's, because restic would judge a

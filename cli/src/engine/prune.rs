@@ -71,6 +71,7 @@ pub(super) fn prune(
         memory: how.memory.bytes(),
         dry_run,
         assume_forgotten: if dry_run { forgotten } else { Vec::new() },
+        ..PruneRequest::default()
     };
     let progress = Progress::new();
     let reporter = Reporter::written(run.printer, run.repo.quiet || run.repo.json, &progress);

@@ -100,7 +100,7 @@ impl Reader<'_> {
         beside: Beside,
     ) -> Result<Index> {
         let parts = (self.repo, &self.store);
-        let index = ceiling.index(parts, which, copies, beside);
+        let index = ceiling.readable_index(parts, which, copies, beside);
         let index = self.repo.block_on(index)?;
         self.read(&index);
         Ok(index)

@@ -18,7 +18,7 @@ use std::{
 pub(crate) use bits::Bits;
 pub(crate) use builder::Copies;
 pub(crate) use compact::{MAX_BLOB, Place, Record};
-pub(crate) use reading::read_all;
+pub(crate) use reading::{LIMIT, read_all};
 
 use builder::Builder;
 use compact::CompactIndex;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Larger index files are refused.
-const LIMIT: u64 = 512 << 20;
+pub(crate) const LIMIT: u64 = 512 << 20;
 /// Index files asked for at the same time.
 const PARALLEL: usize = 4;
 

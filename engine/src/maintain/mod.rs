@@ -9,6 +9,7 @@ mod packing;
 mod prune;
 mod repair;
 mod same;
+mod unfinished;
 
 pub use check::{
     AffectedPath, CheckReport, CheckRequest, DataShare, Finding, MEMORY as CHECK_MEMORY, Object,
@@ -20,8 +21,8 @@ pub use forget::{
     KeepPolicy, Kept, apply_policy, forget,
 };
 pub use migrate::migrate;
-pub use prune::{PruneReport, PruneRequest, Unused, prune};
+pub use prune::{PruneReport, PruneRequest, STRAYS_OLDER_THAN, Unused, prune};
 pub use repair::{
     Loss, LostPath, Mending, RepairIndexReport, RepairSnapshotsReport, RepairSnapshotsRequest,
-    RepairedSnapshot, repair_index, repair_snapshots,
+    RepairedSnapshot, UnreadableSnapshot, repair_index, repair_snapshots,
 };

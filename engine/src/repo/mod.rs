@@ -14,11 +14,13 @@ pub(crate) mod descent;
 mod documents;
 mod init;
 pub(crate) mod keys;
+mod left_out;
 pub(crate) mod lock;
 mod open;
 mod passwords;
+pub(crate) mod proof;
 mod select;
-mod snapshots;
+pub(crate) mod snapshots;
 pub(crate) mod walk;
 
 use std::{
@@ -29,6 +31,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
+use left_out::LeftOut;
 pub use lock::{Hold, LockTiming, Locked};
 pub(crate) use open::CONFIG_LIMIT;
 pub use passwords::{KeyInfo, NewKey};
@@ -145,6 +148,7 @@ struct Inner {
     documents: documents::Documents,
     /// The lock that is kept for operations in a row, if one is.
     held: Mutex<Weak<lock::Guard>>,
+    left_out: LeftOut,
 }
 
 impl fmt::Debug for Repository {
@@ -227,5 +231,34 @@ pub(crate) fn damaged(store: &Store, what: impl Into<String>, why: &Invalid) -> 
         location: store.location(),
         what: what.into(),
         message: why.to_string(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use jiff::{Timestamp, tz::Offset};
+
+    use super::Snapshot;
+
+    /// A snapshot of nothing.
+    pub(crate) fn snapshot() -> Snapshot {
+        Snapshot {
+            id: String::new(),
+            time: Timestamp::UNIX_EPOCH,
+            offset: Offset::UTC,
+            hostname: String::new(),
+            username: String::new(),
+            uid: 0,
+            gid: 0,
+            paths: Vec::new(),
+            tags: Vec::new(),
+            excludes: Vec::new(),
+            original: None,
+            tree: String::new(),
+            parent: None,
+            program_version: String::new(),
+            summary: None,
+            coverage: crate::Coverage::default(),
+        }
     }
 }

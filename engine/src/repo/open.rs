@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
-use super::{Inner, OpenOptions, Repository, damaged, documents::Documents, keys};
+use super::{Inner, LeftOut, OpenOptions, Repository, damaged, documents::Documents, keys};
 use crate::{
     error::{Error, Result},
     format::{config::Config, unpacked},
@@ -55,6 +55,7 @@ impl Repository {
             documents: Documents::new(options.remember),
             held: Mutex::default(),
             options,
+            left_out: LeftOut::default(),
         })))
     }
 

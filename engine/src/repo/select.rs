@@ -73,6 +73,7 @@ mod tests {
             parent: None,
             program_version: String::new(),
             summary: None,
+            coverage: crate::Coverage::default(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Snapshots: listing, finding, saving.
 //!
-//! Reads every snapshot file, several at a time. A snapshot file that cannot be read is an error, not a
-//! shorter list. Saving writes one file, last of all; the callers' modules say what must come before.
+//! Reads every snapshot file, several at a time. One whose content makes no sense is left out and remembered
+//! ([`Repository::left_out`]); who must know of all asks for [`Repository::all_snapshots_in`]. What the store cannot read is an
+//! error, never a shorter list. Saving writes one file, last of all; the callers' modules say what must come before.
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use jiff::{Timestamp, tz::Offset};
 
 use super::Repository;
@@ -14,14 +15,14 @@ use crate::{
     format::{
         Invalid,
         root::RootMeta,
-        snapshot::{SnapshotFile, Summary},
+        snapshot::{Coverage, SnapshotFile, Summary},
         time, unpacked,
     },
     storage::Store,
 };
 
 /// Larger snapshot files are refused.
-const LIMIT: u64 = 64 << 20;
+pub(crate) const LIMIT: u64 = 64 << 20;
 /// Snapshot files read at the same time.
 const PARALLEL: usize = 8;
 
@@ -58,6 +59,8 @@ pub struct Snapshot {
     pub program_version: String,
     /// What the backup did, if its program wrote that down.
     pub summary: Option<Summary>,
+    /// Which of its directories were read whole.
+    pub coverage: Coverage,
 }
 
 impl Snapshot {
@@ -80,6 +83,7 @@ impl Snapshot {
             parent: file.parent,
             program_version: file.program_version,
             summary: file.summary,
+            coverage: Coverage::of(file.ark_coverage.as_deref()),
         })
     }
 
@@ -99,6 +103,7 @@ impl Snapshot {
             original: self.original.clone(),
             program_version: self.program_version.clone(),
             summary: self.summary.clone(),
+            ark_coverage: self.coverage.word(),
         }
     }
 
@@ -126,7 +131,8 @@ async fn snapshot_ids(store: &Store) -> Result<Vec<(Id, u64)>> {
 }
 
 impl Repository {
-    /// All snapshots, oldest first. Blocks; see the module of [`Repository`].
+    /// All snapshots that can be read, oldest first; the others are in [`Repository::left_out`] then. Blocks; see the module of
+    /// [`Repository`].
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
         self.snapshots_in(self.store())
     }
@@ -142,45 +148,66 @@ impl Repository {
             location: self.location(),
             id: id_or_prefix.to_owned(),
         };
+        let id = self.snapshot_id_in(store, id_or_prefix)?;
         self.block_on(async {
-            if id_or_prefix.is_empty() {
-                return Err(not_found());
-            }
-            if let Some(id) = Id::parse(id_or_prefix) {
-                let there = store.stat(&path(id)).await?;
-                let size = there.ok_or_else(not_found)?.size;
-                let found = self.read_snapshot(store, id, size).await?;
-                return found.ok_or_else(not_found);
-            }
-            let mut ids = snapshot_ids(store).await?;
-            ids.retain(|(id, _)| id.to_string().starts_with(id_or_prefix));
-            match ids[..] {
-                [] => Err(not_found()),
-                [(id, size)] => {
-                    let found = self.read_snapshot(store, id, size).await?;
-                    found.ok_or_else(not_found)
-                }
-                _ => Err(Error::SnapshotAmbiguous {
-                    location: self.location(),
-                    id: id_or_prefix.to_owned(),
-                    count: ids.len(),
-                }),
-            }
+            let there = store.stat(&path(id)).await?;
+            let size = there.ok_or_else(not_found)?.size;
+            let found = self.read_snapshot(store, id, size).await?;
+            found.ok_or_else(not_found)
         })
     }
 
-    /// All snapshots, through a store that the caller can cancel.
+    /// The id of the only snapshot file whose name is this, or begins so, readable or not.
+    pub(crate) fn snapshot_id_in(&self, store: &Store, id_or_prefix: &str) -> Result<Id> {
+        let not_found = || Error::SnapshotNotFound {
+            location: self.location(),
+            id: id_or_prefix.to_owned(),
+        };
+        if id_or_prefix.is_empty() {
+            return Err(not_found());
+        }
+        if let Some(id) = Id::parse(id_or_prefix) {
+            return Ok(id);
+        }
+        let mut ids = self.block_on(snapshot_ids(store))?;
+        ids.retain(|(id, _)| id.to_string().starts_with(id_or_prefix));
+        match ids[..] {
+            [] => Err(not_found()),
+            [(id, _)] => Ok(id),
+            _ => Err(Error::SnapshotAmbiguous {
+                location: self.location(),
+                id: id_or_prefix.to_owned(),
+                count: ids.len(),
+            }),
+        }
+    }
+
+    /// All snapshots that can be read, through a store that the caller can cancel.
     pub(crate) fn snapshots_in(&self, store: &Store) -> Result<Vec<Snapshot>> {
-        let mut snapshots: Vec<Snapshot> = self.block_on(async {
-            let ids = snapshot_ids(store).await?;
-            futures::stream::iter(ids)
-                .map(|(id, size)| self.read_snapshot(store, id, size))
-                .buffer_unordered(PARALLEL)
-                // One that was there a moment ago and is gone now has been forgotten.
-                .try_filter_map(|found| std::future::ready(Ok(found)))
-                .try_collect()
-                .await
-        })?;
+        self.listed_snapshots(store, |id, error| {
+            self.leave_out(&format!("snapshot {id}"), error)
+        })
+    }
+
+    /// All snapshots; one that cannot be read is an error.
+    pub(crate) fn all_snapshots_in(&self, store: &Store) -> Result<Vec<Snapshot>> {
+        self.listed_snapshots(store, |_, error| Err(error))
+    }
+
+    /// All snapshots that can be read; `unreadable` decides about each of the others.
+    pub(crate) fn listed_snapshots(
+        &self,
+        store: &Store,
+        mut unreadable: impl FnMut(Id, Error) -> Result<()>,
+    ) -> Result<Vec<Snapshot>> {
+        let mut snapshots = Vec::new();
+        self.block_on(self.each_snapshot(store, |id, read| {
+            match read {
+                Ok(snapshot) => snapshots.push(snapshot),
+                Err(error) => unreadable(id, error)?,
+            }
+            Ok(())
+        }))?;
         snapshots.sort_by(|a, b| a.time.cmp(&b.time).then_with(|| a.id.cmp(&b.id)));
         Ok(snapshots)
     }
@@ -196,6 +223,7 @@ impl Repository {
             .map(|(id, size)| async move { (id, self.read_snapshot(store, id, size).await) })
             .buffer_unordered(PARALLEL);
         while let Some((id, read)) = reading.next().await {
+            // One that was there a moment ago and is gone now has been forgotten.
             if let Some(read) = read.transpose() {
                 each(id, read)?;
             }

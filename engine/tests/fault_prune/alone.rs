@@ -83,6 +83,7 @@ fn a_dry_run_says_what_a_run_does() {
         let request = PruneRequest {
             max_unused,
             max_repack,
+            strays_older_than: Duration::ZERO,
             ..PruneRequest::default()
         };
         let run = |dry_run| {
@@ -181,4 +182,53 @@ fn damage_is_not_copied() {
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
     let after = files(&root.join("data"));
     assert!(before.iter().all(|pack| after.contains(pack)));
+}
+
+/// A program that takes no lock may be about to name what it wrote: strays stay for a day, by the store's clock. So do uploads that
+/// are not finished, which no listing shows.
+#[test]
+fn strays_and_unfinished_uploads_go_only_when_they_are_a_day_old() {
+    let bench = prepared(FormatVersion::V2);
+    let repo = open(&bench.repo_dir(), None, bench.runtime.handle());
+    let data = bench.repo_dir().join("data");
+    let hours = |hours| std::time::SystemTime::now() - Duration::from_hours(hours);
+    let put = |dir: &str, name: &str, age| {
+        let path = data.join(dir).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "of a backup").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(hours(age)).unwrap();
+        path
+    };
+    let [old, young] = [("00", 25), ("11", 23)].map(|(dir, age)| put(dir, &dir.repeat(32), age));
+    let name = |random: &str| format!("{}-tmp-{random}", "00".repeat(32));
+    let old_upload = put("00", &name("0123456789abcdef"), 25);
+    let young_upload = put("00", &name("fedcba9876543210"), 23);
+    let not_ours = put("00", "notes-tmp-1", 1000);
+    let request = PruneRequest {
+        max_unused: Unused::Unlimited,
+        ..PruneRequest::default()
+    };
+    let run = |dry_run| {
+        let request = PruneRequest {
+            dry_run,
+            ..request.clone()
+        };
+        prune(&repo, &request, &Progress::new(), &Cancel::new()).unwrap()
+    };
+    let would = run(true);
+    assert!(old.exists() && old_upload.exists());
+    let did = run(false);
+    assert_eq!(would, did);
+    let counts = (
+        did.unreferenced_packs,
+        did.young_packs,
+        did.unfinished_files,
+    );
+    assert_eq!(counts, (1, 1, 1), "{did:?}");
+    assert!(!old.exists() && !old_upload.exists());
+    assert!(young.exists() && young_upload.exists() && not_ours.exists());
+    let checked = ark_engine::check(&repo, false, &Cancel::new()).unwrap();
+    assert!(checked.is_ok());
+    assert_eq!(checked.unfinished_files, 1, "{checked:?}");
 }

@@ -10,7 +10,8 @@ use crate::error::Result;
 /// Make the index name what is there.
 ///
 /// Packs that no index file names, or that are not as long as it says, are asked what they hold. Nobody else can work on the
-/// repository meanwhile. Ends with 1 if there are packs that cannot be read.
+/// repository meanwhile. Ends with 1 if there are packs that cannot be read, or index files that cannot be read and may be of
+/// another key, which stay.
 #[derive(Clone, Debug, Args)]
 pub(in crate::engine) struct Index {
     /// Ask all packs what they hold, and believe no index file
@@ -34,15 +35,18 @@ pub(super) fn run(run: &Run, args: &Index) -> Result<EngineExit> {
             "packs_missing": report.packs_missing,
             "packs_unreadable": report.packs_unreadable,
             "indexes_unreadable": report.indexes_unreadable,
+            "indexes_kept": report.indexes_kept,
             "indexes_removed": report.indexes_removed,
         }))?;
     }
     run.say(&text(&report, args.dry_run))?;
-    Ok(if report.packs_unreadable.is_empty() {
-        EngineExit::Done
-    } else {
-        EngineExit::Error
-    })
+    Ok(
+        if report.packs_unreadable.is_empty() && report.indexes_kept == 0 {
+            EngineExit::Done
+        } else {
+            EngineExit::Error
+        },
+    )
 }
 
 fn text(report: &RepairIndexReport, dry_run: bool) -> String {

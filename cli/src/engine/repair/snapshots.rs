@@ -20,7 +20,8 @@ pub(in crate::engine) struct Snapshots {
     /// Ids or beginnings of ids, or latest; all when left out
     #[arg(value_name = "SNAPSHOT")]
     ids: Vec<String>,
-    /// Remove the damaged snapshots, once those that take their place are written; also those of which nothing is left
+    /// Remove the damaged snapshots, once those that take their place are written; also those of which nothing is left, and,
+    /// when all snapshots are meant, damaged snapshot files
     #[arg(long)]
     forget: bool,
     /// Do nothing, and show what would be done
@@ -37,6 +38,8 @@ pub(super) fn run(run: &Run, args: &Snapshots) -> Result<EngineExit> {
     let snapshots = args.filter.named(&repo, &args.ids)?;
     let request = RepairSnapshotsRequest {
         forget: args.forget,
+        // Nothing is known of them that options could choose by.
+        unreadable: args.ids.is_empty() && args.filter.filter().is_empty(),
         dry_run: args.dry_run,
         memory: args.memory.bytes(),
         ..RepairSnapshotsRequest::new(snapshots)
@@ -51,9 +54,12 @@ pub(super) fn run(run: &Run, args: &Snapshots) -> Result<EngineExit> {
         run.say(&engine::repair::text(&report, args.dry_run))?;
     }
     let left = |one: &maintain::RepairedSnapshot| one.mending == Mending::RootLost;
-    Ok(if !args.forget && report.snapshots.iter().any(left) {
-        EngineExit::Error
-    } else {
-        EngineExit::Done
-    })
+    let stays = report.unreadable.iter().any(|one| !one.removed);
+    Ok(
+        if stays || (!args.forget && report.snapshots.iter().any(left)) {
+            EngineExit::Error
+        } else {
+            EngineExit::Done
+        },
+    )
 }

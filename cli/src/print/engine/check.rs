@@ -90,6 +90,8 @@ pub(crate) fn check_json(report: &CheckReport) -> Value {
         "duplicate_bytes": report.duplicate_bytes,
         "unused_blobs": report.unused_blobs,
         "unused_bytes": report.unused_bytes,
+        "unfinished_files": report.unfinished_files,
+        "unfinished_bytes": report.unfinished_bytes,
         "packs_read": report.packs_read,
         "bytes_read": report.bytes_read,
     })
@@ -119,6 +121,13 @@ pub(crate) fn check(report: &CheckReport) -> String {
             "{} needed by no snapshot, {}",
             several(report.unused_blobs, "blob is", "blobs are"),
             bytes(report.unused_bytes)
+        ));
+    }
+    if report.unfinished_files > 0 {
+        lines.push(format!(
+            "{}, {}; prune removes those of killed backups after a day",
+            count(report.unfinished_files, "unfinished upload"),
+            bytes(report.unfinished_bytes)
         ));
     }
     if report.affected_unknown {

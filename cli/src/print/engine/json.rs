@@ -297,5 +297,9 @@ pub(crate) fn prune(report: &PruneReport, dry_run: bool) -> Value {
         "unused_bytes": report.unused_bytes,
         "unreferenced_packs": report.unreferenced_packs,
         "unreferenced_bytes": report.unreferenced_bytes,
+        "young_packs": report.young_packs,
+        "young_bytes": report.young_bytes,
+        "unfinished_files": report.unfinished_files,
+        "unfinished_bytes": report.unfinished_bytes,
     })
 }

@@ -287,6 +287,9 @@ pub(crate) fn forget(report: &ForgetReport, dry_run: bool) -> String {
     }
     let removed = u64::try_from(report.removed.len()).unwrap_or(u64::MAX);
     let verb = if dry_run { "would remove" } else { "removed" };
+    for id in &report.removed_unreadable {
+        text += &format!("{verb} the damaged snapshot file {}\n", short(id));
+    }
     text += &format!("{verb} {}", count(removed, "snapshot"));
     if report.removed.is_empty() {
         return text + "\n";
@@ -333,6 +336,20 @@ pub(crate) fn prune(report: &PruneReport, dry_run: bool) -> String {
             "packs in no index, removed:   {}, {}\n",
             report.unreferenced_packs,
             bytes(report.unreferenced_bytes)
+        );
+    }
+    if report.unfinished_files > 0 {
+        text += &format!(
+            "unfinished uploads, removed:  {}, {}\n",
+            report.unfinished_files,
+            bytes(report.unfinished_bytes)
+        );
+    }
+    if report.young_packs > 0 {
+        text += &format!(
+            "packs in no index, kept:      {}, {}, not a day old\n",
+            report.young_packs,
+            bytes(report.young_bytes)
         );
     }
     text

@@ -13,8 +13,21 @@ pub(crate) fn text(report: &RepairSnapshotsReport, dry_run: bool) -> String {
         text += &snapshot(one, dry_run);
         text.push('\n');
     }
+    for one in &report.unreadable {
+        let fate = match (one.removed, dry_run, one.damaged) {
+            (true, true, _) => "it would be removed",
+            (true, false, _) => "it was removed",
+            (false, _, true) => "--forget removes it",
+            (false, _, false) => "it stays, for it may be one of another key",
+        };
+        text += &format!(
+            "snapshot file {}: {}; {fate}\n",
+            short(&one.id),
+            one.message
+        );
+    }
     let sound = count(report.sound, "snapshot");
-    if report.snapshots.is_empty() {
+    if report.snapshots.is_empty() && report.unreadable.is_empty() {
         return format!("{sound}, nothing to repair");
     }
     let number = |which: fn(&RepairedSnapshot) -> bool| {
@@ -125,6 +138,12 @@ pub(crate) fn summary_json(report: &RepairSnapshotsReport, dry_run: bool) -> Val
         "mended": of(|one| matches!(one.mending, Mending::Mended { .. })),
         "root_lost": of(|one| one.mending == Mending::RootLost),
         "forgotten": of(|one| one.forgotten),
+        "unreadable": report.unreadable.iter().map(|one| json!({
+            "id": one.id,
+            "message": one.message,
+            "damaged": one.damaged,
+            "removed": one.removed,
+        })).collect::<Vec<_>>(),
         "directories": report.directories,
     })
 }

@@ -47,6 +47,7 @@ use crate::{
     error::{Error, Result},
     format::Invalid,
     index::{self, Bits, Copies, Index, Loading, Packs},
+    maintain::unfinished,
     repo::{blobs::is_content, keys, walk::Walk},
     storage::Store,
 };
@@ -108,6 +109,10 @@ pub struct CheckReport {
     pub unused_blobs: u64,
     /// Their size.
     pub unused_bytes: u64,
+    /// Unfinished uploads: what writes that were killed have left, and those under way.
+    pub unfinished_files: u64,
+    /// Their size.
+    pub unfinished_bytes: u64,
     /// Packs that were read.
     pub packs_read: u64,
     /// Their size.
@@ -200,6 +205,7 @@ impl Run<'_> {
         let index = self.index(&mut ceiling)?;
         reader.read(&index);
         let packs = self.repo.block_on(index::pack_sizes(self.store))?;
+        let uploads = self.repo.block_on(unfinished::list(self.store))?;
         let known = Known::of(&index);
         let suspects = self.compare(&index, &known, &packs);
         let (used, seen) = (Bits::new(index.len()), Bits::new(index.len()));
@@ -222,6 +228,8 @@ impl Run<'_> {
             snapshots: roots.len() as u64,
             trees: visitor.count(),
             packs: known.packs() as u64,
+            unfinished_files: uploads.len() as u64,
+            unfinished_bytes: uploads.iter().map(|one| one.size).sum(),
             ..CheckReport::default()
         };
         count_blobs(&mut report, &index, &used, &seen);

@@ -4,8 +4,10 @@
 //! else from reading the list to the last removal, as restic does. Does not: free space; that is
 //! [`mod@super::prune`]. The data of a forgotten snapshot stays until then.
 //!
-//! Order: lock; read all snapshots (one that cannot be read is an error, and nothing is removed); decide;
-//! remove one by one, as long as the lock is held; unlock. A run that ends in between has removed some of them.
+//! Snapshot files that cannot be read: a policy does not count them and leaves them alone; by its id one is removed if
+//! it is damaged for certain, or this repository's key wrote it.
+//!
+//! Order: lock; read all snapshots; decide; remove one by one, as long as the lock is held; unlock. A run that ends in between has removed some of them.
 
 mod group;
 mod policy;
@@ -20,8 +22,13 @@ pub use self::{
 };
 use crate::{
     Cancel, Repository,
+    crypto::Id,
     error::{Error, Result},
-    repo::{Locked, Snapshot, SnapshotFilter},
+    repo::{
+        Locked, Snapshot, SnapshotFilter,
+        proof::{self, Proof},
+        snapshots::LIMIT,
+    },
 };
 
 /// What to forget.
@@ -58,6 +65,8 @@ pub struct ForgetReport {
     pub groups: Vec<ForgetGroup>,
     /// The snapshots removed.
     pub removed: Vec<Snapshot>,
+    /// Ids of the snapshot files removed that could not be read.
+    pub removed_unreadable: Vec<String>,
 }
 
 /// Forgets snapshots; with `dry_run` only says which. Blocks: call it on a thread of its own.
@@ -89,12 +98,13 @@ pub fn forget(
     let allowed = lock.checker();
     let done = decide(repo, what).and_then(|report| {
         if !dry_run {
-            for snapshot in &report.removed {
+            let ids = report.removed.iter().map(|snapshot| &snapshot.id);
+            for id in ids.chain(&report.removed_unreadable) {
                 if cancel.is_cancelled() {
                     return Err(Error::Cancelled);
                 }
                 allowed()?;
-                repo.block_on(repo.store().delete(&format!("snapshots/{}", snapshot.id)))?;
+                repo.block_on(repo.store().delete(&format!("snapshots/{id}")))?;
             }
         }
         Ok(report)
@@ -106,17 +116,26 @@ pub fn forget(
 fn decide(repo: &Repository, what: &Forget) -> Result<ForgetReport> {
     match what {
         Forget::Ids(ids) => {
-            let mut removed: Vec<Snapshot> = Vec::new();
+            let mut report = ForgetReport::default();
             for id in ids {
-                let snapshot = repo.find_snapshot(id)?;
-                if removed.iter().all(|other| other.id != snapshot.id) {
-                    removed.push(snapshot);
+                match repo.find_snapshot(id) {
+                    Ok(snapshot) => {
+                        if report.removed.iter().all(|other| other.id != snapshot.id) {
+                            report.removed.push(snapshot);
+                        }
+                    }
+                    Err(error @ (Error::Damaged { .. } | Error::ObjectTooLarge { .. })) => {
+                        let id = repo.snapshot_id_in(repo.store(), id)?;
+                        may_go(repo, &id, error)?;
+                        let id = id.to_string();
+                        if !report.removed_unreadable.contains(&id) {
+                            report.removed_unreadable.push(id);
+                        }
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            Ok(ForgetReport {
-                groups: Vec::new(),
-                removed,
-            })
+            Ok(report)
         }
         Forget::Policy {
             policy,
@@ -147,6 +166,23 @@ fn decide(repo: &Repository, what: &Forget) -> Result<ForgetReport> {
             }
             Ok(report)
         }
+    }
+}
+
+/// Whether a snapshot file that cannot be read may be removed because somebody names it.
+fn may_go(repo: &Repository, id: &Id, error: Error) -> Result<()> {
+    let look = proof::look(repo, repo.store(), ("snapshots", id), LIMIT);
+    match repo.block_on(look)? {
+        Proof::Damaged | Proof::Ours => Ok(()),
+        Proof::Gone => Err(error),
+        Proof::Unknown => Err(Error::Refused {
+            location: repo.location(),
+            what: "forget",
+            message: format!(
+                "snapshot {id} cannot be read, and is as somebody wrote it: it may be one of another key"
+            ),
+            hint: "open the repository with the key it was made with",
+        }),
     }
 }
 

@@ -21,6 +21,7 @@ fn snapshot(time: &str, tags: &[&str]) -> Snapshot {
         parent: None,
         program_version: String::new(),
         summary: None,
+        coverage: crate::Coverage::default(),
     }
 }
 

@@ -17,6 +17,12 @@ const MOST: SignedDuration = SignedDuration::from_mins(10);
 /// A store may keep whole seconds only.
 const GRAIN: SignedDuration = SignedDuration::from_secs(2);
 
+/// The store's time, as near as the lock tells it; `None` if the store tells none.
+pub(super) fn now(repo: &Repository, lock: &Guard) -> Result<Option<Timestamp>> {
+    let written = repo.block_on(lock.written())?;
+    Ok(written.map(|(_, stores)| stores))
+}
+
 /// When the lock was taken, by the store's clock; `None` if the store tells no times.
 pub(super) fn since(repo: &Repository, lock: &Guard) -> Result<Option<Timestamp>> {
     let Some((ours, stores)) = repo.block_on(lock.written())? else {

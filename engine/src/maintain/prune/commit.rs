@@ -7,10 +7,13 @@
 //! Order: clocks compared; snapshots, index files and packs listed; new ones read; the index files found that have to be
 //! replaced; all that while the lock settles. Then snapshots and index files listed again: if they are others, all is decided
 //! anew. New index files written; proof from the store alone ([`proof`](super::proof)); old index files removed; packs
-//! removed. Whatever ends it earlier leaves index files that repeat what others say, or packs that no index file names: the
+//! removed; unfinished uploads removed. Whatever ends it earlier leaves index files that repeat what others say, or packs that no index file names: the
 //! next prune removes them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -20,7 +23,8 @@ use super::{
     later::Later,
     plan::{self, Fate, Limits},
     proof::{self, Going},
-    survey::{self, Listed, Survey},
+    strays::Strays,
+    survey::{self, Survey},
 };
 use crate::{
     Cancel,
@@ -31,6 +35,7 @@ use crate::{
     maintain::{
         lists::{Lists, Stale},
         packing::Allowed,
+        unfinished::Unfinished,
     },
     repo::{Repository, blobs::is_content, lock::Guard},
     storage::Store,
@@ -49,6 +54,8 @@ pub(super) struct Planned {
     needed: Bits,
     /// The survey counts what they need.
     later: bool,
+    /// What no index file names; only for a dry run.
+    pub(super) strays: Option<Strays>,
 }
 
 impl Planned {
@@ -59,7 +66,17 @@ impl Planned {
             fates,
             copied: BTreeSet::new(),
             later: false,
+            strays: None,
         }
+    }
+
+    /// What a run would report.
+    pub(super) fn would_do(&self) -> PruneReport {
+        let mut report = plan::report(&self.survey.packs, &self.fates);
+        if let Some(strays) = &self.strays {
+            strays.count(&mut report);
+        }
+        report
     }
 }
 
@@ -68,6 +85,8 @@ pub(super) struct Commit<'a> {
     pub(super) repo: &'a Repository,
     pub(super) store: &'a Store,
     pub(super) limits: Limits,
+    /// Of what no index file names.
+    pub(super) strays_older_than: Duration,
     /// Bytes.
     pub(super) memory: u64,
     pub(super) allowed: Allowed<'a>,
@@ -92,6 +111,8 @@ struct Decided {
     stale: Stale,
     /// Packs to be removed.
     packs: BTreeSet<Id>,
+    /// Unfinished uploads to be removed.
+    unfinished: Vec<Unfinished>,
     report: PruneReport,
 }
 
@@ -101,7 +122,7 @@ impl Commit<'_> {
         let mut planned = Some(planned);
         let since = clock::since(self.repo, self.lock)?;
         let early = self.look().and_then(|look| {
-            let decided = self.decide(&mut planned, &look)?;
+            let decided = self.decide(&mut planned, &look, since)?;
             Ok((look, decided))
         });
         self.repo.block_on(self.lock.held())?;
@@ -114,13 +135,14 @@ impl Commit<'_> {
         };
         let decided = match early {
             Some(decided) => decided,
-            None => self.decide(&mut planned, &look)?,
+            None => self.decide(&mut planned, &look, since)?,
         };
         let Decided {
             later,
             going,
             stale,
             packs,
+            unfinished,
             report,
         } = decided;
         let survey = &planned.as_ref().ok_or_else(no_plan)?.survey;
@@ -139,7 +161,9 @@ impl Commit<'_> {
             let modified = look.file_times.get(id).copied().flatten();
             clock::is_older(self.repo, &format!("index/{id}"), modified, since)?;
         }
+        let uploads = || unfinished.iter().map(|one| one.path.clone());
         if indexes.is_empty() && packs.is_empty() {
+            self.repo.block_on(self.delete(uploads()))?;
             return Ok(report);
         }
         let mut all = going;
@@ -150,6 +174,7 @@ impl Commit<'_> {
         };
         proof::nothing_is_missed(self.repo, self.store, (survey, &later), &going)?;
         self.repo.block_on(self.remove(&going.indexes, &packs))?;
+        self.repo.block_on(self.delete(uploads()))?;
         Ok(report)
     }
 
@@ -164,7 +189,12 @@ impl Commit<'_> {
     }
 
     /// Decides by what there is. Nothing is written.
-    fn decide(&self, place: &mut Option<Planned>, look: &Look) -> Result<Decided> {
+    fn decide(
+        &self,
+        place: &mut Option<Planned>,
+        look: &Look,
+        since: Option<Timestamp>,
+    ) -> Result<Decided> {
         let known = |id: &Id| look.files.contains_key(id);
         let valid = |planned: &Planned| planned.survey.index.files().iter().all(known);
         if let Some(planned) = place.as_mut().filter(|planned| valid(planned)) {
@@ -182,6 +212,7 @@ impl Commit<'_> {
             copied,
             needed,
             later: counted,
+            strays: _,
         } = planned;
         survey.used = needed.clone();
         let mut going: BTreeSet<u32> = (0..)
@@ -212,19 +243,18 @@ impl Commit<'_> {
             .map(|(n, fate)| if stays(&n) { Fate::Stays } else { *fate })
             .collect();
         let mut report = plan::report(&survey.packs, &fates);
-        let stray = strays(survey, Some(&later));
-        report.unreferenced_packs += stray.len() as u64;
-        report.unreferenced_bytes += stray.values().map(|pack| pack.size).sum::<u64>();
+        let parts = (self.repo, self.store);
+        let unnamed = Strays::find(parts, survey, Some(&later), since, self.strays_older_than)?;
+        unnamed.count(&mut report);
 
         let going: HashSet<Id> = going.iter().map(|n| survey.index.pack(*n).0).collect();
         let there = |id: &&Id| survey.listed.contains_key(*id);
         let packs: BTreeSet<Id> = going
             .iter()
             .filter(there)
-            .chain(stray.keys())
+            .chain(unnamed.packs.keys())
             .copied()
             .collect();
-        let parts = (self.repo, self.store);
         let stale = Stale::find(parts, &look.files, &going);
         let stale = self.repo.block_on(stale)?;
         Ok(Decided {
@@ -232,6 +262,7 @@ impl Commit<'_> {
             going,
             stale,
             packs,
+            unfinished: unnamed.unfinished,
             report,
         })
     }
@@ -328,14 +359,4 @@ impl Commit<'_> {
 
 fn no_plan() -> Error {
     Error::Bug("a prune has nothing to decide by".to_owned())
-}
-
-/// The packs that no index file names.
-pub(super) fn strays(survey: &Survey, later: Option<&Later>) -> BTreeMap<Id, Listed> {
-    let mut strays = survey.listed.clone();
-    let later = later.into_iter().flat_map(|later| later.index.pack_ids());
-    for id in survey.index.pack_ids().chain(later) {
-        strays.remove(&id);
-    }
-    strays
 }

@@ -8,8 +8,8 @@
 //!
 //! Order: shared lock; new packs; index files of them; unlock; exclusive lock; index files in place of those that name what
 //! goes; proof; old index files removed; packs removed; unlock. Whatever ends it earlier leaves packs that no index file
-//! names, or blobs that are in two packs. The next prune removes the ones and takes the copies for what they are: nothing is
-//! copied twice.
+//! names, or blobs that are in two packs. A later prune removes the ones ([`strays`]) and takes the copies for what they are:
+//! nothing is copied twice.
 
 mod clock;
 mod commit;
@@ -18,6 +18,7 @@ mod plan;
 mod proof;
 mod reach;
 mod repack;
+mod strays;
 mod survey;
 
 use std::{
@@ -29,6 +30,7 @@ use self::{
     commit::{Commit, Planned},
     plan::{Fate, Limits},
     repack::Copying,
+    strays::Strays,
     survey::Survey,
 };
 use crate::{
@@ -40,6 +42,9 @@ use crate::{
     repo::{Locked, blobs::is_content, lock::Guard},
     storage::Store,
 };
+
+/// No backup is expected to go on for so long without an index file that names what it wrote.
+pub const STRAYS_OLDER_THAN: Duration = Duration::from_hours(24);
 
 /// How much unused data may stay, in packs that are also used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,9 @@ pub struct PruneRequest {
     pub repack_uncompressed: bool,
     /// Begin with no other pack to be written anew after so long.
     pub max_time: Option<Duration>,
+    /// Packs that no index file names, and unfinished uploads, stay until they are so old, by the store's clock: a backup that
+    /// takes no lock, as rustic's do, may be about to name them.
+    pub strays_older_than: Duration,
     /// Bytes of memory it may take.
     pub memory: u64,
     /// Only say what would be done.
@@ -82,6 +90,7 @@ impl Default for PruneRequest {
             repack_small: false,
             repack_uncompressed: false,
             max_time: None,
+            strays_older_than: STRAYS_OLDER_THAN,
             memory: MEMORY,
             dry_run: false,
             assume_forgotten: Vec::new(),
@@ -114,6 +123,14 @@ pub struct PruneReport {
     pub unreferenced_packs: u64,
     /// Their size.
     pub unreferenced_bytes: u64,
+    /// Packs that no index names and that stay, because they are not old enough.
+    pub young_packs: u64,
+    /// Their size.
+    pub young_bytes: u64,
+    /// Unfinished uploads removed: what writes that were killed have left.
+    pub unfinished_files: u64,
+    /// Their size.
+    pub unfinished_bytes: u64,
 }
 
 /// Frees the space of what no snapshot needs. Blocks: call it on a thread of its own.
@@ -146,7 +163,7 @@ pub fn prune(
     repo.runtime().block_on(lock.release(cancel));
     let planned = planned?;
     if request.dry_run {
-        return Ok(would_do(&planned));
+        return Ok(planned.would_do());
     }
     let lock = repo.block_on(repo.lock_early(Locked::Exclusive, cancel))?;
     let done = lock.outcome(run.under(&lock).commit(planned, &lock));
@@ -193,15 +210,6 @@ fn forgotten(request: &PruneRequest) -> Result<BTreeSet<String>> {
     Ok(request.assume_forgotten.iter().cloned().collect())
 }
 
-/// What a run would report.
-fn would_do(planned: &Planned) -> PruneReport {
-    let mut report = plan::report(&planned.survey.packs, &planned.fates);
-    let strays = commit::strays(&planned.survey, None);
-    report.unreferenced_packs += strays.len() as u64;
-    report.unreferenced_bytes += strays.values().map(|pack| pack.size).sum::<u64>();
-    report
-}
-
 /// One prune.
 struct Run<'a> {
     repo: &'a Repository,
@@ -230,6 +238,10 @@ impl Run<'_> {
         let (survey, fates) = self.survey(lock)?;
         let mut planned = Planned::new(survey, fates);
         if self.request.dry_run {
+            let now = clock::now(self.repo, lock)?;
+            let age = self.request.strays_older_than;
+            let strays = Strays::find((self.repo, &self.store), &planned.survey, None, now, age)?;
+            planned.strays = Some(strays);
             return Ok(planned);
         }
         let anew = (0..).zip(&planned.fates);
@@ -299,6 +311,7 @@ impl Run<'_> {
             repo: self.repo,
             store: &self.store,
             limits: self.limits,
+            strays_older_than: self.request.strays_older_than,
             memory: self.request.memory,
             allowed: &allowed,
             cancel: self.cancel,

@@ -147,6 +147,7 @@ fn numbers_are_those_of_the_fates() {
         unused_bytes: 2,
         unreferenced_packs: 1,
         unreferenced_bytes: 7,
+        ..PruneReport::default()
     };
     assert_eq!(report, expected);
 }

@@ -63,14 +63,19 @@ pub(super) fn is_whole(listed: Option<&Listed>, end: u32) -> bool {
     listed.is_some_and(|listed| listed.size >= least)
 }
 
-/// The ids of snapshots and of their root directories.
+/// The ids of snapshots and of their root directories. All of them must be readable, and the directory they are in must be
+/// there: what a snapshot needs that cannot be listed is not known.
 pub(super) fn roots(
     repo: &Repository,
     store: &Store,
     without: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, Id>> {
     let mut roots = BTreeMap::new();
-    for snapshot in repo.snapshots_in(store)? {
+    let snapshots = repo.all_snapshots_in(store)?;
+    if snapshots.is_empty() {
+        repo.block_on(are_really_none(repo, store))?;
+    }
+    for snapshot in snapshots {
         if without.contains(&snapshot.id) {
             continue;
         }
@@ -80,6 +85,19 @@ pub(super) fn roots(
         roots.insert(snapshot.id, root);
     }
     Ok(roots)
+}
+
+/// Fails if snapshots were not listed because their directory is lost.
+async fn are_really_none(repo: &Repository, store: &Store) -> Result<()> {
+    if store.has_dir("snapshots").await? || store.list("data").await?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        location: repo.location(),
+        what: "removing anything",
+        message: "there is data, but no directory \"snapshots\"".to_owned(),
+        hint: "bring the directory back; if there never was a snapshot, make an empty one",
+    })
 }
 
 /// What is there, and what is needed.

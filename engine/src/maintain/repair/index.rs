@@ -2,7 +2,7 @@
 //!
 //! Does: read the lists at the ends of those packs that no readable index file names, or that have another size than it
 //! follows from their index entries (or of all packs, if asked); write index files of them; and replace index files that
-//! cannot be read, or that name packs which are not there, or are not as they say. Does not: read blobs, repair snapshots, or
+//! cannot be read for certain, by anybody, or that name packs which are not there, or are not as they say. Does not: read blobs, repair snapshots, or
 //! remove packs. A pack whose list cannot be read is reported, and left out of the index.
 //!
 //! Order: exclusive lock; index files of packs that were read; index files in place of those that name what is not there;
@@ -28,7 +28,11 @@ use crate::{
     },
     index,
     maintain::lists::{Lists, Stale},
-    repo::{Locked, blobs::is_content},
+    repo::{
+        Locked,
+        blobs::is_content,
+        proof::{self, Proof},
+    },
     storage::Store,
 };
 
@@ -54,6 +58,8 @@ pub struct RepairIndexReport {
     pub packs_unreadable: Vec<String>,
     /// Index files that cannot be read, with the reason.
     pub indexes_unreadable: Vec<String>,
+    /// Those of them that stay: they are as somebody wrote them, and may be of another key.
+    pub indexes_kept: u64,
     /// Index files removed, because others took their place. Not counted in a dry run.
     pub indexes_removed: u64,
 }
@@ -125,7 +131,15 @@ struct Known {
 impl Repair<'_> {
     async fn run(&self, read_all: bool, dry_run: bool) -> Result<RepairIndexReport> {
         let mut report = RepairIndexReport::default();
-        let known = self.known(&mut report).await?;
+        let mut known = self.known(&mut report).await?;
+        for id in std::mem::take(&mut known.unreadable) {
+            let look = proof::look(self.repo, &self.store, ("index", &id), index::LIMIT);
+            match look.await? {
+                Proof::Damaged | Proof::Ours => drop(known.unreadable.insert(id)),
+                Proof::Unknown => report.indexes_kept += 1,
+                Proof::Gone => {}
+            }
+        }
         let there = index::pack_sizes(&self.store).await?;
         let mut ceiling = self.repo.ceiling();
         ceiling.take(known.count.saturating_add(there.len() as u64) * PACK);

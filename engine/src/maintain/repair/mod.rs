@@ -8,5 +8,5 @@ pub(in crate::maintain) use snapshots::TAG;
 pub use index::{RepairIndexReport, repair_index};
 pub use snapshots::{
     Loss, LostPath, Mending, RepairSnapshotsReport, RepairSnapshotsRequest, RepairedSnapshot,
-    repair_snapshots,
+    UnreadableSnapshot, repair_snapshots,
 };

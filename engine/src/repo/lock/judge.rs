@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A lock file has a few hundred bytes.
-const LIMIT: u64 = 64 << 10;
+pub(super) const LIMIT: u64 = 64 << 10;
 
 /// What is known of a lock's holder.
 pub(super) enum Verdict {

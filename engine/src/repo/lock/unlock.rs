@@ -1,20 +1,29 @@
 //! Removing locks whose holders are gone, when somebody asks for it.
 //!
 //! A lock goes if its holder is known to be dead, if it was not refreshed for half an hour by the **store's
-//! clock**, or if it names this machine and a process that does not exist. To learn the store's clock a lock file of our own
+//! clock**, if it names this machine and a process that does not exist, or if its file is damaged for certain and stays so. To learn the store's clock a lock file of our own
 //! is written and removed again. With `all` every lock goes: only for who knows that nobody works on the repository.
+
+use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::{Locked, held, judge::Verdict, path};
+use super::{
+    Locked, held,
+    judge::{LIMIT, Verdict},
+    path,
+};
 use crate::{
     Cancel,
     crypto::Id,
     error::{Error, Result},
     format::lock::Lock,
     host::host_name,
-    repo::Repository,
+    repo::{Repository, proof},
 };
+
+/// A lock file has a few hundred bytes; whoever writes one without a rename has written all of it within this time.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
 impl Repository {
     /// Removes stale locks, or all, and returns how many. Blocks; see the module of [`Repository`].
@@ -53,14 +62,16 @@ impl Repository {
                 continue;
             };
             if !all {
-                let Some(lock) = self.read_lock(self.store(), id).await? else {
-                    continue;
-                };
-                let lock = lock.as_ref().ok();
+                let read = self.read_lock(self.store(), id).await?;
+                let lock = read.as_ref().and_then(|lock| lock.as_ref().ok());
                 let dead = matches!(self.judge(id, entry, lock, now), Verdict::Dead)
-                    || lock.is_some_and(|lock| {
-                        self.is_predecessors(id, lock) || is_of_dead_process(lock, host.as_deref())
-                    });
+                    || match lock {
+                        Some(lock) => {
+                            self.is_predecessors(id, lock)
+                                || is_of_dead_process(lock, host.as_deref())
+                        }
+                        None => self.stays_damaged(id).await?,
+                    };
                 if !dead {
                     continue;
                 }
@@ -69,6 +80,25 @@ impl Repository {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Whether a lock file is damaged for certain, and not one that is just being written.
+    async fn stays_damaged(&self, id: Id) -> Result<bool> {
+        for last in [false, true] {
+            match proof::look(self, self.store(), ("locks", &id), LIMIT).await {
+                Ok(look) if !look.is_damage() => return Ok(false),
+                // It became longer while it was read.
+                Err(Error::Store {
+                    temporary: true, ..
+                }) => return Ok(false),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+            if !last {
+                tokio::time::sleep(WRITTEN_WITHIN).await;
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -42,7 +42,7 @@ use crate::{
         packing::{Allowed, Packing},
         same,
     },
-    repo::{Locked, Snapshot},
+    repo::{Locked, Snapshot, proof, snapshots::LIMIT},
     storage::Store,
 };
 
@@ -63,6 +63,8 @@ pub struct RepairSnapshotsRequest {
     pub snapshots: Vec<Snapshot>,
     /// Remove those that were mended, and those that cannot be.
     pub forget: bool,
+    /// With `forget`: remove also snapshot files that are damaged for certain, of which nothing is known.
+    pub unreadable: bool,
     /// Change nothing.
     pub dry_run: bool,
     /// Bytes of memory it may take.
@@ -75,6 +77,7 @@ impl RepairSnapshotsRequest {
         Self {
             snapshots,
             forget: false,
+            unreadable: false,
             dry_run: false,
             memory: MEMORY,
         }
@@ -154,9 +157,24 @@ pub struct RepairedSnapshot {
     pub lost_bytes: u64,
 }
 
+/// A snapshot file that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableSnapshot {
+    /// Its name.
+    pub id: String,
+    /// Why it cannot be read.
+    pub message: String,
+    /// Its content is not that of its name, so that nobody can read it.
+    pub damaged: bool,
+    /// It was removed, or would be.
+    pub removed: bool,
+}
+
 /// What a repair of snapshots did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepairSnapshotsReport {
+    /// Snapshot files that cannot be read.
+    pub unreadable: Vec<UnreadableSnapshot>,
     /// Those with damage, oldest first.
     pub snapshots: Vec<RepairedSnapshot>,
     /// How many have none.
@@ -169,7 +187,7 @@ pub struct RepairSnapshotsReport {
 ///
 /// # Errors
 /// `Refused` if the index names packs that are not there or cannot be read; `Locked`, `LockLost`, `MemoryLimit`, `Cancelled`,
-/// `Damaged` for an index or a snapshot file that cannot be read, and what the store says.
+/// `Damaged` for an index file that cannot be read, and what the store says.
 pub fn repair_snapshots(
     repo: &Repository,
     request: &RepairSnapshotsRequest,
@@ -214,7 +232,7 @@ struct Repair<'a> {
 
 impl Repair<'_> {
     fn run(&self) -> Result<RepairSnapshotsReport> {
-        let there = self.repo.snapshots_in(&self.store)?;
+        let (there, unreadable) = self.snapshots()?;
         let ids: HashSet<&str> = self.request.snapshots.iter().map(|s| &*s.id).collect();
         let wanted: Vec<&Snapshot> = there.iter().filter(|s| ids.contains(&*s.id)).collect();
 
@@ -242,6 +260,7 @@ impl Repair<'_> {
         self.mend(&mut mender, &damage)?;
 
         let mut report = RepairSnapshotsReport {
+            unreadable,
             directories: mender.written(),
             ..RepairSnapshotsReport::default()
         };
@@ -260,14 +279,43 @@ impl Repair<'_> {
             }
         }
         if self.request.forget && !self.request.dry_run {
-            for repaired in &report.snapshots {
+            let unreadable = report.unreadable.iter().filter(|one| one.removed);
+            let old = report.snapshots.iter().map(|one| &one.snapshot.id);
+            for id in old.chain(unreadable.map(|one| &one.id)) {
                 (self.allowed)()?;
-                let path = format!("snapshots/{}", repaired.snapshot.id);
+                let path = format!("snapshots/{id}");
                 self.repo.block_on(self.store.delete(&path))?;
             }
         }
         drop(memory);
         Ok(report)
+    }
+
+    /// The snapshots there are, and the snapshot files that cannot be read.
+    fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<UnreadableSnapshot>)> {
+        let mut unreadable: Vec<(Id, String)> = Vec::new();
+        let there = self.repo.listed_snapshots(&self.store, |id, error| {
+            let message = match error {
+                Error::Damaged { message, .. } => message,
+                error @ Error::ObjectTooLarge { .. } => error.to_string(),
+                error => return Err(error),
+            };
+            unreadable.push((id, message));
+            Ok(())
+        })?;
+        let mut found = Vec::new();
+        for (id, message) in unreadable {
+            let look = proof::look(self.repo, &self.store, ("snapshots", &id), LIMIT);
+            let damaged = self.repo.block_on(look)?.is_damage();
+            found.push(UnreadableSnapshot {
+                id: id.to_string(),
+                message,
+                damaged,
+                removed: damaged && self.request.forget && self.request.unreadable,
+            });
+        }
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok((there, found))
     }
 
     /// Has all directories rewritten that need it, in packs that the store has and index files.
@@ -356,6 +404,8 @@ fn file(snapshot: &Snapshot, tree: &Id, forget: bool) -> SnapshotFile {
     let mut file = snapshot.to_file();
     file.tree = tree.to_string();
     file.original = Some(snapshot.id.clone());
+    // What is lost was in directories that count as read whole.
+    file.ark_coverage = None;
     if !forget && !file.tags.iter().any(|tag| tag == TAG) {
         file.tags.push(TAG.to_owned());
     }
