@@ -1,4 +1,4 @@
-//! Forgetting snapshots: by a policy, or by their ids.
+//! Forgetting snapshots: by a policy, by their ids, or by their tags.
 //!
 //! Does: decide ([`policy`], a function of data) and remove snapshot files, under the lock that excludes everybody
 //! else from reading the list to the last removal, as restic does. Does not: free space; that is
@@ -36,6 +36,8 @@ use crate::{
 pub enum Forget {
     /// These, each the beginning of an id.
     Ids(Vec<String>),
+    /// All that have one of these tags; there may be none.
+    Tagged(Vec<String>),
     /// What a policy does not keep.
     Policy {
         /// The rules.
@@ -61,7 +63,7 @@ pub struct ForgetGroup {
 /// What was forgotten, or would be.
 #[derive(Debug, Clone, Default)]
 pub struct ForgetReport {
-    /// What the policy made of each group; empty for ids.
+    /// What the policy made of each group; empty for ids and tags.
     pub groups: Vec<ForgetGroup>,
     /// The snapshots removed.
     pub removed: Vec<Snapshot>,
@@ -136,6 +138,14 @@ fn decide(repo: &Repository, what: &Forget) -> Result<ForgetReport> {
                 }
             }
             Ok(report)
+        }
+        Forget::Tagged(tags) => {
+            let mut removed = repo.snapshots()?;
+            removed.retain(|snapshot| snapshot.tags.iter().any(|tag| tags.contains(tag)));
+            Ok(ForgetReport {
+                groups: Vec::new(),
+                removed,
+            })
         }
         Forget::Policy {
             policy,
