@@ -8,7 +8,7 @@
 //!   [`requests`].
 //! - The only home of names: [`annotation`], [`label`], [`condition`], [`mod@env`], [`layout`],
 //!   [`naming`].
-//! - Pure rules: [`store_settings`].
+//! - Pure rules: [`store_settings`], [`cron`], [`template`].
 //! - Shared value types: [`duration`], [`volume`], [`results`], [`origin`].
 //!
 //! Field names, phases and meanings follow the Velero API (release 1.16) with the group changed, so
@@ -27,6 +27,7 @@
 pub mod annotation;
 pub mod backup;
 pub mod condition;
+pub mod cron;
 pub mod duration;
 pub mod env;
 pub mod label;
@@ -44,6 +45,7 @@ pub mod schedule;
 pub mod size;
 pub mod snapshot_location;
 pub mod store_settings;
+pub mod template;
 pub mod volume;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -54,6 +54,11 @@ pub fn pod_volume_restore(restore: &str, restore_uid: &str, pod_uid: &str, volum
     with_hash(restore, &[restore_uid, pod_uid, volume])
 }
 
+/// Name of the `DeleteBackupRequest` of a backup: whoever asks for it twice asks once.
+pub fn delete_request(backup: &str, backup_uid: &str) -> String {
+    with_hash(backup, &[backup_uid, "delete"])
+}
+
 /// Name of the `ResticRepository` of a namespace at a location.
 pub fn repository(namespace: &str, location: &str) -> String {
     with_hash(&format!("{namespace}-{location}"), &[namespace, location])
@@ -115,6 +120,15 @@ pub fn gate_failed(volume: &str) -> String {
 /// `<stem>-YYYYMMDDhhmmss` in UTC, the name Velero gives scheduled backups and unnamed restores.
 pub fn timestamped(stem: &str, now: jiff::Timestamp) -> String {
     format!("{stem}-{}", now.strftime("%Y%m%d%H%M%S"))
+}
+
+/// A number that belongs to `uid` and stays the same: what is to be spread over time takes its remainder.
+pub fn spread(uid: &str) -> u64 {
+    let digest = Sha256::digest(uid.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use jiff::Timestamp;
 use xtask::exec;
 
 use super::Ark;
@@ -78,6 +79,25 @@ impl Ark {
             .stderr(log)
             .spawn()
             .unwrap()
+    }
+
+    /// Makes the operators that are started from now on read their clock from a file of the test's.
+    pub fn own_clock(&mut self) {
+        let file = self.clock_path().display().to_string();
+        self.env.push(("ARK_TEST_CLOCK".to_owned(), file));
+    }
+
+    /// Sets the clock of [`Ark::own_clock`] to `time`; it goes on from there.
+    pub fn set_clock(&self, time: Timestamp) {
+        let ahead = time.duration_since(Timestamp::now()).as_secs();
+        // Renamed into place, so that nobody reads half a number.
+        let new = self.clock_path().with_extension("new");
+        std::fs::write(&new, ahead.to_string()).unwrap();
+        std::fs::rename(&new, self.clock_path()).unwrap();
+    }
+
+    fn clock_path(&self) -> PathBuf {
+        self.dir.path().join("clock")
     }
 
     /// Ends the operator without warning.

@@ -7,7 +7,7 @@
 mod repository;
 mod run;
 mod status;
-mod validate;
+pub(in crate::reconcile) mod validate;
 mod volume_object;
 mod volumes;
 

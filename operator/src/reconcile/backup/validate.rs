@@ -13,6 +13,8 @@ use crate::collect::namespaces::is_pattern;
 
 /// How long a backup is kept when it does not say.
 const DEFAULT_TTL: Duration = Duration::from_hours(720);
+/// Longest time a backup may ask to be kept: what is longer is a slip, and runs into the end of the calendar.
+const MAX_TTL: Duration = Duration::from_hours(24 * 366 * 100);
 /// How long a volume may take when the backup does not say.
 const DEFAULT_VOLUME_TIMEOUT: Duration = Duration::from_hours(4);
 /// Velero's defaults, which its tools write into every manifest: they ask for nothing.
@@ -21,7 +23,7 @@ const VELERO_GROUP_LABEL: &str = "velero.io/volume-group";
 
 /// What a backup is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(in crate::reconcile) struct Plan {
     /// Location.
     pub(super) location: String,
     /// How long it is kept.
@@ -33,7 +35,7 @@ pub(super) struct Plan {
 }
 
 /// Turns a spec into a plan. `default` is the location the installation names as its default.
-pub(super) fn validate(
+pub(in crate::reconcile) fn validate(
     spec: &BackupSpec,
     locations: &[BackupStorageLocation],
     default: Option<&str>,
@@ -42,6 +44,10 @@ pub(super) fn validate(
     let location = location(spec, locations, default, &mut problems);
     unsupported(spec, &mut problems);
     filters(spec, &mut problems);
+    if spec.ttl.is_some_and(|ttl| ttl.0 > MAX_TTL) {
+        problems
+            .push("spec.ttl is longer than a hundred years; write for example 8760h".to_owned());
+    }
     let ttl = match spec.ttl {
         Some(ttl) if !ttl.0.is_zero() => ttl.0,
         _ => DEFAULT_TTL,
