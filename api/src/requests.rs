@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A backup to be deleted with its data. No controller acts on it yet; it is marked so.
+/// A backup to be deleted with its data and its restores.
 #[derive(Clone, Debug, Default, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -18,12 +18,17 @@ use serde::{Deserialize, Serialize};
     category = "ark",
     status = "DeleteBackupRequestStatus",
     printcolumn(name = "BackupName", type_ = "string", json_path = ".spec.backupName"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.phase")
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Waiting", type_ = "string", json_path = ".status.waitingFor")
 )]
 pub struct DeleteBackupRequestSpec {
     /// Backup.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub backup_name: String,
+    /// Go on where something cannot be deleted, and delete the Backup object whatever is left; the operator's log and an
+    /// event say what that is. A backup whose data is left is found again when its location is read the next time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
 }
 
 /// Where a request stands.
@@ -63,6 +68,12 @@ pub struct DeleteBackupRequestStatus {
     /// What went wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+    /// What the deletion waits for, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// When the request was refused; it goes away a day later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_timestamp: Option<Time>,
 }
 
 /// An artefact somebody wants to read. Kubernetes decides who may create one; the token it is fetched with proves that the reader is who created it.

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use ark_api::backup::BackupPhase;
 use ark_api::{Backup, PodVolumeBackup, label, layout};
 use ark_engine::Store;
 use futures::TryStreamExt;
@@ -68,6 +69,11 @@ pub(crate) async fn check_marker(store: &Store, backup: &Backup) -> Result<Resul
             backup.uid(),
             backup.spec.origin.as_ref().map(|origin| origin.uid.clone()),
         ];
+        let phase = marker.status.as_ref().and_then(|status| status.phase);
+        // Another cluster deletes it; here it may still look as it did when it was found.
+        if phase == Some(BackupPhase::Deleting) {
+            return Ok(Err(format!("backup {name:?} at {at} is being deleted")));
+        }
         let same = marker.uid().is_none() || uids.contains(&marker.uid());
         return Ok(if same {
             Ok(())

@@ -3,11 +3,9 @@
 
 use std::sync::Arc;
 
+use ark_api::VolumeSnapshotLocation;
 use ark_api::condition::{self, kind, reason};
 use ark_api::location::LocationPhase;
-use ark_api::requests::{DeleteBackupRequestStatus, RequestPhase};
-use ark_api::schedule::SchedulePhase;
-use ark_api::{DeleteBackupRequest, Schedule, VolumeSnapshotLocation};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
@@ -15,63 +13,8 @@ use super::Reconciler;
 use crate::context::Context;
 use crate::error::Result;
 
-const DELETION: &str = "not supported yet by this version; delete the Backup object and the directory \
-    backups/<name> at its location by hand, and forget its snapshots with restic";
-const SCHEDULES: &str = "schedules are not supported yet by this version; create Backups by hand, or from a \
-    CronJob that runs `ark backup create`";
 const DISK_SNAPSHOTS: &str = "disk snapshots are not supported yet by this version; volumes are backed up \
     by their files";
-
-/// Answers requests to delete a backup.
-#[derive(Debug, Default)]
-pub(crate) struct DeletionReconciler;
-
-impl Reconciler for DeletionReconciler {
-    type Kind = DeleteBackupRequest;
-
-    async fn reconcile(
-        &self,
-        object: &DeleteBackupRequest,
-        context: &Arc<Context>,
-    ) -> Result<Action> {
-        let uid = object.uid().unwrap_or_default();
-        let api = context.api::<DeleteBackupRequest>();
-        crate::status::update(&api, &object.name_any(), &uid, |request| {
-            request.status = Some(DeleteBackupRequestStatus {
-                phase: Some(RequestPhase::Processed),
-                errors: vec![DELETION.to_owned()],
-            });
-        })
-        .await?;
-        Ok(Action::await_change())
-    }
-}
-
-/// Answers schedules.
-#[derive(Debug, Default)]
-pub(crate) struct ScheduleReconciler;
-
-impl Reconciler for ScheduleReconciler {
-    type Kind = Schedule;
-
-    async fn reconcile(&self, object: &Schedule, context: &Arc<Context>) -> Result<Action> {
-        let uid = object.uid().unwrap_or_default();
-        crate::status::update(
-            &context.api::<Schedule>(),
-            &object.name_any(),
-            &uid,
-            |schedule| {
-                let generation = schedule.metadata.generation;
-                let status = schedule.status.get_or_insert_default();
-                status.phase = Some(SchedulePhase::FailedValidation);
-                status.validation_errors = vec![SCHEDULES.to_owned()];
-                status.observed_generation = generation;
-            },
-        )
-        .await?;
-        Ok(Action::await_change())
-    }
-}
 
 /// Answers locations of disk snapshots.
 #[derive(Debug, Default)]
