@@ -60,7 +60,7 @@ pub struct BackupStorageLocationSpec {
     /// `ReadWrite` when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_mode: Option<AccessMode>,
-    /// How often backups made elsewhere are looked for; not supported yet, refused unless unset or 0.
+    /// How often backups made elsewhere are looked for; 1m when unset, 0 never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_sync_period: Option<Duration>,
     /// How often the store is asked whether it still answers; 1m when unset, 0 never.

@@ -8,14 +8,6 @@ use kube::ResourceExt;
 pub(super) fn problems(location: &BackupStorageLocation) -> Vec<String> {
     let spec = &location.spec;
     let mut problems = Vec::new();
-    if spec
-        .backup_sync_period
-        .is_some_and(|period| !period.0.is_zero())
-    {
-        problems.push(
-            "spec.backupSyncPeriod is not supported yet by this version: leave it out or set it to 0".to_owned(),
-        );
-    }
     if spec.origin.is_some() {
         problems.push(
             "spec.origin marks a record read from elsewhere, which is never used as a location"
@@ -64,12 +56,10 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_fields_are_refused_all_at_once() {
+    fn a_record_read_from_elsewhere_is_no_location() {
         let mut bad = location("a", false);
-        bad.spec.backup_sync_period = Some("1m".parse().unwrap());
         bad.spec.origin = Some(Origin::default());
-        assert_eq!(problems(&bad).len(), 2);
-        bad.spec.backup_sync_period = Some("0".parse().unwrap());
+        assert_eq!(problems(&bad).len(), 1);
         bad.spec.origin = None;
         assert!(problems(&bad).is_empty());
     }
