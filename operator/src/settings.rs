@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) restore_wait_image: Option<String>,
     /// How long restored pods may take to be scheduled and their claims to be bound.
     pub(crate) restore_bind_timeout: Duration,
+    /// Expired backups of one location that are deleted at once without an acknowledgement.
+    pub(crate) expiry_limit: usize,
     /// Directory for spool files; every run makes its own inside and removes it.
     pub(crate) spool: PathBuf,
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
@@ -48,6 +50,9 @@ pub(crate) struct Settings {
     /// Log format.
     pub(crate) log_format: LogFormat,
 }
+
+/// Value of [`Settings::expiry_limit`] when nothing is said.
+const EXPIRY_LIMIT: usize = 100;
 
 impl Settings {
     /// Reads the settings through `get`, which looks a variable up.
@@ -106,7 +111,15 @@ impl Settings {
         {
             wrong.push(format!("{} is not an absolute path", env::LOCAL_STORE_ROOT));
         }
+        let expiry_limit = match get(env::EXPIRY_LIMIT) {
+            None => EXPIRY_LIMIT,
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                wrong.push(format!("{}={text:?} is not a number", env::EXPIRY_LIMIT));
+                EXPIRY_LIMIT
+            }),
+        };
         let settings = Self {
+            expiry_limit,
             namespace: get(env::NAMESPACE).unwrap_or_else(|| ark_api::DEFAULT_NAMESPACE.to_owned()),
             pod: get(env::POD_NAME).unwrap_or_else(|| format!("process-{}", std::process::id())),
             local_store_root,
@@ -157,8 +170,9 @@ mod tests {
             (env::LOG_FORMAT, "xml"),
             (env::LOCAL_STORE_ROOT, "relative"),
             (env::RESTORE_BIND_TIMEOUT, "soon"),
+            (env::EXPIRY_LIMIT, "many"),
         ])
         .unwrap_err();
-        assert_eq!(wrong.len(), 5, "{wrong:?}");
+        assert_eq!(wrong.len(), 6, "{wrong:?}");
     }
 }
