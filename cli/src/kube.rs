@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
@@ -137,6 +137,22 @@ impl Cluster {
             .create(&PostParams::default(), object)
             .await
             .map_err(|e| self.failed::<K>("create", &name, &e))
+    }
+
+    /// Merges `patch` into an object.
+    pub(crate) async fn patch<K: Kind>(&self, name: &str, patch: &serde_json::Value) -> Result<K> {
+        self.api()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map_err(|e| self.failed::<K>("change", name, &e))
+    }
+
+    /// Deletes an object.
+    pub(crate) async fn delete<K: Kind>(&self, name: &str) -> Result<()> {
+        match self.api::<K>().delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failed::<K>("delete", name, &error)),
+        }
     }
 
     /// What a failed call to the API server means.

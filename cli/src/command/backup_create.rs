@@ -5,7 +5,7 @@
 
 use ark_api::backup::{BackupSpec, ConfigMapReference, UploaderConfig};
 use ark_api::duration::Duration;
-use ark_api::{Backup, Schedule, label, naming};
+use ark_api::{Backup, Schedule, naming, template};
 use clap::Args;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -128,7 +128,7 @@ pub(crate) struct BackupOptions {
 
 impl BackupOptions {
     /// The spec. Every option ends up in it: what the operator cannot do it refuses in words.
-    fn spec(self) -> BackupSpec {
+    pub(crate) fn spec(self) -> BackupSpec {
         let Self {
             include_namespaces,
             exclude_namespaces,
@@ -253,28 +253,8 @@ impl BackupCreate {
 
 /// The backup that a schedule would make now.
 fn from_template(schedule: &Schedule, name: Option<String>, now: Timestamp) -> Backup {
-    let schedule_name = schedule.name_any();
-    let name = name.unwrap_or_else(|| naming::timestamped(&schedule_name, now));
-    let mut backup = Backup::new(&name, schedule.spec.template.clone());
-    // As in Velero: the template's own metadata replaces that of the schedule.
-    let metadata = backup.spec.metadata.take().unwrap_or_default();
-    let labels = if metadata.labels.is_empty() {
-        schedule.labels()
-    } else {
-        &metadata.labels
-    };
-    backup.labels_mut().extend(labels.clone());
-    let annotations = if metadata.annotations.is_empty() {
-        schedule.annotations()
-    } else {
-        &metadata.annotations
-    };
-    backup.annotations_mut().extend(annotations.clone());
-    backup.labels_mut().insert(
-        label::SCHEDULE_NAME.to_owned(),
-        label::value(&schedule_name),
-    );
-    backup
+    let name = name.unwrap_or_else(|| naming::timestamped(&schedule.name_any(), now));
+    template::backup(schedule, &name)
 }
 
 #[cfg(test)]

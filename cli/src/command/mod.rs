@@ -5,10 +5,12 @@
 
 mod artefact;
 mod backup_create;
+mod backup_delete;
 mod backup_describe;
 mod backup_download;
 mod backup_get;
 mod completion;
+mod confirm;
 mod filters;
 mod generate_docs;
 mod key_export;
@@ -19,8 +21,14 @@ mod logs;
 mod output;
 mod repository_get;
 mod restore_create;
+mod restore_delete;
 mod restore_describe;
 mod restore_get;
+mod schedule_create;
+mod schedule_delete;
+mod schedule_describe;
+mod schedule_get;
+mod schedule_pause;
 mod version;
 mod wait;
 
@@ -123,6 +131,9 @@ pub(crate) enum Command {
     /// Work with restores
     #[command(subcommand, alias = "restores")]
     Restore(RestoreVerb),
+    /// Work with schedules, which make backups by the clock
+    #[command(subcommand, alias = "schedules")]
+    Schedule(ScheduleVerb),
     /// Work with backup storage locations
     #[command(subcommand, aliases = ["backup-locations", "bsl"])]
     BackupLocation(LocationVerb),
@@ -143,6 +154,15 @@ pub(crate) enum Command {
     /// The same as `ark <NOUN> describe`
     #[command(subcommand)]
     Describe(DescribeNoun),
+    /// The same as `ark <NOUN> delete`
+    #[command(subcommand)]
+    Delete(DeleteNoun),
+    /// The same as `ark schedule pause`
+    #[command(subcommand)]
+    Pause(PauseNoun),
+    /// The same as `ark schedule unpause`
+    #[command(subcommand)]
+    Unpause(UnpauseNoun),
     /// Show the versions of this command and of the operator
     Version(version::Version),
     /// Print a script that completes commands in a shell
@@ -165,6 +185,8 @@ pub(crate) enum BackupVerb {
     Logs(logs::Logs),
     /// Download the objects in a backup: a tarball
     Download(backup_download::BackupDownload),
+    /// Delete backups with all they stored
+    Delete(backup_delete::BackupDelete),
 }
 
 /// What can be done with restores.
@@ -178,6 +200,25 @@ pub(crate) enum RestoreVerb {
     Describe(restore_describe::RestoreDescribe),
     /// Show the log of a restore
     Logs(logs::Logs),
+    /// Delete restores with their logs and results
+    Delete(restore_delete::RestoreDelete),
+}
+
+/// What can be done with schedules.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleVerb {
+    /// Create a schedule
+    Create(Box<schedule_create::ScheduleCreate>),
+    /// List schedules
+    Get(output::Get),
+    /// Show all about schedules
+    Describe(schedule_describe::ScheduleDescribe),
+    /// Have schedules make no more backups until they are unpaused
+    Pause(schedule_pause::SchedulePause),
+    /// Have paused schedules make backups again
+    Unpause(schedule_pause::ScheduleUnpause),
+    /// Delete schedules; the backups they made stay
+    Delete(schedule_delete::ScheduleDelete),
 }
 
 /// What can be done with locations.
@@ -223,9 +264,42 @@ pub(crate) enum CreateNoun {
     /// Restore a backup
     #[command(alias = "restores")]
     Restore(Box<restore_create::RestoreCreate>),
+    /// Create a schedule
+    #[command(alias = "schedules")]
+    Schedule(Box<schedule_create::ScheduleCreate>),
     /// Create a backup storage location
     #[command(aliases = ["backup-locations", "bsl"])]
     BackupLocation(Box<location_create::LocationCreate>),
+}
+
+/// What can be deleted.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeleteNoun {
+    /// Delete backups with all they stored
+    #[command(alias = "backups")]
+    Backup(backup_delete::BackupDelete),
+    /// Delete restores with their logs and results
+    #[command(alias = "restores")]
+    Restore(restore_delete::RestoreDelete),
+    /// Delete schedules; the backups they made stay
+    #[command(alias = "schedules")]
+    Schedule(schedule_delete::ScheduleDelete),
+}
+
+/// What can be paused.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PauseNoun {
+    /// Have schedules make no more backups until they are unpaused
+    #[command(alias = "schedules")]
+    Schedule(schedule_pause::SchedulePause),
+}
+
+/// What can be unpaused.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UnpauseNoun {
+    /// Have paused schedules make backups again
+    #[command(alias = "schedules")]
+    Schedule(schedule_pause::ScheduleUnpause),
 }
 
 /// What can be listed.
@@ -237,6 +311,9 @@ pub(crate) enum GetNoun {
     /// List restores
     #[command(alias = "restore")]
     Restores(output::Get),
+    /// List schedules
+    #[command(alias = "schedule")]
+    Schedules(output::Get),
     /// List backup storage locations
     #[command(aliases = ["backup-location", "bsl"])]
     BackupLocations(output::Get),
@@ -254,6 +331,9 @@ pub(crate) enum DescribeNoun {
     /// Show all about restores
     #[command(alias = "restore")]
     Restores(restore_describe::RestoreDescribe),
+    /// Show all about schedules
+    #[command(alias = "schedule")]
+    Schedules(schedule_describe::ScheduleDescribe),
 }
 
 /// Runs a command.
@@ -286,6 +366,28 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> Result<Exit> {
             restore_describe::run(context, args).await
         }
         Command::Restore(RestoreVerb::Logs(args)) => logs::restore(context, args).await,
+        Command::Backup(BackupVerb::Delete(args)) | Command::Delete(DeleteNoun::Backup(args)) => {
+            backup_delete::run(context, args).await
+        }
+        Command::Restore(RestoreVerb::Delete(args))
+        | Command::Delete(DeleteNoun::Restore(args)) => restore_delete::run(context, args).await,
+        Command::Schedule(ScheduleVerb::Create(args))
+        | Command::Create(CreateNoun::Schedule(args)) => schedule_create::run(context, *args).await,
+        Command::Schedule(ScheduleVerb::Get(args)) | Command::Get(GetNoun::Schedules(args)) => {
+            schedule_get::run(context, args).await
+        }
+        Command::Schedule(ScheduleVerb::Describe(args))
+        | Command::Describe(DescribeNoun::Schedules(args)) => {
+            schedule_describe::run(context, args).await
+        }
+        Command::Schedule(ScheduleVerb::Pause(args))
+        | Command::Pause(PauseNoun::Schedule(args)) => schedule_pause::pause(context, args).await,
+        Command::Schedule(ScheduleVerb::Unpause(args))
+        | Command::Unpause(UnpauseNoun::Schedule(args)) => {
+            schedule_pause::unpause(context, args).await
+        }
+        Command::Schedule(ScheduleVerb::Delete(args))
+        | Command::Delete(DeleteNoun::Schedule(args)) => schedule_delete::run(context, args).await,
         Command::BackupLocation(LocationVerb::Create(args))
         | Command::Create(CreateNoun::BackupLocation(args)) => {
             location_create::run(context, *args).await

@@ -33,6 +33,23 @@ fn nouns_verbs_and_plurals_mean_the_same() {
         "ark backup-locations get",
         "ark get bsl",
         "ark create backup-location x --provider local --bucket y",
+        "ark schedule create s --schedule @daily",
+        "ark create schedule s --schedule @daily --keep-daily 7",
+        "ark schedules get",
+        "ark get schedules -o json",
+        "ark get schedule s",
+        "ark describe schedules",
+        "ark schedule describe s -o json",
+        "ark schedule pause s",
+        "ark pause schedule --all",
+        "ark schedule unpause -l a=b --skip-immediately",
+        "ark unpause schedule s",
+        "ark schedule delete s --confirm",
+        "ark delete schedule s",
+        "ark backup delete a b --confirm --wait",
+        "ark delete backups --all --confirm",
+        "ark restore delete -l a=b --confirm --force",
+        "ark delete restore r",
         "ark restic repo get",
         "ark repo get",
         "ark get repos",
@@ -63,6 +80,12 @@ fn nonsense_is_a_usage_error() {
         "ark restore create x --allow-partially-failed",
         "ark restore create x --existing-resource-policy maybe",
         "ark backup-location create x --provider local",
+        "ark backup delete",
+        "ark backup delete a --all",
+        "ark backup delete a -l b=c",
+        "ark schedule create s",
+        "ark schedule pause",
+        "ark schedule unpause s --all",
         "ark restic repo key export --force",
         "ark completion tcsh",
     ] {
@@ -77,6 +100,9 @@ fn created(line: &str) -> String {
     match parse(line).unwrap().command {
         Command::Backup(BackupVerb::Create(args)) => {
             object(&args.object(None, jiff::Timestamp::UNIX_EPOCH), Form::Yaml).unwrap()
+        }
+        Command::Schedule(ScheduleVerb::Create(args)) => {
+            object(&args.object(), Form::Yaml).unwrap()
         }
         Command::Restore(RestoreVerb::Create(args)) => object(
             &args.object(jiff::Timestamp::UNIX_EPOCH).unwrap().0,
@@ -125,5 +151,15 @@ fn location_options_end_up_in_the_object() {
         "ark backup-location create l --provider aws --bucket b --prefix /p/ \
          --config region=r,s3Url=https://s3.example.com:9000 --credential secret=cloud --default \
          --access-mode ReadOnly --backup-sync-period 0 --validation-frequency 5m --labels a=b"
+    ));
+}
+
+#[test]
+fn schedule_options_end_up_in_the_object() {
+    insta::assert_snapshot!(created(
+        "ark schedule create s --schedule @daily --timezone Europe/Berlin --spread 30m --paused \
+         --skip-immediately --use-owner-references-in-backup=false --keep-last 1 --keep-hourly 2 \
+         --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --labels a=b --annotations c=d \
+         --include-namespaces shop --ttl 72h"
     ));
 }

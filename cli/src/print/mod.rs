@@ -21,6 +21,7 @@ mod once;
 pub(crate) mod progress;
 pub(crate) mod repository;
 pub(crate) mod restore;
+pub(crate) mod schedule;
 pub(crate) mod structured;
 pub(crate) mod table;
 pub(crate) mod volumes;
