@@ -24,6 +24,19 @@ pub const KEY_EXPORTED_AT: &str = "ark.heptio.com/key-exported-at";
 pub const KEY_GENERATED: &str = "ark.heptio.com/key-generated";
 /// Claim created for a restored pod or by a restore: uid of the restore that created it.
 pub const RESTORE_UID: &str = "restore.ark.heptio.com/restore-uid";
+/// Backup made by a Schedule: when its run was due (RFC 3339, UTC).
+pub const SCHEDULED_AT: &str = "ark.heptio.com/scheduled-at";
+/// Backup made by a Schedule: uid of that Schedule.
+pub const SCHEDULE_UID: &str = "ark.heptio.com/schedule-uid";
+/// Location: backups there that expired up to this time (RFC 3339, UTC) may be deleted, however many they are and
+/// whichever cluster made them.
+pub const EXPIRY_ACKNOWLEDGED: &str = "ark.heptio.com/expiry-acknowledged";
+/// Backup, or the Schedule that makes it: `"true"` lets it expire even when it is the last good one of its schedule.
+pub const EXPIRE_LAST_GOOD: &str = "backup.ark.heptio.com/expire-last-good";
+/// Restore: it is to be deleted with its log and results; see [`DELETE_FORCE`].
+pub const DELETE: &str = "ark.heptio.com/delete";
+/// Value of [`DELETE`] with which the object goes even when its log and results cannot be deleted.
+pub const DELETE_FORCE: &str = "force";
 /// `PodVolumeBackup`: name of the claim, for readers of Velero's annotation of the same name.
 pub const PVC_NAME: &str = "ark.heptio.com/pvc-name";
 

@@ -12,6 +12,10 @@ pub mod kind {
     pub const AVAILABLE: &str = "Available";
     /// Location: its repository key is at hand, or none is needed yet.
     pub const KEY_AVAILABLE: &str = "KeyAvailable";
+    /// Location: the backups found there are in the cluster.
+    pub const SYNCED: &str = "Synced";
+    /// Location: backups that expired are deleted; False while somebody has to acknowledge that.
+    pub const EXPIRY: &str = "Expiry";
     /// Location: the repository key exists outside the cluster too.
     pub const KEY_EXPORTED: &str = "KeyExported";
     /// Location of provider `local`: operator and all agents see the same directory.
@@ -110,6 +114,16 @@ pub mod reason {
     pub const CANCELLED: &str = "Cancelled";
     /// It was started again and again and never got to its end.
     pub const TOO_MANY_ATTEMPTS: &str = "TooManyAttempts";
+    /// Waiting for the backup that an earlier run of the schedule made.
+    pub const PREVIOUS_RUNNING: &str = "PreviousRunning";
+    /// An object of somebody else has the name that is needed.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// Expired backups are not deleted until somebody acknowledges it; the message says how.
+    pub const ACKNOWLEDGEMENT_NEEDED: &str = "AcknowledgementNeeded";
+    /// What looks like backups at a location and cannot be any was left alone; it is listed.
+    pub const BACKUPS_REFUSED: &str = "BackupsRefused";
+    /// Not one of the backups that the cluster knows of a location is there any more.
+    pub const BACKUPS_VANISHED: &str = "BackupsVanished";
     /// Any other error; the message says which.
     pub const ERROR: &str = "Error";
 }

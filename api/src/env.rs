@@ -29,6 +29,10 @@ pub const DEFAULT_CREDENTIALS_SECRET: &str = "ARK_DEFAULT_CREDENTIALS_SECRET";
 pub const HTTP_ADDRESS: &str = "ARK_HTTP_ADDRESS";
 /// Loopback address and port at which the operator hands out artefacts, instead of [`ARTEFACT_PORT`].
 pub const ARTEFACT_ADDRESS: &str = "ARK_ARTEFACT_ADDRESS";
+/// Expired backups of one location that the operator deletes at once without an acknowledgement; 100 when unset.
+pub const EXPIRY_LIMIT: &str = "ARK_EXPIRY_LIMIT";
+/// File that holds by how many seconds the operator's clock is ahead. For tests: programs built for use do not read it.
+pub const TEST_CLOCK: &str = "ARK_TEST_CLOCK";
 /// Directory in which `ark engine backup` and the agent keep fingerprints of what they read; without it they keep none.
 pub const STATE_DIR: &str = "ARK_STATE_DIR";
 /// The most that directory may take on disk, as [`crate::size::parse`] reads it.

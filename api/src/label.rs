@@ -24,6 +24,10 @@ pub const POD_UID: &str = "ark.heptio.com/pod-uid";
 pub const PVC_UID: &str = "ark.heptio.com/pvc-uid";
 /// Node a volume backup or restore runs on.
 pub const NODE: &str = "ark.heptio.com/node";
+/// Why a `DeleteBackupRequest` was made, when nobody asked for it; see [`CAUSE_EXPIRY`].
+pub const CAUSE: &str = "ark.heptio.com/cause";
+/// Value of [`CAUSE`] of requests for backups that expired.
+pub const CAUSE_EXPIRY: &str = "expiry";
 /// Component of the agent's pods (`app.kubernetes.io/component`).
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Value of [`COMPONENT`] for the agent.

@@ -36,7 +36,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::SystemClock;
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -181,7 +180,7 @@ async fn connect(
         let context = Context::new(
             client.clone(),
             settings.clone(),
-            Arc::new(SystemClock),
+            clock::of_process(),
             metrics.clone(),
             shutdown.clone(),
         );
@@ -226,6 +225,7 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         reconcile::status_request::StatusRequestReconciler,
         shared(),
     ));
+<<<<<<< HEAD
     let agents = Arc::<Agents>::default();
     set.spawn(reconcile::run(
         UnattendedReconciler::<ark_api::PodVolumeBackup>::new(Arc::clone(&agents)),
@@ -237,6 +237,28 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
     ));
     set.spawn(reconcile::run(unsupported::DeletionReconciler, shared()));
     set.spawn(reconcile::run(unsupported::ScheduleReconciler, shared()));
+=======
+    set.spawn(reconcile::run(
+        reconcile::expiry::ExpiryReconciler::default(),
+        shared(),
+    ));
+    set.spawn(reconcile::run(
+        reconcile::sync::SyncReconciler::default(),
+        shared(),
+    ));
+    set.spawn(reconcile::run(
+        reconcile::deletion::RestoreDeletionReconciler,
+        shared(),
+    ));
+    set.spawn(reconcile::run(
+        reconcile::deletion::DeletionReconciler::default(),
+        shared(),
+    ));
+    set.spawn(reconcile::run(
+        reconcile::schedule::ScheduleReconciler::default(),
+        shared(),
+    ));
+>>>>>>> d36cc7d (Names, metrics and documents of schedules, deletion, sync and expiry)
     set.spawn(reconcile::run(
         unsupported::SnapshotLocationReconciler,
         shared(),

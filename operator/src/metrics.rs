@@ -1,5 +1,7 @@
 //! Counters for Prometheus. No label ever holds anything a user typed except names of objects.
 
+mod upkeep;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -9,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+pub(crate) use self::upkeep::{ScheduleLabels, Upkeep};
 
 /// Labels of what happened to objects of one kind.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -46,6 +50,8 @@ pub(crate) struct Metrics {
     pub(crate) location_available: Family<LocationLabels, Gauge>,
     /// Reconciliations that failed, by kind.
     pub(crate) reconcile_errors: Family<Controller, Counter>,
+    /// Schedules, sync, expiry, deletion.
+    pub(crate) upkeep: Upkeep,
     /// 1 while this process leads.
     pub(crate) leader: Gauge<f64, AtomicU64>,
     registry: Arc<Registry>,
@@ -89,6 +95,7 @@ impl Metrics {
             "Reconciliations that failed, by kind",
             reconcile_errors.clone(),
         );
+        let upkeep = Upkeep::register(&mut registry);
         registry.register("leader", "Whether this process leads", leader.clone());
         Self {
             backups,
@@ -97,6 +104,7 @@ impl Metrics {
             restore_seconds,
             location_available,
             reconcile_errors,
+            upkeep,
             leader,
             registry: Arc::new(registry),
         }

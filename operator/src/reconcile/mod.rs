@@ -5,12 +5,19 @@
 //! cannot be read stops nothing: it is logged, gets an event, and waits for its next change.
 
 pub(crate) mod backup;
+pub(crate) mod deletion;
 pub(crate) mod download;
+pub(crate) mod expiry;
 pub(crate) mod location;
 pub(crate) mod repository;
 pub(crate) mod restore;
+pub(crate) mod schedule;
 pub(crate) mod status_request;
+<<<<<<< HEAD
 pub(crate) mod unattended;
+=======
+pub(crate) mod sync;
+>>>>>>> d36cc7d (Names, metrics and documents of schedules, deletion, sync and expiry)
 pub(crate) mod unsupported;
 
 use std::collections::HashMap;
