@@ -225,7 +225,6 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         reconcile::status_request::StatusRequestReconciler,
         shared(),
     ));
-<<<<<<< HEAD
     let agents = Arc::<Agents>::default();
     set.spawn(reconcile::run(
         UnattendedReconciler::<ark_api::PodVolumeBackup>::new(Arc::clone(&agents)),
@@ -235,9 +234,6 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         UnattendedReconciler::<ark_api::PodVolumeRestore>::new(agents),
         shared(),
     ));
-    set.spawn(reconcile::run(unsupported::DeletionReconciler, shared()));
-    set.spawn(reconcile::run(unsupported::ScheduleReconciler, shared()));
-=======
     set.spawn(reconcile::run(
         reconcile::expiry::ExpiryReconciler::default(),
         shared(),
@@ -258,7 +254,6 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         reconcile::schedule::ScheduleReconciler::default(),
         shared(),
     ));
->>>>>>> d36cc7d (Names, metrics and documents of schedules, deletion, sync and expiry)
     set.spawn(reconcile::run(
         unsupported::SnapshotLocationReconciler,
         shared(),

@@ -8,10 +8,7 @@ use std::io::{Read as _, Write as _};
 
 use ark_api::backup::BackupPhase;
 use ark_api::requests::{DownloadRequestStatus, RequestPhase};
-use ark_api::{
-    DeleteBackupRequest, DownloadRequest, Schedule, ServerStatusRequest, VolumeSnapshotLocation,
-    layout,
-};
+use ark_api::{DownloadRequest, ServerStatusRequest, VolumeSnapshotLocation, layout};
 use ark_tests::ark::Ark;
 use ark_tests::node::until;
 use flate2::read::GzDecoder;
@@ -160,18 +157,6 @@ async fn the_operator_says_its_version_and_what_it_cannot_do() {
         status.server_version.as_deref(),
         Some(env!("CARGO_PKG_VERSION"))
     );
-
-    let spec = serde_json::from_value(json!({"backupName": "b"})).unwrap();
-    ark.create(DeleteBackupRequest::new("d", spec)).await;
-    let api = ark.api::<DeleteBackupRequest>();
-    let status = until("an answer", async || api.get("d").await.unwrap().status).await;
-    assert!(status.errors[0].contains("not supported yet"));
-
-    let spec = serde_json::from_value(json!({"schedule": "@every 1h"})).unwrap();
-    ark.create(Schedule::new("s", spec)).await;
-    let api = ark.api::<Schedule>();
-    let status = until("an answer", async || api.get("s").await.unwrap().status).await;
-    assert!(status.validation_errors[0].contains("not supported yet"));
 
     let spec = serde_json::from_value(json!({"provider": "aws"})).unwrap();
     ark.create(VolumeSnapshotLocation::new("v", spec)).await;

@@ -13,11 +13,8 @@ pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod schedule;
 pub(crate) mod status_request;
-<<<<<<< HEAD
-pub(crate) mod unattended;
-=======
 pub(crate) mod sync;
->>>>>>> d36cc7d (Names, metrics and documents of schedules, deletion, sync and expiry)
+pub(crate) mod unattended;
 pub(crate) mod unsupported;
 
 use std::collections::HashMap;
