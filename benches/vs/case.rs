@@ -46,12 +46,18 @@ const HISTORY_MEMORY: Also = Also::Memory(256 << 20);
 const RESTORE_MEMORY: Also = Also::Memory(96 << 20);
 
 /// All cases, in the order in which they run: those on the same data stand together.
-pub(crate) const ALL: [Case; 20] = [
+pub(crate) const ALL: [Case; 21] = [
     case(
         "initial-dense",
         "first backup of one database file, dense pages",
         (0.38, 0.60),
         &[BACKUP_MEMORY, Also::Processor(0.45)],
+    ),
+    case(
+        "untouched",
+        "the same, untouched, on a file system of a disk",
+        (0.60, 0.60),
+        &[],
     ),
     case(
         "reread-rabin",

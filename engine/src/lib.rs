@@ -57,7 +57,7 @@ pub use archive::{
 pub use cancel::Cancel;
 pub use error::{Class, Error, Result};
 pub use format::snapshot::{Coverage, Summary};
-pub use host::host_name;
+pub use host::{boot_id, host_name};
 pub use maintain::{CheckReport, check};
 pub use progress::{Progress, ProgressCounts};
 pub use repo::{

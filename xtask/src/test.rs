@@ -174,7 +174,10 @@ fn prepare(tier: Tier) -> Result<()> {
     match tier {
         // The chart is rendered and linted.
         Tier::Unit => tools::ensure(&[Tool::Helm]),
-        Tier::Engine => tools::ensure(&[Tool::Minio, Tool::Restic, Tool::Strace]),
+        Tier::Engine => {
+            tools::ensure(&[Tool::Minio, Tool::Restic, Tool::Strace])?;
+            tools::ensure(&Tool::FILE_SYSTEMS)
+        }
         Tier::Compat => tools::ensure(&[Tool::Minio, Tool::Restic, Tool::NewestRestic]),
         Tier::Api | Tier::Fault => {
             tools::ensure(&Tool::CONTROL_PLANE)?;

@@ -30,13 +30,19 @@ pub(super) fn dense(run: &mut Run) -> Result<()> {
     let rereads = ["reread-rabin", "reread-fixed", "reread-prints"];
     let later = ["changed", "changed-prints", "restore-large", "check-data"];
     let needs_bases = run.any(&rereads) || run.any(&later);
-    if run.case("initial-dense").is_none() && !needs_bases {
+    if !run.any(&["initial-dense", "untouched"]) && !needs_bases {
         return Ok(());
     }
     let source = run.work.folder("source")?;
     relation(&source, Fill::Dense, run.sizes.pages)?;
     if let Some(case) = run.case("initial-dense") {
         run.first(case, &usual(&source), PAGES_CHUNK)?;
+    }
+    if let Some(case) = run.case("untouched") {
+        settle();
+        let bases = run.bases(&usual(&source), &Who::ALL)?;
+        run.later(case, &usual(&source), &bases, None, || Ok(()))?;
+        run.forget(bases)?;
     }
     if needs_bases {
         settle();

@@ -225,7 +225,7 @@ fn locked(
 
 fn check_tags(tags: &[String]) -> Result<()> {
     // restic reads tags as lists separated by commas, and could not select such a one.
-    let bad = |tag: &&String| tag.is_empty() || tag.contains(',');
+    let bad = |tag: &&String| tag.trim().is_empty() || tag.contains(',');
     match tags.iter().find(bad) {
         Some(tag) => Err(Error::InvalidConfig {
             what: "tag",

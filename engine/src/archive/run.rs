@@ -25,7 +25,7 @@ use crate::{
     files::meta::Meta,
     format::{
         root::RootMeta,
-        snapshot::{Coverage, SnapshotFile, Summary},
+        snapshot::{Coverage, SnapshotFile, Summary, Synced},
         time,
     },
     repo::{Snapshot, lock::Guard},
@@ -110,6 +110,7 @@ impl Run<'_> {
             chunking: self.about.chunking,
             memory: self.about.memory,
             parent: parent.as_ref().and_then(usable),
+            synced: parent.as_ref().and_then(synced),
             distrust_after: parent.as_ref().and_then(distrust_after),
             mark: SignedDuration::from_nanos(rand::rng().random_range(1..1_000_000_000)),
             rows: &rows,
@@ -136,7 +137,10 @@ impl Run<'_> {
             None => Coverage::Unknown,
         };
         let parent_of = parent.as_ref();
-        let file = self.snapshot_file(started, done.tree, &summary, parent_of, root_tags, coverage);
+        let file = SnapshotFile {
+            synced: done.synced.clone(),
+            ..self.snapshot_file(started, done.tree, &summary, parent_of, root_tags, coverage)
+        };
         let snapshot_id = self.save(&file)?;
         let state = done.prints.map(Prints::publish);
         self.progress.settle();
@@ -196,7 +200,9 @@ impl Run<'_> {
         root_tags: Vec<String>,
         coverage: Coverage,
     ) -> SnapshotFile {
-        let given = self.about.tags.iter().filter(|tag| !RootMeta::is_tag(tag));
+        // In the one form in which tags are looked for.
+        let given = self.about.tags.iter().map(|tag| tag.trim().to_owned());
+        let given = given.filter(|tag| !RootMeta::is_tag(tag));
         SnapshotFile {
             time: time::format(started),
             parent: parent.map(|parent| parent.id.clone()),
@@ -207,11 +213,12 @@ impl Run<'_> {
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
             excludes: self.about.excludes.to_vec(),
-            tags: given.cloned().chain(root_tags).collect(),
+            tags: given.chain(root_tags).collect(),
             original: None,
             program_version: PROGRAM.to_owned(),
             summary: Some(summary.clone()),
             ark_coverage: coverage.word(),
+            synced: None,
         }
     }
 
@@ -271,6 +278,11 @@ fn distrust_after(parent: &Snapshot) -> Option<Timestamp> {
 /// The root tree of a parent, and whether this program wrote it.
 fn usable(parent: &Snapshot) -> Option<(Id, bool)> {
     Some((Id::parse(&parent.tree)?, is_ours(parent)))
+}
+
+/// What the parent says of files of fixed chunks.
+fn synced(parent: &Snapshot) -> Option<&Synced> {
+    parent.synced.as_ref().filter(|_| is_ours(parent))
 }
 
 fn is_ours(snapshot: &Snapshot) -> bool {

@@ -3,5 +3,6 @@
 
 pub(crate) mod beneath;
 pub(crate) mod depth;
+pub(crate) mod filesystem;
 pub(crate) mod meta;
 pub(crate) mod xattr;

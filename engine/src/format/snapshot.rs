@@ -56,6 +56,22 @@ pub(crate) struct SnapshotFile {
     /// anew, which is right: what they made of it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ark_coverage: Option<String>,
+    /// Ours alone; other programs skip it, and leave it out of what they make of the snapshot.
+    #[serde(
+        default,
+        rename = "ark_synced",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) synced: Option<Synced>,
+}
+
+/// On which devices files of fixed chunks can be told from changed ones by their times: see `archive/native/synced.rs`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct Synced {
+    /// When: the boot id of the machine.
+    pub(crate) boot: String,
+    /// Their numbers in that boot.
+    pub(crate) devices: Vec<u64>,
 }
 
 /// Which directories a snapshot holds whole: all that was in them when they were read, but for what its patterns leave out, and

@@ -75,6 +75,7 @@ mod tests {
             program_version: String::new(),
             summary: None,
             coverage: crate::Coverage::default(),
+            synced: None,
         }
     }
 

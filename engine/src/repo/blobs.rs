@@ -2,9 +2,9 @@
 //!
 //! Does: find a blob in the index, fetch its bytes (more than asked for when reads turn out to be
 //! sequential), open, decompress within the length the index claims, and compare its SHA-256 with its id. When a blob is
-//! wrong, read it from the other packs that the index names for it, if it was read with all of them.
-//! Does not: retry. What is wrong with the repository's content is `Damaged` or
-//! `ObjectMissing`; other errors are the store's.
+//! wrong, or the store does not hand it out, read it from the other packs that the index names for it, if it was read with
+//! all of them. Does not: retry. Errors for which [`Error::is_content`] holds are of the repository's content; others are
+//! the store's.
 
 use std::collections::VecDeque;
 
@@ -73,7 +73,7 @@ impl<'a> BlobReader<'a> {
         let parts = (self.repo, self.store, self.index);
         let read = self.windows.fetch(parts, kind, id);
         match read.and_then(|sealed| sealed.open(self.repo, id)) {
-            Err(error) if is_content(&error) => {
+            Err(error) if error.is_of_one_object() => {
                 another_copy(parts, kind, id, |_| true)?.ok_or(error)
             }
             read => read,
@@ -119,7 +119,8 @@ impl Sealed {
 /// none, or none is whole.
 ///
 /// # Errors
-/// What the store says of something else than its content.
+/// What the store says of something else than one object; and, if no copy is whole, what it said of one that it does not
+/// hand out: that one may be whole.
 pub(crate) fn another_copy(
     (repo, store, index): (&Repository, &Store, &Index),
     kind: BlobKind,
@@ -129,6 +130,7 @@ pub(crate) fn another_copy(
     let Some(position) = index.position(kind, id) else {
         return Ok(None);
     };
+    let mut refused = None;
     for place in index.places(position).skip(1).filter(will_do) {
         let path = pack::path(&index.pack(place.pack).0);
         let (start, length) = (u64::from(place.offset), u64::from(place.length));
@@ -136,14 +138,28 @@ pub(crate) fn another_copy(
         let plain = place.plain;
         match read.and_then(|data| Sealed { data, plain }.open(repo, id)) {
             Ok(plain) => {
-                tracing::warn!(%id, "one copy of a blob is damaged or missing; read from another");
+                tracing::warn!(%id, "one copy of a blob cannot be had; read from another");
                 return Ok(Some(plain));
             }
-            Err(error) if is_content(&error) => {}
+            Err(error) if error.is_content() => {}
+            Err(error) if error.is_of_one_object() => {
+                refused.get_or_insert(error);
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    refused.map_or(Ok(None), Err)
+}
+
+/// Keeps the first of the errors that the places of one blob gave. A place that the store does not hand out may be whole, so
+/// that such an error outranks those of content: nobody may take the blob for lost.
+pub(crate) fn worst(kept: &mut Option<Error>, error: Error) {
+    if kept
+        .as_ref()
+        .is_none_or(|kept| kept.is_content() && !error.is_content())
+    {
+        *kept = Some(error);
+    }
 }
 
 /// Bytes that can be opened where they are.
@@ -239,7 +255,7 @@ impl Windows {
         let read = |length| repo.block_on(store.read_range(&path, start, u64::from(length)));
         let data = match read(length) {
             // What is missing or damaged may be what was not asked for.
-            Err(error) if length > place.length && is_content(&error) => {
+            Err(error) if length > place.length && error.is_of_one_object() => {
                 return read(place.length).map(sealed);
             }
             read => read?,
@@ -256,18 +272,4 @@ impl Windows {
         self.0.truncate(WINDOWS);
         Ok(sealed(data.slice(..place.length as usize)))
     }
-}
-
-/// Whether an error is about the repository's content, so that other content may still be read.
-pub(crate) fn is_content(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Damaged { .. }
-            | Error::ObjectMissing { .. }
-            | Error::ObjectTooLarge { .. }
-            | Error::Store {
-                temporary: false,
-                ..
-            }
-    )
 }

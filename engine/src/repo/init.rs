@@ -31,7 +31,7 @@ impl Repository {
         options: InitOptions,
         runtime: Handle,
     ) -> Result<Self> {
-        if password.expose().is_empty() {
+        if password.expose_bytes().is_empty() {
             return Err(Error::InvalidConfig {
                 what: "repository password",
                 message: "it is empty".to_owned(),
@@ -116,7 +116,14 @@ async fn write_key(
     let (key, password) = (key.clone(), password.clone());
     let file = tokio::task::spawn_blocking(move || {
         let (user, host) = (&holder.user_name, &holder.host_name);
-        KeyFile::seal(&key, password.expose(), log_n, Timestamp::now(), user, host)
+        KeyFile::seal(
+            &key,
+            password.expose_bytes(),
+            log_n,
+            Timestamp::now(),
+            user,
+            host,
+        )
     })
     .await
     .map_err(|error| Error::Bug(error.to_string()))?

@@ -62,7 +62,8 @@ pub(super) async fn find(
     for password in passwords {
         for (id, file) in &files {
             let (file, password) = (file.clone(), password.clone());
-            let opened = tokio::task::spawn_blocking(move || file.open(password.expose())).await;
+            let opened =
+                tokio::task::spawn_blocking(move || file.open(password.expose_bytes())).await;
             match opened.map_err(|error| Error::Bug(error.to_string()))? {
                 Ok(Some(key)) if fits(&key) => return Ok((*id, key)),
                 Ok(Some(_)) => {

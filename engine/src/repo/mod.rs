@@ -259,6 +259,7 @@ pub(crate) mod tests {
             program_version: String::new(),
             summary: None,
             coverage: crate::Coverage::default(),
+            synced: None,
         }
     }
 }

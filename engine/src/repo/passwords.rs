@@ -176,7 +176,7 @@ impl Repository {
 
     /// Writes a key file and opens what the store then has.
     fn write_key(&self, new: &NewKey, lock: &Guard) -> Result<Id> {
-        if new.password.expose().is_empty() {
+        if new.password.expose_bytes().is_empty() {
             return Err(Error::InvalidConfig {
                 what: "new password",
                 message: "it is empty".to_owned(),
@@ -198,7 +198,7 @@ impl Repository {
         let holder = &self.options().holder;
         let user = new.user_name.as_ref().unwrap_or(&holder.user_name);
         let host = new.host_name.as_ref().unwrap_or(&holder.host_name);
-        let password = new.password.expose();
+        let password = new.password.expose_bytes();
         let file = KeyFile::seal(self.key(), password, log_n, Timestamp::now(), user, host)
             .map_err(|why| self.damaged("new key", &why))?;
         lock.checker()()?;

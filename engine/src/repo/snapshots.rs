@@ -15,7 +15,7 @@ use crate::{
     format::{
         Invalid,
         root::RootMeta,
-        snapshot::{Coverage, SnapshotFile, Summary},
+        snapshot::{Coverage, SnapshotFile, Summary, Synced},
         time, unpacked,
     },
     storage::Store,
@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub summary: Option<Summary>,
     /// Which of its directories were read whole.
     pub coverage: Coverage,
+    /// What the next backup may know of files of fixed chunks.
+    pub(crate) synced: Option<Synced>,
 }
 
 impl Snapshot {
@@ -84,10 +86,12 @@ impl Snapshot {
             program_version: file.program_version,
             summary: file.summary,
             coverage: Coverage::of(file.ark_coverage.as_deref()),
+            synced: file.synced,
         })
     }
 
-    /// Its document, with all that is known of it.
+    /// Its document for a copy of it, with all that is known of it but for what only its own repository's next backup may
+    /// know.
     pub(crate) fn to_file(&self) -> SnapshotFile {
         SnapshotFile {
             time: time::format_at(self.time, self.offset),
@@ -104,15 +108,17 @@ impl Snapshot {
             program_version: self.program_version.clone(),
             summary: self.summary.clone(),
             ark_coverage: self.coverage.word(),
+            synced: None,
         }
     }
 
     /// Whether it has all these tags; an empty tag fits a snapshot that has none, but for those that hold the root
-    /// directory's metadata.
+    /// directory's metadata. Blanks at the ends do not count: earlier versions stored them as they were typed.
     pub fn has_tags(&self, tags: &[String]) -> bool {
         let has_none = || self.tags.iter().all(|tag| RootMeta::is_tag(tag));
-        let has = |tag: &String| (tag.is_empty() && has_none()) || self.tags.contains(tag);
-        tags.iter().all(has)
+        let same = |tag: &str| self.tags.iter().any(|own| own.trim() == tag);
+        let has = |tag: &str| (tag.is_empty() && has_none()) || same(tag);
+        tags.iter().all(|tag| has(tag.trim()))
     }
 }
 

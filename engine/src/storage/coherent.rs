@@ -5,16 +5,10 @@
 
 use std::path::Path;
 
-/// Numbers by which a kernel calls its own file systems (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS, bcachefs.
-const OWN: [i64; 7] = [
-    0xEF53,
-    0x5846_5342,
-    0x9123_683E,
-    0x0102_1994,
-    0xF2F5_2010,
-    0x2FC1_2FC1,
-    0xCA45_1A4E,
-];
+use crate::files::filesystem::{BCACHEFS, BTRFS, EXT, F2FS, TMPFS, XFS, ZFS};
+
+/// File systems of the kernel's own.
+const OWN: [i64; 7] = [EXT, XFS, BTRFS, TMPFS, F2FS, ZFS, BCACHEFS];
 
 /// Whether that is known of this directory.
 pub(super) fn is_coherent(dir: &Path) -> bool {

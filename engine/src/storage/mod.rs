@@ -11,6 +11,7 @@
 mod aws;
 mod backend;
 mod coherent;
+pub(crate) mod durable;
 pub mod fault;
 mod listing;
 mod local;
@@ -230,7 +231,7 @@ impl Store {
     /// Exactly `len` bytes from `offset` on.
     ///
     /// # Errors
-    /// `ObjectMissing`, or `Store` if the object ends before `offset + len`.
+    /// `ObjectMissing`, or `ObjectShort` if the object ends before `offset + len`.
     pub async fn read_range(&self, path: &str, offset: u64, len: u64) -> Result<Bytes> {
         let data = self.read_range_into(path, offset, len, Vec::new()).await?;
         Ok(Bytes::from(data))

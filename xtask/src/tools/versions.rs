@@ -63,6 +63,14 @@ pub enum Tool {
     Nsenter,
     /// Shows a program's system calls, to prove the order of its writes.
     Strace,
+    /// Makes ext4 file systems, for tests on loop devices.
+    MkfsExt4,
+    /// Makes XFS file systems.
+    MkfsXfs,
+    /// Makes Btrfs file systems.
+    MkfsBtrfs,
+    /// Runs the program that writes through a mapping, in tests.
+    Python,
     /// The newest restic, which benchmarks compare with.
     NewestRestic,
     /// The newest rustic, which benchmarks compare with.
@@ -119,7 +127,7 @@ pub enum Source {
 impl Tool {
     /// Every tool that tests and the cluster need. What only benchmarks or the check of dependencies need is not
     /// among them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -140,7 +148,15 @@ impl Tool {
         Self::Unshare,
         Self::Nsenter,
         Self::Strace,
+        Self::MkfsExt4,
+        Self::MkfsXfs,
+        Self::MkfsBtrfs,
+        Self::Python,
     ];
+
+    /// What tests of file systems need.
+    pub const FILE_SYSTEMS: [Self; 4] =
+        [Self::MkfsExt4, Self::MkfsXfs, Self::MkfsBtrfs, Self::Python];
 
     /// What an API server with its controllers needs, without a node.
     pub const CONTROL_PLANE: [Self; 4] = [
@@ -200,6 +216,10 @@ impl Tool {
             Self::Unshare => "unshare",
             Self::Nsenter => "nsenter",
             Self::Strace => "strace",
+            Self::MkfsExt4 => "mkfs.ext4",
+            Self::MkfsXfs => "mkfs.xfs",
+            Self::MkfsBtrfs => "mkfs.btrfs",
+            Self::Python => "python3",
         }
     }
 
@@ -279,6 +299,10 @@ impl Tool {
             Self::Unshare => debian("util-linux", &["/usr/bin/unshare"]),
             Self::Nsenter => debian("util-linux", &["/usr/bin/nsenter"]),
             Self::Strace => debian("strace", &["/usr/bin/strace"]),
+            Self::MkfsExt4 => debian("e2fsprogs", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"]),
+            Self::MkfsXfs => debian("xfsprogs", &["/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"]),
+            Self::MkfsBtrfs => debian("btrfs-progs", &["/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"]),
+            Self::Python => debian("python3", &["/usr/bin/python3"]),
         }
     }
 }

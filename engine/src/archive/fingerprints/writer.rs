@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::storage::durable;
+
 use super::{
     format::{ENTRY, Entry, GENERATION, MAGIC, Record, SEGMENT, TAG, Trailer},
     keys::{Keys, Kind, Seal},
@@ -142,10 +144,10 @@ impl Writer {
         };
         self.segment = trailer.encode();
         self.write(Kind::Trailer)?;
-        self.file.sync_all()?;
+        durable::sync(&self.file)?;
         std::fs::rename(&self.temporary, self.dir.join(&self.name))?;
         self.published = true;
-        File::open(&self.dir)?.sync_all()?;
+        durable::sync_dir(&self.dir)?;
         Ok(trailer.file_size(TAG).unwrap_or_default())
     }
 }

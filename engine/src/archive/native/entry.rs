@@ -2,7 +2,7 @@
 //!
 //! Order for a file: metadata from the open file, content up to its end whatever size the metadata claims, metadata again; a
 //! difference is a row. A read error is a row, and the file is then missing from the snapshot. A file that is the same as in a snapshot of ours costs one
-//! call of the system: whatever of it changes, its time of change does too.
+//! call of the system: whatever of it changes, its time of change does too. For those of fixed chunks see `synced.rs`.
 
 use std::{
     ffi::OsStr,
@@ -18,10 +18,13 @@ use std::{
 use jiff::Timestamp;
 use rustix::{fs::OFlags, io::Errno};
 
-use super::{Run, count, dirs::Directory, large, node, worker::Worker};
+use super::{Run, count, dirs::Directory, large, node, synced, worker::Worker};
 use crate::{
     archive::attributes,
-    chunk::policy::{self, Cuts, Facts, ParentCuts, Reason},
+    chunk::{
+        pages,
+        policy::{self, Cuts, Facts, ParentCuts, Reason},
+    },
     crypto::Id,
     error::Result,
     files::{
@@ -86,7 +89,7 @@ impl Worker<'_, '_> {
             return Ok(Entry::Nothing);
         }
         let same = known.and_then(|known| Some((known, run.input.same(&meta, known)?)));
-        let Some((known, ids)) = same.filter(|(_, ids)| self.trusted(ids)) else {
+        let Some((known, ids)) = same.filter(|(_, ids)| self.trusted(&meta, ids)) else {
             return self.changed(dir, fd, name, &meta, known);
         };
         count(&run.counts.files_unchanged, 1);
@@ -202,8 +205,8 @@ impl Worker<'_, '_> {
         node::node(name, meta, attributes, device_id)
     }
 
-    /// Whether all blobs are there, and the file is none that is always read.
-    fn trusted(&self, ids: &[Id]) -> bool {
+    /// Whether all blobs are there, and the file's times can be believed.
+    fn trusted(&self, meta: &Meta, ids: &[Id]) -> bool {
         if let [id] = ids {
             return self.run.index.use_blob(BlobKind::Data, id).is_some();
         }
@@ -214,11 +217,11 @@ impl Worker<'_, '_> {
             };
             lengths.push(u64::from(place.plain_length()));
         }
-        // Databases write through memory maps, which change times only when they are synced.
-        !matches!(
-            ParentCuts::of(lengths.into_iter()),
-            Some(ParentCuts::Fixed(_))
-        )
+        // Databases write through memory maps.
+        match ParentCuts::of(lengths.into_iter()) {
+            Some(ParentCuts::Fixed(_)) => self.run.synced.trusts(meta),
+            _ => true,
+        }
     }
 
     /// How the parent's blobs of a file were cut, if this program wrote them.
@@ -248,21 +251,25 @@ impl Worker<'_, '_> {
             dir.leaves_out();
             return Ok(Entry::Nothing);
         };
+        let cut = self.cuts(dir, fd, (&file, &meta), known);
+        let mut doubted = false;
+        if let Ok((Cuts::Fixed(_), _)) = cut {
+            (meta, doubted) = synced::sync(run, &file, meta, now);
+        }
         let described = meta.clone();
         // Files of the kernel, and of some FUSE file systems, have more content than they claim.
         let want = AT_ONCE_BUFFER.min(self.buffer.len());
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut track = None;
-        let read = read_up_to(&file, &mut buffer[..want], 0);
+        let read = cut.and_then(|cut| Ok((cut, read_up_to(&file, &mut buffer[..want], 0)?)));
         let cut = match read {
-            Ok(len) if len == want => {
+            Ok((_, len)) if len == want => {
                 self.buffer = buffer;
                 let content = known.and_then(|known| known.content.as_deref());
                 return Ok(Entry::Large(content.is_some(), self.parent_cuts(content)));
             }
-            Ok(len) => {
+            Ok(((cuts, reason), len)) => {
                 meta.size = len as u64;
-                let (cuts, reason) = self.cuts(dir, fd, &buffer[..len], meta.size, known);
                 let remembers = run.prints.as_ref().filter(|_| meta.size > policy::SMALL);
                 track = remembers.and_then(|prints| prints.track(path));
                 Ok((self.chunks(&buffer[..len], cuts, &mut track), cuts, reason))
@@ -281,6 +288,9 @@ impl Worker<'_, '_> {
         run.input.tally.add(path, meta.size, cuts, reason);
         compare(run, path, &file, &described, meta.size);
         meta.ctime = run.input.stored_ctime(&described, now);
+        if doubted {
+            meta.ctime = run.input.marked(described.ctime);
+        }
         let attributes = attributes_of(run, fd.as_fd(), path, name, &mut meta);
         if let Some(prints) = run.prints.as_ref().filter(|_| meta.size > policy::SMALL) {
             prints.learn(path, track.as_ref(), &marks, &ids);
@@ -292,25 +302,26 @@ impl Worker<'_, '_> {
         Ok(Entry::Node(Box::new(node)))
     }
 
+    /// How a file that fits into the buffer is cut.
     fn cuts(
-        &self,
+        &mut self,
         dir: &Directory,
         fd: &OwnedFd,
-        head: &[u8],
-        size: u64,
+        (file, meta): (&File, &Meta),
         known: Option<&Node>,
-    ) -> (Cuts, Reason) {
-        if size <= policy::SMALL {
-            return (Cuts::Rabin, Reason::Default);
+    ) -> io::Result<(Cuts, Reason)> {
+        if meta.size <= policy::SMALL {
+            return Ok((Cuts::Rabin, Reason::Default));
         }
+        let len = read_up_to(file, &mut self.buffer[..pages::HEAD], 0)?;
         let parent = self.parent_cuts(known.and_then(|known| known.content.as_deref()));
         let facts = Facts {
-            size,
-            head,
+            size: meta.size,
+            head: &self.buffer[..len],
             directory_bytes: &|| large::directory_bytes(dir, fd),
             parent,
         };
-        policy::decide(self.run.input.chunking, facts)
+        Ok(policy::decide(self.run.input.chunking, facts))
     }
 }
 

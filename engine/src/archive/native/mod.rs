@@ -32,6 +32,7 @@ mod queue;
 pub(crate) mod squeeze;
 pub(crate) mod start;
 pub(super) mod stream;
+mod synced;
 mod trees;
 pub(crate) mod upload;
 mod walker;
@@ -53,6 +54,7 @@ use self::{
     fresh::Fresh,
     packer::{Buffers, OpenPack},
     queue::Queue,
+    synced::Devices,
     upload::{Outlet, Uploads},
     worker::Worker,
 };
@@ -63,6 +65,7 @@ use crate::{
     chunk::{policy::Chunking, rabin::Rabin},
     crypto::Id,
     error::{Error, Result},
+    format::snapshot::Synced,
     index::Index,
     panics::caught,
     repo::{Repository, blobs::Windows},
@@ -98,6 +101,8 @@ pub(super) struct Input<'a> {
     pub(super) memory: u64,
     /// Root tree of the parent, and whether this program wrote it.
     pub(super) parent: Option<(Id, bool)>,
+    /// What the parent says of files of fixed chunks.
+    pub(super) synced: Option<&'a Synced>,
     /// Files that changed after this cannot be told from the parent's by their times.
     pub(super) distrust_after: Option<Timestamp>,
     /// Differs from run to run: see [`node`].
@@ -148,6 +153,8 @@ pub(super) struct Done {
     pub(super) indexes: Vec<Id>,
     pub(super) written: u64,
     pub(super) counts: Counts,
+    /// For the snapshot: what the next run may know of files of fixed chunks.
+    pub(super) synced: Option<Synced>,
     /// To be published when the snapshot is written.
     pub(super) prints: Option<Prints>,
 }
@@ -165,6 +172,8 @@ struct Run<'a> {
     fresh: Fresh,
     rabin: Rabin,
     prints: Option<Prints>,
+    /// Where files of fixed chunks can be told from changed ones by their times.
+    synced: Devices,
     buffers: Arc<Buffers>,
     uploads: Uploads,
     queue: Queue,

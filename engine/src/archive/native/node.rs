@@ -80,12 +80,16 @@ pub(super) fn node(
     }
 }
 
+/// Whether a file described at `now` or later changed so shortly before that its times prove nothing.
+pub(super) fn is_recent(meta: &Meta, now: Timestamp) -> bool {
+    let changed = meta.mtime.max(meta.ctime);
+    now.checked_sub(MARGIN).is_ok_and(|limit| changed > limit)
+}
+
 impl Input<'_> {
     /// The ctime to store for a file described at `now`.
     pub(super) fn stored_ctime(&self, meta: &Meta, now: Timestamp) -> Timestamp {
-        let changed = meta.mtime.max(meta.ctime);
-        let recent = now.checked_sub(MARGIN).is_ok_and(|limit| changed > limit);
-        if recent || self.distrusts(meta) {
+        if is_recent(meta, now) || self.distrusts(meta) {
             self.marked(meta.ctime)
         } else {
             meta.ctime

@@ -9,6 +9,7 @@ use super::{
     packer::Buffers,
     prints::Prints,
     queue::Queue,
+    synced::Devices,
     upload::{self, Uploads},
 };
 use crate::{
@@ -90,6 +91,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
         _held: held,
         rabin,
         prints,
+        synced: Devices::new(input.synced),
         buffers,
         uploads: Uploads::new(),
         queue: Queue::new(workers),
@@ -110,6 +112,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
         root,
         counts,
         prints,
+        synced,
         ..
     } = run;
     let (packs, indexes, written) = uploads.written();
@@ -124,6 +127,7 @@ pub(in crate::archive) fn archive(input: Input<'_>) -> Result<Done> {
         indexes,
         written,
         counts,
+        synced: synced.list(),
         prints,
     })
 }

@@ -22,6 +22,7 @@ fn snapshot(time: &str, tags: &[&str]) -> Snapshot {
         program_version: String::new(),
         summary: None,
         coverage: crate::Coverage::default(),
+        synced: None,
     }
 }
 

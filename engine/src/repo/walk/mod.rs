@@ -97,8 +97,8 @@ pub(crate) trait Visitor: Sync {
     /// All nodes were shown.
     fn leave(&self, tree: &Tree, dir: Self::Dir) -> Result<()>;
 
-    /// It could not be read: `Damaged`, `ObjectMissing`, or a `Store` error that is not temporary. Nodes may have been shown
-    /// before. Returning `Ok` goes on without it; then what is below it is not visited.
+    /// It could not be read: an error of one object ([`Error::is_of_one_object`]). Only one of content
+    /// ([`Error::is_content`]) says that it is damaged. Nodes may have been shown before. Returning `Ok` goes on without it; then what is below it is not visited.
     ///
     /// What is in no index may be shown more than once.
     fn unreadable(&self, tree: &Tree, error: Error) -> Result<()>;

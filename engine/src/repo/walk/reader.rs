@@ -12,7 +12,7 @@ use crate::{
     format::{Invalid, compressed::Unpacker, nodes},
     index::{Place, ranges::Range},
     permits::Pool,
-    repo::blobs::{is_content, open_in_place, read_sealed},
+    repo::blobs::{open_in_place, read_sealed, worst},
 };
 
 /// Nodes between two looks whether to go on.
@@ -78,7 +78,7 @@ impl<'a, V: Visitor> Reader<'a, V> {
                         }
                     }
                     // What is missing or damaged may be one of them only.
-                    Err(error) if is_content(&error) => left.extend(&range.wants),
+                    Err(error) if error.is_of_one_object() => left.extend(&range.wants),
                     Err(error) => return Err(error),
                 }
                 drop(permit);
@@ -105,11 +105,11 @@ impl<'a, V: Visitor> Reader<'a, V> {
                         Ok(()) => return Ok(()),
                         Err(why) => self.walk.repo.damaged(what, &why),
                     },
-                    Err(error) if is_content(&error) => error,
+                    Err(error) if error.is_of_one_object() => error,
                     Err(error) => return Err(error),
                 },
             };
-            first.get_or_insert(error);
+            worst(&mut first, error);
         }
         let tree = wanted.tree();
         match first.unwrap_or_else(|| self.walk.not_indexed(&tree)) {

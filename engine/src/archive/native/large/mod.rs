@@ -36,6 +36,7 @@ use super::{
     dirs::Directory,
     entry,
     packer::LOOK,
+    synced,
     worker::Worker,
 };
 use crate::{
@@ -77,6 +78,8 @@ pub(super) struct Active {
     file: File,
     meta: Meta,
     now: Timestamp,
+    /// The next run has to read it, whatever its times say.
+    doubted: bool,
     cuts: Cuts,
     reason: Reason,
     cursor: Mutex<Cursor>,
@@ -106,20 +109,27 @@ pub(super) fn open(worker: &mut Worker<'_, '_>, large: Large) -> Result<()> {
     let Some((file, meta)) = entry::open(run, &large.fd, &path, &large.name) else {
         return give_up(worker, large);
     };
-    let start = match begin(worker, &large, &path, (&file, &meta)) {
+    let start = match begin(worker, &large, &path, (&file, meta), now) {
         Ok(start) => start,
         Err(error) => {
             run.input.rows.add(&path, FileOperation::Read, error);
             return give_up(worker, large);
         }
     };
-    let (cuts, reason, cursor) = start;
+    let Start {
+        meta,
+        doubted,
+        cuts,
+        reason,
+        cursor,
+    } = start;
     let active = Arc::new(Active {
         large,
         path,
         file,
         meta,
         now,
+        doubted,
         cuts,
         reason,
         cursor: Mutex::new(cursor),
@@ -129,12 +139,22 @@ pub(super) fn open(worker: &mut Worker<'_, '_>, large: Large) -> Result<()> {
     join(worker, &active)
 }
 
+/// What is known before a file is read.
+struct Start {
+    meta: Meta,
+    doubted: bool,
+    cuts: Cuts,
+    reason: Reason,
+    cursor: Cursor,
+}
+
 fn begin(
     worker: &mut Worker<'_, '_>,
     large: &Large,
     path: &Path,
-    (file, meta): (&File, &Meta),
-) -> io::Result<(Cuts, Reason, Cursor)> {
+    (file, meta): (&File, Meta),
+    now: Timestamp,
+) -> io::Result<Start> {
     let run = worker.run;
     let len = entry::read_up_to(file, &mut worker.buffer[..pages::HEAD], 0)?;
     let facts = Facts {
@@ -145,16 +165,24 @@ fn begin(
     };
     let (cuts, reason) = policy::decide(worker.run.input.chunking, facts);
     tracing::debug!(?cuts, ?reason, size = meta.size, "large file");
-    let align = match cuts {
-        Cuts::Rabin => 1,
-        Cuts::Fixed(size) => size,
+    let (align, (meta, doubted)) = match cuts {
+        Cuts::Rabin => (1, (meta, false)),
+        Cuts::Fixed(size) => (size, synced::sync(run, file, meta, now)),
     };
     let blocks = file.metadata()?.blocks();
     let parts = holes::parts(file, meta.size, blocks, align)?;
     let blobs = blobs(&parts, cuts);
     let memory = memory(&run.budget, blobs.saturating_mul(ID))?;
+    let start = |cursor| Start {
+        meta,
+        doubted,
+        cuts,
+        reason,
+        cursor,
+    };
     let Some(prints) = &run.prints else {
-        return Ok((cuts, reason, Cursor::new(parts, memory, None, None)));
+        let cursor = Cursor::new(parts, memory, None, None);
+        return Ok(start(cursor));
     };
     let (mut memory, mut marks) = (memory, None);
     if let Some(more) = run.budget.try_take(blobs.saturating_mul(MARK)) {
@@ -162,7 +190,7 @@ fn begin(
         marks = Some(Vec::new());
     }
     let track = prints.track(path);
-    Ok((cuts, reason, Cursor::new(parts, memory, marks, track)))
+    Ok(start(Cursor::new(parts, memory, marks, track)))
 }
 
 /// How many blobs there will be, about.
@@ -272,6 +300,9 @@ fn finish(worker: &mut Worker<'_, '_>, active: &Active) -> Result<()> {
     } else {
         entry::compare(run, path, &active.file, &active.meta, meta.size);
         meta.ctime = run.input.stored_ctime(&active.meta, active.now);
+        if active.doubted {
+            meta.ctime = run.input.marked(active.meta.ctime);
+        }
         let attributes = entry::attributes_of(run, large.fd.as_fd(), path, &large.name, &mut meta);
         if let (Some(prints), Some(marks)) = (&run.prints, marks) {
             prints.learn(path, track.as_ref(), &marks, &content);
