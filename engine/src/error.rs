@@ -85,6 +85,16 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// An object ends before what was asked for.
+    #[error("store {location}: {path:?} is too short: {message}")]
+    ObjectShort {
+        /// Where the store is.
+        location: String,
+        /// The object.
+        path: String,
+        /// How much of it there is.
+        message: String,
+    },
     /// Any other failure of the store.
     #[error("store {location}: {operation} of {path:?} failed: {message}")]
     Store {
@@ -280,6 +290,7 @@ impl Error {
             | Self::Locked { .. } => Class::Waiting,
             Self::ObjectMissing { .. }
             | Self::ObjectTooLarge { .. }
+            | Self::ObjectShort { .. }
             | Self::Store { .. }
             | Self::InvalidConfig { .. }
             | Self::Cancelled
@@ -299,6 +310,33 @@ impl Error {
         }
     }
 
+    /// Whether what the store holds is wrong: an object is missing, too large, too short, or cannot be decoded.
+    ///
+    /// Nothing else is damage. Only an error of this kind may lead to a verdict on the repository, or to the removal of
+    /// something; a store that does not answer, or that answers with a failure, says nothing of what it holds.
+    pub fn is_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::ObjectMissing { .. }
+                | Self::ObjectTooLarge { .. }
+                | Self::ObjectShort { .. }
+        )
+    }
+
+    /// Whether the error is of one object, so that others may still be read: its content is wrong, or the store fails to
+    /// hand it out, as a disk does with a bad sector. A reader may then go on with another copy or another object.
+    pub fn is_of_one_object(&self) -> bool {
+        let refused = matches!(
+            self,
+            Self::Store {
+                temporary: false,
+                ..
+            }
+        );
+        refused || self.is_content()
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> &str {
         match self {
@@ -310,7 +348,7 @@ impl Error {
                 "check the access key and secret, and that they may list, read and write this bucket"
             }
             Self::NoStore { .. } => "create the bucket or directory, or correct its name",
-            Self::ObjectMissing { .. } | Self::Damaged { .. } => {
+            Self::ObjectMissing { .. } | Self::ObjectShort { .. } | Self::Damaged { .. } => {
                 "run a check of the repository; restic's repair commands work on it as well"
             }
             Self::ObjectTooLarge { .. } => {
@@ -331,7 +369,7 @@ impl Error {
             }
             Self::UnsupportedVersion { .. } => "use a newer release of this engine",
             Self::Locked { .. } => {
-                "wait until the holder is done; a lock of a dead holder goes away by itself after 30 minutes"
+                "wait until the holder is done; the lock of a dead holder goes away by itself, after 30 minutes or, on its own machine, at once"
             }
             Self::LockLost { .. } => "start it again; look for another program that removes locks",
             Self::SnapshotNotFound { .. } => "list the snapshots to see which exist",

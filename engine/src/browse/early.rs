@@ -15,7 +15,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     index::{self, Copies, Index, Packs},
-    repo::{Locked, Repository, Snapshot, SnapshotFilter, blobs::is_content, lock::Guard},
+    repo::{Locked, Repository, Snapshot, SnapshotFilter, lock::Guard},
     storage::Store,
 };
 
@@ -141,7 +141,7 @@ pub(crate) fn reading<P, T>(
                 return finish(early);
             }
             // What could not be read may have been somebody else's doing.
-            Err(error) if !is_content(&error) => return Err(error),
+            Err(error) if !error.is_content() => return Err(error),
             early => drop(early),
         }
         finish(prepare(&reader)?)
@@ -159,7 +159,7 @@ pub(crate) fn reading_all<T>(
 ) -> Result<T> {
     let lock = repo.block_on(repo.lock_early(Locked::Shared, cancel))?;
     let done = match beside(repo, &lock, cancel, &work) {
-        Ok(Some(Err(error))) if is_content(&error) => None,
+        Ok(Some(Err(error))) if error.is_content() => None,
         Ok(done) => done,
         Err(error) => Some(Err(error)),
     };

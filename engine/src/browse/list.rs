@@ -19,11 +19,7 @@ use crate::{
         tree::{Entries, Node},
     },
     index::{Index, Packs},
-    repo::{
-        Repository, Snapshot,
-        blobs::{BlobReader, is_content},
-        descent::Descent,
-    },
+    repo::{Repository, Snapshot, blobs::BlobReader, descent::Descent},
 };
 
 /// An entry of a snapshot.
@@ -169,7 +165,7 @@ impl Walk<'_> {
         }
         match tree.and_then(|tree| self.blobs.read_tree(&tree)) {
             Ok(inside) => Ok((listed, Some(inside))),
-            Err(error) if is_content(&error) => {
+            Err(error) if error.is_of_one_object() => {
                 listed.problem = Some(error.to_string());
                 Ok((listed, None))
             }

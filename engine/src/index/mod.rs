@@ -28,7 +28,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     format::index::{BlobKind, Pack},
-    repo::{Repository, blobs::is_content},
+    repo::Repository,
     storage::Store,
 };
 
@@ -110,7 +110,7 @@ impl Index {
             let mut file = match (read, &mut loading.unreadable) {
                 (Ok(Some(file)), _) => file,
                 (Ok(None), _) => continue,
-                (Err(error), Some(unreadable)) if is_content(&error) => {
+                (Err(error), Some(unreadable)) if error.is_content() => {
                     unreadable(id, error)?;
                     continue;
                 }

@@ -21,7 +21,7 @@ use crate::{
     index::{Bits, Index, compact::PREFIX},
     repo::{
         Repository,
-        blobs::{BlobReader, is_content},
+        blobs::BlobReader,
         walk::{self, Walk},
     },
     storage::Store,
@@ -262,7 +262,7 @@ impl<'a> Graph<'a> {
             return Ok(());
         };
         let json = match blobs.read(BlobKind::Tree, &id) {
-            Err(error) if is_content(&error) => return Ok(()),
+            Err(error) if error.is_of_one_object() => return Ok(()),
             json => json?,
         };
         let read: Result<_> = nodes::each(&json, |node| {

@@ -15,11 +15,7 @@ use crate::{
     files::depth::too_deep,
     format::{index::BlobKind, tree::Entries},
     index::Bits,
-    repo::{
-        Snapshot,
-        blobs::{BlobReader, is_content},
-        descent::Descent,
-    },
+    repo::{Snapshot, blobs::BlobReader, descent::Descent},
 };
 
 impl Counting<'_> {
@@ -102,7 +98,7 @@ impl Counting<'_> {
         }
         match blobs.read_tree(id) {
             Ok(entries) => Ok(Some(entries)),
-            Err(error) if is_content(&error) => {
+            Err(error) if error.is_of_one_object() => {
                 self.problems.add(format_args!("{}: {error}", shown(path)));
                 Ok(None)
             }

@@ -17,6 +17,15 @@ pub struct AwsCredentials {
     pub session_token: Option<Secret>,
 }
 
+/// A value without the comment behind it, which a blank must separate: keys may hold `#` and `;`, and hold no blanks.
+fn without_comment(value: &str) -> &str {
+    let value = value.trim();
+    let comment = value
+        .match_indices([' ', '\t'])
+        .find(|(at, _)| value[*at..].trim_start().starts_with(['#', ';']));
+    comment.map_or(value, |(at, _)| value[..at].trim_end())
+}
+
 /// Reads one profile of an AWS credentials file.
 ///
 /// # Errors
@@ -46,7 +55,7 @@ pub fn parse_aws_credentials(text: &str, profile: &str) -> Result<AwsCredentials
         let Some((name, value)) = line.split_once('=') else {
             return Err(invalid(format!("line {} is not key = value", number + 1)));
         };
-        let value = value.trim();
+        let value = without_comment(value);
         let slot = match name.trim() {
             "aws_access_key_id" => &mut id,
             "aws_secret_access_key" => &mut key,
@@ -106,5 +115,22 @@ mod tests {
                 .expose(),
             "B"
         );
+    }
+
+    #[test]
+    fn a_comment_behind_a_value_is_no_part_of_it_and_a_sign_within_is() {
+        for (value, key) in [
+            ("a#b;c", "a#b;c"),
+            ("a#b # mine", "a#b"),
+            ("key\t; old", "key"),
+            ("key", "key"),
+        ] {
+            let text = format!(
+                "[default]\r\naws_access_key_id = AK # id\r\naws_secret_access_key = {value}\r\n"
+            );
+            let found = parse_aws_credentials(&text, "default").unwrap();
+            assert_eq!(found.access_key_id.expose(), "AK");
+            assert_eq!(found.secret_access_key.expose(), key);
+        }
     }
 }

@@ -6,23 +6,27 @@
 //! Conditional writes end in a rename that refuses to replace (or a hard link, where the file system
 //! has no such rename). Blocking calls run on tokio's blocking threads.
 //!
-//! Fails with `NoStore` when the root itself is gone: an unmounted disk must not look like an empty store. A directory
-//! that is not there is empty; one that is there and cannot be listed, a file in its place, and a link that leads nowhere
-//! are failures.
+//! What is made in a directory that its group may read, the group may read; the root, which is not only the repository's,
+//! does not count. Fails with `NoStore` when the root itself is gone, or is another directory than the one that was opened:
+//! an unmounted disk must not look like an empty store. A directory that is not there is empty; one that is there and cannot
+//! be listed, a file in its place, and a link that leads nowhere are failures.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use rand::RngExt as _;
 use rustix::{buffer::spare_capacity, fs::RenameFlags, io::Errno};
 
-use super::{Entry, ObjectMeta, coherent};
+use super::{
+    Entry, ObjectMeta, coherent,
+    durable::{self, Group, sync_dir},
+};
 use crate::error::{Error, Result};
 
 const TEMPORARY: &str = "-tmp-";
@@ -30,6 +34,8 @@ const TEMPORARY: &str = "-tmp-";
 #[derive(Debug, Clone)]
 pub(super) struct Local {
     root: Arc<PathBuf>,
+    /// Device and inode of the root that was opened.
+    opened: Arc<OnceLock<(u64, u64)>>,
 }
 
 enum Content {
@@ -41,6 +47,7 @@ impl Local {
     pub(super) fn open(root: &Path) -> Result<Self> {
         let local = Self {
             root: Arc::new(root.to_owned()),
+            opened: Arc::default(),
         };
         local.check()?;
         Ok(local)
@@ -52,7 +59,13 @@ impl Local {
 
     pub(super) fn check(&self) -> Result<()> {
         match fs::metadata(&*self.root) {
-            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(meta) if meta.is_dir() => {
+                let found = (meta.dev(), meta.ino());
+                if *self.opened.get_or_init(|| found) == found {
+                    return Ok(());
+                }
+                Err(self.no_store("something was mounted over it or unmounted since it was opened"))
+            }
             Ok(_) => Err(self.no_store("it is not a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(self.no_store("there is no such directory"))
@@ -72,6 +85,12 @@ impl Local {
         let location = self.root.display().to_string();
         let path = path.to_owned();
         match error.kind() {
+            // Only a read of a range knows how long the object has to be.
+            io::ErrorKind::UnexpectedEof => Error::ObjectShort {
+                location,
+                path,
+                message: error.to_string(),
+            },
             io::ErrorKind::PermissionDenied => Error::AccessDenied {
                 location,
                 operation,
@@ -83,13 +102,7 @@ impl Local {
                 operation,
                 path,
                 message: error.to_string(),
-                temporary: matches!(
-                    kind,
-                    io::ErrorKind::Interrupted
-                        | io::ErrorKind::TimedOut
-                        | io::ErrorKind::ResourceBusy
-                        | io::ErrorKind::StaleNetworkFileHandle
-                ),
+                temporary: passes(kind, error),
             },
         }
     }
@@ -206,8 +219,11 @@ impl Local {
                 let Some(file) = open_file(file)? else {
                     return Ok(None);
                 };
-                if offset.saturating_add(len) > file.metadata()?.len() {
-                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                let size = file.metadata()?.len();
+                if offset.saturating_add(len) > size {
+                    let message =
+                        format!("{size} bytes, where {len} from {offset} on were asked for");
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
                 }
                 let len = usize::try_from(len).map_err(io::Error::other)?;
                 read_at(&file, offset, len, buffer).map(Some)
@@ -260,7 +276,8 @@ impl Local {
         let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(format!("{TEMPORARY}{:016x}", rand::rng().random::<u64>()));
         let temporary = dir.join(name);
-        let written = write_new(&temporary, content).and_then(|()| {
+        let group = self.group(dir)?;
+        let written = write_new(&temporary, content, group.as_ref()).and_then(|()| {
             if replace {
                 fs::rename(&temporary, target).map(|()| true)
             } else {
@@ -278,6 +295,15 @@ impl Local {
         Ok(false)
     }
 
+    /// The group that may read what is made in a directory.
+    fn group(&self, dir: &Path) -> io::Result<Option<Group>> {
+        if dir == *self.root {
+            Ok(None)
+        } else {
+            Group::of(dir)
+        }
+    }
+
     /// Makes the missing directories from the root down, each durable before the next.
     fn make_dirs(&self, dir: &Path) -> io::Result<()> {
         if dir.is_dir() {
@@ -288,7 +314,7 @@ impl Local {
         for part in below {
             let above = path.clone();
             path.push(part);
-            match fs::DirBuilder::new().mode(0o700).create(&path) {
+            match Group::make_dir(self.group(&above)?.as_ref(), &path) {
                 Ok(()) => sync_dir(&above)?,
                 // Somebody else may have made it a moment ago and not synced it yet.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => sync_dir(&above)?,
@@ -299,17 +325,46 @@ impl Local {
     }
 }
 
-fn write_new(path: &Path, content: Content) -> io::Result<()> {
+/// What passes by itself: a limit of this machine, or a mount that is being brought back.
+fn passes(kind: io::ErrorKind, error: &io::Error) -> bool {
+    const ERRNOS: [Errno; 11] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+        Errno::NOTCONN,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::CONNRESET,
+    ];
+    let raw = error.raw_os_error();
+    ERRNOS.iter().any(|errno| raw == Some(errno.raw_os_error()))
+        || matches!(
+            kind,
+            io::ErrorKind::Interrupted
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::ResourceBusy
+                | io::ErrorKind::StaleNetworkFileHandle
+        )
+}
+
+fn write_new(path: &Path, content: Content, group: Option<&Group>) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
+    if let Some(group) = group {
+        group.share(&file);
+    }
     match content {
         Content::Bytes(data) => file.write_all(&data)?,
         Content::File(from) => drop(io::copy(&mut File::open(from)?, &mut file)?),
     }
-    file.sync_all()
+    durable::sync(&file)
 }
 
 /// Renames unless the target exists.
@@ -328,9 +383,35 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::hard_link(from, to) {
             Ok(()) => fs::remove_file(from).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
+            // Nor has it links, as some FUSE file systems do not.
+            Err(error) => {
+                tracing::debug!(%error, "no rename that refuses to replace, and no links");
+                rename_claimed(from, to)
+            }
         },
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Claims the target by making it, which one of several can, and renames over it. For a moment, or after a kill, it is
+/// empty.
+fn rename_claimed(from: &Path, to: &Path) -> io::Result<bool> {
+    let claimed = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to);
+    match claimed {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+        Ok(_) => match fs::rename(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                // The error that matters is the one already there.
+                drop(fs::remove_file(to));
+                Err(error)
+            }
+        },
     }
 }
 
@@ -443,10 +524,63 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    match File::open(dir)?.sync_all() {
-        // Some network and FUSE file systems have no fsync for directories.
-        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
-        result => result,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_target_is_one_writers_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, other, to] = ["from", "other", "to"].map(|name| dir.path().join(name));
+        fs::write(&from, "first").unwrap();
+        fs::write(&other, "second").unwrap();
+        assert!(rename_claimed(&from, &to).unwrap());
+        assert!(!rename_claimed(&other, &to).unwrap());
+        assert_eq!(fs::read_to_string(&to).unwrap(), "first");
+        assert!(rename_claimed(&from, &dir.path().join("new")).is_err());
+        assert!(
+            !dir.path().join("new").exists(),
+            "nothing is left of a claim"
+        );
+    }
+
+    #[test]
+    fn limits_of_the_machine_pass_and_failures_of_the_disk_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Local::open(dir.path()).unwrap();
+        let of = |errno: Errno| local.error("read", "data/x", &errno.into());
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::NOTCONN,
+            Errno::STALE,
+        ] {
+            assert!(
+                matches!(
+                    of(errno),
+                    Error::Store {
+                        temporary: true,
+                        ..
+                    }
+                ),
+                "{errno}"
+            );
+        }
+        for errno in [Errno::IO, Errno::NOSPC, Errno::NXIO, Errno::ISDIR] {
+            let error = of(errno);
+            assert!(
+                matches!(
+                    &error,
+                    Error::Store {
+                        temporary: false,
+                        ..
+                    }
+                ),
+                "{errno}"
+            );
+            assert!(!error.is_content(), "{errno}");
+        }
+        assert!(!of(Errno::ACCESS).is_content());
     }
 }

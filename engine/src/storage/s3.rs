@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// Size of the parts of a large upload.
 const PART: usize = 16 << 20;
+/// Codes of answers that say that the credentials are not valid any more.
+const EXPIRED: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
 
 #[derive(Clone)]
 pub(super) struct S3 {
@@ -118,6 +120,18 @@ impl S3 {
             ErrorKind::PermissionDenied => Error::AccessDenied {
                 location,
                 operation,
+                path,
+                message,
+            },
+            // Told with the status of a bad request.
+            _ if EXPIRED.iter().any(|code| message.contains(code)) => Error::AccessDenied {
+                location,
+                operation,
+                path,
+                message,
+            },
+            ErrorKind::RangeNotSatisfied => Error::ObjectShort {
+                location,
                 path,
                 message,
             },
@@ -260,13 +274,11 @@ impl S3 {
                 Some(piece) => data.extend_from_slice(&piece),
                 None if data.len() as u64 == len => return Ok(data),
                 None => {
-                    return Err(Error::Store {
+                    // A connection that broke is another error: the object itself is shorter.
+                    return Err(Error::ObjectShort {
                         location: self.place.to_string(),
-                        operation: "read",
                         message: format!("{} bytes came where {len} were asked for", data.len()),
                         path: path.clone(),
-                        // A connection that broke is another error: the object itself is shorter.
-                        temporary: false,
                     });
                 }
             }

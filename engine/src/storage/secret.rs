@@ -3,17 +3,29 @@
 use std::fmt;
 
 /// A password or key. Its debug and display texts are redacted.
+///
+/// Keys of stores are text. Passwords are any bytes: restic takes those of a file as they are.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into().into_bytes())
     }
 
-    /// The secret itself. Do not log it.
+    /// Wraps a password that need not be text.
+    pub fn of_bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The secret itself, empty if it is not text, as no key of a store is. Do not log it.
     pub fn expose(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The bytes of the secret. Do not log them.
+    pub fn expose_bytes(&self) -> &[u8] {
         &self.0
     }
 }
@@ -32,12 +44,12 @@ impl fmt::Display for Secret {
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self::new(text)
     }
 }
 
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
-        Self(text.to_owned())
+        Self::new(text)
     }
 }

@@ -150,7 +150,11 @@ impl Visitor for Shared<'_> {
     }
 
     /// It is the same in both: nothing in it changed, and a check tells what is wrong with it.
-    fn unreadable(&self, _: &Tree, _: Error) -> Result<()> {
-        Ok(())
+    fn unreadable(&self, _: &Tree, error: Error) -> Result<()> {
+        if error.is_content() {
+            Ok(())
+        } else {
+            Err(error)
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     files::depth::too_deep,
     format::{Invalid, index::BlobKind, name, nodes::Node, tree::Entries},
     index::Index,
-    repo::blobs::{BlobReader, is_content},
+    repo::blobs::BlobReader,
 };
 
 /// Two directories, or one of which the other side has nothing.
@@ -115,7 +115,7 @@ impl Walk<'_, '_> {
                             held += level.bytes;
                             levels.push(level);
                         }
-                        Err(error) if is_content(&error) || is_limit(&error) => {
+                        Err(error) if error.is_of_one_object() || is_limit(&error) => {
                             self.problem(&path, error.to_string())?;
                         }
                         Err(error) => return Err(error),

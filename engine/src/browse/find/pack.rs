@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     format::{Invalid, index::BlobKind, pack},
     index::{self, Index},
-    repo::{Repository, blobs::is_content},
+    repo::Repository,
     storage::Store,
 };
 
@@ -28,7 +28,7 @@ pub(super) fn blobs(
             found = true;
             let list = match list(repo, store, id, *size) {
                 // Damaged: the index knows what should be there.
-                Err(error) if is_content(&error) => Vec::new(),
+                Err(error) if error.is_content() => Vec::new(),
                 list => list?,
             };
             for blob in list {

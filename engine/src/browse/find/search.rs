@@ -23,11 +23,7 @@ use crate::{
     files::depth::too_deep,
     format::{index::BlobKind, nodes},
     index::{Bits, Index},
-    repo::{
-        Repository, Snapshot,
-        blobs::{BlobReader, is_content},
-        walk::Walk,
-    },
+    repo::{Repository, Snapshot, blobs::BlobReader, walk::Walk},
     storage::Store,
 };
 
@@ -246,7 +242,9 @@ impl Search<'_> {
             return Ok(Opened::Problem(self.ceiling.in_all(error).to_string()));
         }
         let json = match blobs.read(BlobKind::Tree, &id) {
-            Err(error) if is_content(&error) => return Ok(Opened::Problem(error.to_string())),
+            Err(error) if error.is_of_one_object() => {
+                return Ok(Opened::Problem(error.to_string()));
+            }
             json => json?,
         };
         let mut items = Items::new(&self.query, state, limit);

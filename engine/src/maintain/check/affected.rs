@@ -20,7 +20,7 @@ use crate::{
     format::{Invalid, index::BlobKind, name},
     index::{Bits, Index, Place},
     repo::{
-        blobs::{BlobReader, is_content},
+        blobs::BlobReader,
         walk::{Node, Tree, Visitor, Walk},
     },
 };
@@ -180,8 +180,13 @@ impl Visitor for Above<'_> {
         Ok(())
     }
 
-    fn unreadable(&self, _tree: &Tree, _: Error) -> Result<()> {
-        Ok(())
+    fn unreadable(&self, _tree: &Tree, error: Error) -> Result<()> {
+        // What is damaged was told when the trees were read.
+        if error.is_content() {
+            Ok(())
+        } else {
+            Err(error)
+        }
     }
 }
 
@@ -303,7 +308,7 @@ impl<'a> Up<'a> {
         loop {
             let entries = match self.blobs.read_tree(&id) {
                 Ok(entries) => entries,
-                Err(error) if is_content(&error) => return Ok(None),
+                Err(error) if error.is_content() => return Ok(None),
                 Err(error) => return Err(error),
             };
             let mut inner = None;

@@ -48,7 +48,7 @@ use crate::{
     format::Invalid,
     index::{self, Bits, Copies, Index, Loading, Packs},
     maintain::unfinished,
-    repo::{blobs::is_content, keys, walk::Walk},
+    repo::{keys, walk::Walk},
     storage::Store,
 };
 
@@ -266,7 +266,7 @@ impl Run<'_> {
             });
             match found {
                 Ok(root) => roots.push(root),
-                Err(error) if is_content(&error) => {
+                Err(error) if error.is_content() => {
                     let object = Object::Snapshot(id.to_string());
                     self.log.add(object, unreadable(&error), Cause::Nothing);
                 }

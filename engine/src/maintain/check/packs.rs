@@ -24,7 +24,6 @@ use crate::{
     index::{Index, Place},
     panics::caught,
     permits::Pool,
-    repo::blobs::is_content,
     seal::Sealer,
     sha::Sha,
 };
@@ -162,7 +161,7 @@ impl Reading<'_> {
                 self.bytes.fetch_add(size, Ordering::Relaxed);
                 wrong
             }
-            Err(error) if is_content(&error) => Wrong {
+            Err(error) if error.is_content() => Wrong {
                 problems: vec![match error {
                     Error::ObjectMissing { .. } => Problem::PackMissing,
                     error => Problem::PackUnreadable {

@@ -22,7 +22,6 @@ use crate::{
     format::{Invalid, compressed, index::BlobKind, pack},
     index::{self, Index, Place},
     permits::Pool,
-    repo::blobs::is_content,
 };
 
 /// Entries of index files kept at a time, a hundred bytes each.
@@ -68,7 +67,7 @@ async fn said(run: &Run<'_>, jobs: &[Job]) -> Result<BTreeMap<Id, Said>> {
             Ok(Some(file)) => file,
             Ok(None) => continue,
             // That was found out already.
-            Err(error) if is_content(&error) => continue,
+            Err(error) if error.is_content() => continue,
             Err(error) => return Err(error),
         };
         for pack in &file.packs {
@@ -108,7 +107,7 @@ fn one(
     let data = match run.repo.block_on(reading) {
         Ok(data) => data,
         // None of it can be read.
-        Err(error) if is_content(&error) => bytes::Bytes::new(),
+        Err(error) if error.is_content() => bytes::Bytes::new(),
         Err(error) => return Err(error),
     };
     for (offset, kind, id, length, plain) in said {

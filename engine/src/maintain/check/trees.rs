@@ -156,6 +156,9 @@ impl Visitor for Trees<'_> {
     }
 
     fn unreadable(&self, tree: &Tree, error: Error) -> Result<()> {
+        if !error.is_content() {
+            return Err(error);
+        }
         let Some(position) = tree.position else {
             self.log.missing(BlobKind::Tree, tree.id);
             return Ok(());

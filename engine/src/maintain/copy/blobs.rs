@@ -24,7 +24,7 @@ use crate::{
         ranges::{Placed, Range, ranges},
     },
     maintain::packing::{Allowed, Filler, Packing},
-    repo::blobs::{is_content, read_sealed, unseal},
+    repo::blobs::{read_sealed, unseal, worst},
     storage::Store,
 };
 
@@ -151,7 +151,7 @@ impl Moving<'_> {
         let mut data = match self.read(range.pack, range.start, range.length) {
             Ok(data) => Some(data),
             // What is missing or damaged may be one of them only.
-            Err(error) if is_content(&error) => None,
+            Err(error) if error.is_of_one_object() => None,
             Err(error) => return Err(error),
         };
         let mut bytes = 0;
@@ -191,10 +191,10 @@ impl Moving<'_> {
                         self.source.0.damaged(what, &why)
                     }
                 },
-                Err(error) if is_content(&error) => error,
+                Err(error) if error.is_of_one_object() => error,
                 Err(error) => return Err(error),
             };
-            first.get_or_insert(error);
+            worst(&mut first, error);
         }
         Err(first.unwrap_or_else(|| Error::Bug("a blob without a place".to_owned())))
     }

@@ -40,7 +40,11 @@ impl FromStr for GroupBy {
             paths: false,
             tags: false,
         };
-        for word in text.split(',').filter(|word| !word.is_empty()) {
+        for word in text
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+        {
             match word {
                 "host" | "hosts" => by.host = true,
                 "path" | "paths" => by.paths = true,

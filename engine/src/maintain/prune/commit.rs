@@ -37,7 +37,7 @@ use crate::{
         packing::Allowed,
         unfinished::Unfinished,
     },
-    repo::{Repository, blobs::is_content, lock::Guard},
+    repo::{Repository, lock::Guard},
     storage::Store,
 };
 
@@ -130,7 +130,7 @@ impl Commit<'_> {
         let early = match early {
             Ok((early, decided)) => (early == look).then_some(decided),
             // What could not be read may have been somebody else's doing.
-            Err(error) if is_content(&error) => None,
+            Err(error) if error.is_content() => None,
             Err(error) => return Err(error),
         };
         let decided = match early {

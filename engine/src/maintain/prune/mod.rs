@@ -39,7 +39,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     index,
-    repo::{Locked, blobs::is_content, lock::Guard},
+    repo::{Locked, lock::Guard},
     storage::Store,
 };
 
@@ -291,7 +291,7 @@ impl Run<'_> {
                 return early;
             }
             // What could not be read may have been somebody else's doing.
-            Err(error) if !is_content(error) => return lock.outcome(early),
+            Err(error) if !error.is_content() => return lock.outcome(early),
             _ => {}
         }
         self.repo.block_on(lock.held())?;

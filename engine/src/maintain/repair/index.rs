@@ -30,7 +30,6 @@ use crate::{
     maintain::lists::{Lists, Stale},
     repo::{
         Locked,
-        blobs::is_content,
         proof::{self, Proof},
     },
     storage::Store,
@@ -204,7 +203,7 @@ impl Repair<'_> {
                         .push(format!("index {id}: it names a pack without an id"));
                 }
                 Ok(None) => continue,
-                Err(error) if is_content(&error) => {
+                Err(error) if error.is_content() => {
                     report.indexes_unreadable.push(error.to_string());
                 }
                 Err(error) => return Err(error),
@@ -224,7 +223,7 @@ impl Repair<'_> {
         let mut reading = futures::stream::iter(packs)
             .map(|(id, size)| async move {
                 match self.list(&id, size).await {
-                    Err(error) if !is_content(&error) => Err(error),
+                    Err(error) if !error.is_content() => Err(error),
                     list => Ok((id, list)),
                 }
             })

@@ -24,7 +24,6 @@ use crate::{
     index::{Bits, Index},
     repo::{
         Repository,
-        blobs::is_content,
         walk::{Node, Tree, Visitor, Walk},
     },
     storage::Store,
@@ -257,7 +256,7 @@ impl Visitor for Found<'_> {
                 self.unreadable.insert(position);
                 Ok(())
             }
-            (_, error) if is_content(&error) => Err(refused(
+            (_, error) if error.is_content() => Err(refused(
                 self.search.repo,
                 format!("what the index names cannot be read: {error}"),
             )),

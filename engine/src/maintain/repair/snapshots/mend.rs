@@ -24,7 +24,7 @@ use crate::{
     index::{Index, Place},
     repo::{
         Repository,
-        blobs::{is_content, read_sealed, unseal},
+        blobs::{read_sealed, unseal},
     },
     storage::Store,
 };
@@ -247,7 +247,7 @@ impl<'a> Mender<'a> {
                         return Ok(Some(plain));
                     }
                 }
-                Err(error) if is_content(&error) => {
+                Err(error) if error.is_of_one_object() => {
                     failed.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
