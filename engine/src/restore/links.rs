@@ -31,10 +31,7 @@ use crate::{
         name,
         tree::{Entries, Node},
     },
-    repo::{
-        blobs::{BlobReader, is_content},
-        descent::Descent,
-    },
+    repo::{blobs::BlobReader, descent::Descent},
     rows::FileOperation,
 };
 
@@ -405,7 +402,7 @@ fn names(run: &Run<'_>, reader: &mut BlobReader<'_>, tree: &Id) -> Result<HashMa
                     descent.enter(&entries);
                     stack.push((entries, path, below));
                 }
-                Err(error) if is_content(&error) => {}
+                Err(error) if error.is_of_one_object() => {}
                 Err(error) => return Err(error),
             }
         }

@@ -51,8 +51,8 @@ mod window;
 mod worker;
 
 use std::{
-    path::Path,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Instant,
 };
 
@@ -72,7 +72,7 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     files::{beneath::Root, meta::Meta},
-    format::root::RootMeta,
+    format::{root::RootMeta, snapshot::Coverage},
     index::{self, Copies, Index, Packs},
     repo::{Locked, Snapshot, lock::Guard},
     rows::{FileOperation, Rows},
@@ -229,6 +229,8 @@ fn locked(
         notes: Rows::default(),
         counts: Counts::default(),
         dirs: OpenDirs::default(),
+        ways: ways(&snapshot),
+        mounts: Mutex::default(),
         queue: Arc::clone(&queue),
         token: rand::random(),
         temporaries: AtomicU64::default(),
@@ -248,13 +250,30 @@ fn locked(
     done?;
     if !request.dry_run {
         // Success means that it survives a power loss.
-        rustix::fs::syncfs(root).map_err(|error| Error::Target {
+        let failed = |error: rustix::io::Errno| Error::Target {
             path: request.target.clone(),
             source: error.into(),
-        })?;
+        };
+        rustix::fs::syncfs(root).map_err(failed)?;
+        let mounts = run.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        for mounted in mounts.values() {
+            rustix::fs::syncfs(mounted).map_err(failed)?;
+        }
+        drop(mounts);
     }
     progress.settle();
     Ok(run.report(snapshot.id))
+}
+
+/// Where paths of a snapshot lie below the target. A directory's is the target itself.
+fn ways(snapshot: &Snapshot) -> Vec<PathBuf> {
+    match snapshot.coverage {
+        Coverage::Root | Coverage::BelowRoot => Vec::new(),
+        Coverage::Paths | Coverage::Unknown => {
+            let below = |path: &String| PathBuf::from(path.trim_start_matches('/'));
+            snapshot.paths.iter().map(below).collect()
+        }
+    }
 }
 
 fn tree_of(repo: &Repository, snapshot: &Snapshot) -> Result<Id> {

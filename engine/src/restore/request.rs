@@ -31,6 +31,12 @@ pub struct RestoreRequest {
     pub assume_whole: bool,
     /// With `delete_extra`, without `select`: the target may be the root of this machine's file system.
     pub delete_in_root: bool,
+    /// Restore also into other file systems that are mounted in the target. Nothing is deleted there.
+    pub across_mounts: bool,
+    /// On the way to what is selected, go through links in the target that lead to directories, instead of putting
+    /// directories in their places. Only through links of root and of who runs this. For targets in which nobody else can put
+    /// a link.
+    pub through_links: bool,
     /// Touch nothing, and report what would be done.
     pub dry_run: bool,
     /// Most bytes for buffers, at least 32 MiB (less counts as that). The index, 40 bytes a blob, directories on
@@ -52,6 +58,8 @@ impl Default for RestoreRequest {
             delete_extra: false,
             assume_whole: false,
             delete_in_root: false,
+            across_mounts: false,
+            through_links: false,
             dry_run: false,
             memory: MEMORY,
             ceiling: None,

@@ -1,7 +1,9 @@
 //! One restore, shared by its threads: what was asked for, what was counted, and why it ends.
 
 use std::{
-    path::Path,
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -44,6 +46,10 @@ pub(super) struct Run<'a> {
     pub(super) notes: Rows,
     pub(super) counts: Counts,
     pub(super) dirs: OpenDirs,
+    /// Paths that the snapshot is of, below the target; none if it is of one directory, which is the target.
+    pub(super) ways: Vec<PathBuf>,
+    /// Other file systems that something is restored into, by their devices: a directory of each.
+    pub(super) mounts: Mutex<BTreeMap<u64, OwnedFd>>,
     pub(super) queue: Arc<Queue>,
     /// Tells what this restore makes under other names from what others do.
     pub(super) token: u64,

@@ -7,7 +7,7 @@
 use std::{
     collections::HashSet,
     ffi::{OsStr, OsString},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,7 +20,7 @@ use rustix::{
 use super::{
     Failure, RestoreAction,
     attributes::{At, Attributes},
-    dirs::Dir,
+    dirs::{Dir, Opened, open_there},
     links::Links,
     run::{Run, count},
     select::{Select, Selected},
@@ -30,7 +30,6 @@ use crate::{
     crypto::Id,
     error::{Error, Result},
     files::{
-        beneath::DIR,
         depth::too_deep,
         meta::{Kind, Meta},
         xattr::Of,
@@ -39,10 +38,7 @@ use crate::{
         Invalid, name,
         tree::{Entries, Node},
     },
-    repo::{
-        blobs::{BlobReader, is_content},
-        descent::Descent,
-    },
+    repo::{blobs::BlobReader, descent::Descent},
     rows::FileOperation,
 };
 
@@ -119,7 +115,14 @@ pub(super) fn walk(
     let entries = walker.reader.read_tree(&tree)?;
     let fd = run.root.open_dir(Path::new("")).map_err(target)?;
     let whole = select.is_none() && run.deletion.covers(Path::new(""));
-    let root = run.dir(PathBuf::new(), None, fd, (false, whole), None);
+    let opened = Opened {
+        fd,
+        fresh: false,
+        whole,
+        mode_before: None,
+        linked: false,
+    };
+    let root = run.dir(PathBuf::new(), None, opened, None);
     let root = root.map_err(target)?;
     walker.root_attributes(&root, attributes);
     walker.descent.enter(&entries);
@@ -242,7 +245,7 @@ impl Walker<'_, '_> {
             .map(|tree| self.reader.read_tree(&tree));
         let entries = match read {
             Some(Ok(entries)) => Ok(entries),
-            Some(Err(error)) if !is_content(&error) => return Err(Failure::Fatal(error)),
+            Some(Err(error)) if !error.is_of_one_object() => return Err(Failure::Fatal(error)),
             Some(Err(error)) => Err(error.to_string()),
             None => Err(refused.unwrap_or_else(|| "its entry names no content".to_owned())),
         };
@@ -278,7 +281,13 @@ impl Walker<'_, '_> {
     ) -> Result<Arc<Dir>, Failure> {
         let run = self.run;
         let there = run.there(above, name)?;
-        let is_dir = there.as_ref().is_some_and(|meta| meta.kind == Kind::Dir);
+        let on_the_way = leads
+            || run
+                .ways
+                .iter()
+                .any(|way| way != path && way.starts_with(path));
+        let linked = self.linked(above, name, there.as_ref().filter(|_| on_the_way))?;
+        let is_dir = linked.is_some() || there.as_ref().is_some_and(|meta| meta.kind == Kind::Dir);
         if !is_dir {
             run.change(
                 path,
@@ -313,7 +322,15 @@ impl Walker<'_, '_> {
                 made => run.step(FileOperation::Create, made).map(|()| true)?,
             };
         }
-        let fd = rustix::fs::openat(&*fd, name, DIR, Mode::empty()).map_err(open)?;
+        let (fd, is_link) = match linked {
+            Some(fd) => (fd, true),
+            None => (
+                open_there(fd.as_fd(), name, run.request.dry_run).map_err(open)?,
+                false,
+            ),
+        };
+        let known = there.as_ref().filter(|_| is_dir && !is_link);
+        let mode_before = known.map(|meta| meta.mode);
         let attributes = (fresh || !leads).then(|| Attributes::of(node));
         if let (Some(attributes), Some(meta)) = (&attributes, &there)
             && !fresh
@@ -321,7 +338,14 @@ impl Walker<'_, '_> {
             self.would_set(path, Of::Open(fd.as_fd()), attributes, meta);
         }
         let whole = !leads && node.error.is_empty() && run.deletion.covers(path);
-        run.dir(path.to_owned(), Some(above), fd, (fresh, whole), attributes)
+        let opened = Opened {
+            fd,
+            fresh,
+            whole,
+            mode_before,
+            linked: is_link,
+        };
+        run.dir(path.to_owned(), Some(above), opened, attributes)
             .map_err(|error| match error {
                 Errno::XDEV => Failure::Row(
                     FileOperation::Open,
@@ -329,6 +353,22 @@ impl Walker<'_, '_> {
                 ),
                 error => open(error),
             })
+    }
+
+    /// The directory that a link on the way to what is selected leads to, if links are gone through.
+    fn linked(
+        &self,
+        above: &Arc<Dir>,
+        name: &OsStr,
+        there: Option<&Meta>,
+    ) -> Result<Option<OwnedFd>, Failure> {
+        let link = there.filter(|meta| meta.kind == Kind::Symlink);
+        let Some(link) = link.filter(|_| self.run.request.through_links) else {
+            return Ok(None);
+        };
+        let open = |error| Failure::new(FileOperation::Open, error);
+        let above = self.run.open_dir(above).map_err(open)?;
+        Run::open_linked(above.as_fd(), name, link).map_err(open)
     }
 
     /// A directory's entries are all known: what is extra goes, and the rest is waited for.
@@ -373,10 +413,12 @@ impl Run<'_> {
             .open_dir(dir)
             .map_err(|error| Failure::new(FileOperation::Open, error))?;
         match Meta::at(&*fd, name) {
-            Ok(meta) if meta.mount != self.mount => Err(Failure::Row(
-                FileOperation::Open,
-                "another file system is mounted here; nothing below was restored".to_owned(),
-            )),
+            Ok(meta) if meta.mount != self.mount && !self.request.across_mounts => {
+                Err(Failure::Row(
+                    FileOperation::Open,
+                    "another file system is mounted here; nothing below was restored".to_owned(),
+                ))
+            }
             Ok(meta) => Ok(Some(meta)),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(Failure::new(FileOperation::Stat, error)),

@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result},
     format::{Invalid, index::BlobKind, pack},
     index::Place,
-    repo::blobs::{another_copy, is_content, owned},
+    repo::blobs::{another_copy, owned},
     rows::FileOperation,
     sha::Sha,
 };
@@ -117,7 +117,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                 }
                 return data;
             }
-            Err(error) if !is_content(&error) => self.run.fail(error),
+            Err(error) if !error.is_of_one_object() => self.run.fail(error),
             Err(error @ Error::ObjectMissing { .. }) => {
                 for wants in groups() {
                     rescue(self.run, &mut self.waiting, wants, &error);
@@ -128,7 +128,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                 for wants in groups() {
                     match self.fetch(range, wants[0].place) {
                         Ok(data) => self.blob(wants, &mut owned(data)),
-                        Err(error) if is_content(&error) => {
+                        Err(error) if error.is_of_one_object() => {
                             rescue(self.run, &mut self.waiting, wants, &error);
                         }
                         Err(error) => {
@@ -234,11 +234,11 @@ fn rescue(run: &Run<'_>, waiting: &mut Waiting, wants: &[Want], error: &Error) {
     match another_copy(parts, BlobKind::Data, &wants[0].id, will_do) {
         Ok(Some(plain)) => return put(run, waiting, wants, &plain),
         Ok(None) => {}
-        Err(error @ Error::Cancelled) => return run.fail(error),
-        // The others can still be restored.
-        Err(other) => {
-            tracing::warn!(%other, "another copy of a damaged blob could not be asked for");
+        // The other files can still be restored.
+        Err(refused) if refused.is_of_one_object() => {
+            tracing::warn!(%refused, "another copy of a blob cannot be had either");
         }
+        Err(other) => return run.fail(other),
     }
     for want in wants {
         let failure = Failure::Row(FileOperation::Read, error.to_string());
