@@ -26,6 +26,8 @@ pub(crate) enum Exit {
     Timeout = 6,
     /// Interrupted, or deleted while being waited for.
     Cancelled = 7,
+    /// Whoever read the output stopped: what is missing of it was not written.
+    CutOff = 141,
 }
 
 impl From<Exit> for ExitCode {
@@ -99,6 +101,7 @@ mod tests {
             (Exit::FailedValidation, "FailedValidation"),
             (Exit::Timeout, "timeout"),
             (Exit::Cancelled, "cancelled"),
+            (Exit::CutOff, "cut off"),
         ] {
             let row = format!("| {} | {word} |", exit as u8);
             assert!(documented.contains(&row), "no row {row:?}");

@@ -14,6 +14,7 @@ mod print;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rand::TryRng as _;
 
 use crate::engine::EngineExit;
 use crate::exit::Exit;
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Err(error) = random_numbers() {
+        print::error(&error);
+        return Exit::Error.into();
+    }
     let cli = match cli.into_engine() {
         Ok(engine) => return engine::main(*engine, print::Printer::new()).into(),
         Err(cli) => cli,
@@ -46,11 +51,21 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(exit) => exit,
-        Err(error) if error.is_broken_pipe() => Exit::Done,
+        Err(error) if error.is_broken_pipe() => Exit::CutOff,
         Err(error) => {
             print::error(&error);
             error.exit()
         }
     }
     .into()
+}
+
+/// Fails if the system gives no random numbers, as a sandbox without the call and without `/dev/urandom` does: everything
+/// else takes them for granted, and would panic.
+fn random_numbers() -> error::Result<()> {
+    let taken = rand::rngs::SysRng.try_fill_bytes(&mut [0; 8]);
+    taken.map_err(|error| error::Error::State {
+        message: format!("the system gives no random numbers: {error}"),
+        hint: "allow the system call getrandom, or provide /dev/urandom".to_owned(),
+    })
 }

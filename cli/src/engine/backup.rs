@@ -10,7 +10,7 @@ use ark_engine::{
 };
 use clap::{Args, ValueEnum};
 
-use super::{EngineExit, Run, open, values};
+use super::{EngineExit, Run, textfile, values};
 use crate::error::{Error, Result};
 use crate::print::engine::{self, progress::Reporter};
 
@@ -35,10 +35,10 @@ pub(super) struct Backup {
     #[arg(long, requires = "stdin")]
     stdin_allow_empty: bool,
     /// Tags of the snapshot; may be given several times
-    #[arg(long, value_name = "TAG,...", value_delimiter = ',')]
+    #[arg(long, value_name = "TAG,...", value_delimiter = ',', value_parser = values::word)]
     tag: Vec<String>,
     /// Host name of the snapshot; this machine's when left out
-    #[arg(short = 'H', long, value_name = "HOST")]
+    #[arg(short = 'H', long, value_name = "HOST", value_parser = values::word)]
     host: Option<String>,
     /// Leave out what fits this pattern, in the syntax of .gitignore; may be given several times
     #[arg(short, long, value_name = "PATTERN")]
@@ -56,7 +56,7 @@ pub(super) struct Backup {
     #[arg(short = 'x', long)]
     one_file_system: bool,
     /// Compare with this snapshot, to read only what changed; the newest of the same host and paths when left out
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force", value_parser = values::word)]
     parent: Option<String>,
     /// Read all files, whether they seem to have changed or not
     #[arg(short, long)]
@@ -99,6 +99,15 @@ impl From<ChunkingArg> for Chunking {
     }
 }
 
+/// A pattern of an option: `#` begins no comment there, as it does in a file.
+fn pattern(text: &str) -> String {
+    if text.starts_with('#') {
+        format!("\\{text}")
+    } else {
+        text.to_owned()
+    }
+}
+
 impl Backup {
     fn host(&self) -> Result<String> {
         let host = self.host.clone().or_else(ark_engine::host_name);
@@ -125,9 +134,9 @@ impl Backup {
             })
         };
         let paths = self.paths.iter().map(absolute).collect::<Result<_>>()?;
-        let mut excludes = self.exclude.clone();
+        let mut excludes: Vec<String> = self.exclude.iter().map(|text| pattern(text)).collect();
         for file in &self.exclude_file {
-            excludes.extend(open::text(file)?.lines().map(str::to_owned));
+            excludes.extend(textfile::text(file)?.lines().map(str::to_owned));
         }
         Ok(ArchiveRequest {
             source: Source::Paths(paths),

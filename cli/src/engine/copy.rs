@@ -9,7 +9,7 @@ use ark_engine::{
 use clap::Args;
 use serde_json::json;
 
-use super::{EngineExit, Run, open, password::Source, select::FilterArgs, values};
+use super::{EngineExit, Run, open, password::Source, select::FilterArgs, textfile, values};
 use crate::{
     error::{Error, Result},
     print::engine::progress::Reporter,
@@ -46,7 +46,7 @@ pub(super) struct Copy {
 
 impl Copy {
     fn location(&self) -> Result<Location> {
-        let file = |path: PathBuf| open::text(&path).map(|text| text.trim().to_owned());
+        let file = |path: PathBuf| textfile::text(&path).map(|text| text.trim().to_owned());
         let spelled = if let Some(repo) = &self.from_repo {
             repo.clone()
         } else if let Some(path) = &self.from_repository_file {

@@ -23,6 +23,8 @@ pub(crate) enum EngineExit {
     WrongPassword = 12,
     /// Interrupted.
     Interrupted = 130,
+    /// Whoever read the output stopped: what is missing of it was not written.
+    CutOff = 141,
 }
 
 impl From<EngineExit> for ExitCode {
@@ -63,6 +65,7 @@ mod tests {
             (EngineExit::Locked, "locked"),
             (EngineExit::WrongPassword, "wrong password"),
             (EngineExit::Interrupted, "interrupted"),
+            (EngineExit::CutOff, "cut off"),
         ] {
             let row = format!("| {} | {word} |", exit as u8);
             assert!(documented.contains(&row), "no row {row:?}");

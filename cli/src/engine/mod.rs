@@ -1,8 +1,8 @@
 //! `ark engine`: repositories without a cluster.
 //!
 //! Runs one operation of the engine on a thread of its own, with restic's options, variables, output and exit codes.
-//! Does not talk to Kubernetes. Ctrl-C ends the operation, which gives its lock back; a second one, or ten seconds
-//! in which nothing happens, end the process.
+//! Does not talk to Kubernetes. Ctrl-C, SIGTERM and the end of the terminal (SIGHUP, unless it is ignored as under `nohup`)
+//! end the operation, which gives its lock back; a second one, or ten seconds in which nothing happens, end the process.
 
 mod backup;
 mod check;
@@ -12,6 +12,7 @@ mod dump;
 mod exit;
 mod find;
 mod forget;
+mod holders;
 mod init;
 mod key;
 mod ls;
@@ -24,6 +25,7 @@ mod restore;
 mod select;
 mod snapshots;
 mod stats;
+mod textfile;
 mod unlock;
 mod values;
 
@@ -185,7 +187,7 @@ pub(crate) fn main(engine: Engine, printer: Printer) -> EngineExit {
     };
     match ended {
         Ok(exit) => exit,
-        Err(error) if error.is_broken_pipe() => EngineExit::Done,
+        Err(error) if error.is_broken_pipe() => EngineExit::CutOff,
         Err(error) => {
             let exit = EngineExit::of(&error);
             if json {
@@ -203,10 +205,9 @@ fn watched(engine: Engine, printer: Printer, runtime: &Runtime) -> Result<Engine
     let (sender, ended) = mpsc::channel();
     // Before the operation begins: what it says may make somebody interrupt it at once.
     let entered = runtime.enter();
-    let interrupt = signal(SignalKind::interrupt())?;
-    let terminate = signal(SignalKind::terminate())?;
+    let signals = Signals::listen()?;
     drop(entered);
-    runtime.spawn(watch(interrupt, terminate, cancel.clone(), sender.clone()));
+    runtime.spawn(watch(signals, cancel.clone(), sender.clone()));
     let run = Run {
         repo: engine.repo,
         printer,
@@ -250,16 +251,59 @@ fn told(operation: impl FnOnce() -> Result<EngineExit>) -> Result<EngineExit> {
     catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| Err(no_result()))
 }
 
-/// Cancels on the first signal; ends the wait on the second, or after a while.
-async fn watch(mut interrupt: Signal, mut terminate: Signal, cancel: Cancel, ended: Sender<Ended>) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that end an operation.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// `None`: whoever started the process wants it to outlive the terminal.
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let hang_up = (!is_hang_up_ignored()).then(|| signal(SignalKind::hangup()));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: hang_up.transpose()?,
+        })
     }
+
+    async fn next(&mut self) {
+        let Self {
+            interrupt,
+            terminate,
+            hang_up,
+        } = self;
+        let hang_up = async {
+            match hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up => {}
+        }
+    }
+}
+
+/// Whether SIGHUP was ignored when the process began. What the system does not tell is not so.
+fn is_hang_up_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The bit of signal 1.
+    mask.is_some_and(|mask| mask & 1 != 0)
+}
+
+/// Cancels on the first signal; ends the wait on the second, or after a while.
+async fn watch(mut signals: Signals, cancel: Cancel, ended: Sender<Ended>) {
+    signals.next().await;
     cancel.cancel();
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = signals.next() => {}
         () = tokio::time::sleep(GRACE) => {}
     }
     // If nobody listens, it has ended.

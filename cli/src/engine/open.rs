@@ -3,17 +3,21 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use ark_engine::{
-    Location, OpenOptions, Repository, S3Access, Secret, Store, parse_aws_credentials,
+    HolderLiveness, Location, OpenOptions, Repository, S3Access, Secret, Store,
+    parse_aws_credentials,
 };
 use clap::Args;
 
 use super::{
-    Run, password,
+    Run,
+    holders::Holders,
+    password,
+    textfile::text,
     values::{self, MemoryArgs},
 };
 use crate::error::{Error, Result};
@@ -69,17 +73,6 @@ pub(crate) struct ReadArgs {
 /// A variable of the environment that is set and not empty.
 pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// The text of a file of this machine.
-pub(super) fn text(path: &Path) -> Result<String> {
-    let failed = |message: String| Error::File {
-        verb: "read",
-        path: path.to_owned(),
-        message,
-    };
-    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|_| failed("it is not text".to_owned()))
 }
 
 impl RepoArgs {
@@ -228,7 +221,8 @@ impl RepoArgs {
     }
 
     /// How this process presents itself in locks: under a host name that is nobody's, because restic would judge a
-    /// lock of a real one by a process id. And how long it waits for those of others.
+    /// lock of a real one by a process id. By that name other runs on this machine know whether it lives. And how long it
+    /// waits for locks of others.
     pub(super) fn open_options(&self) -> OpenOptions {
         let mut options = OpenOptions {
             retry_lock: self.retry_lock,
@@ -237,6 +231,8 @@ impl RepoArgs {
         if let Some(user) = variable("USER").or_else(|| variable("LOGNAME")) {
             options.holder.user_name = user;
         }
+        let holders = Holders::of(&options.holder.host_name);
+        options.liveness = holders.map(|holders| Arc::new(holders) as Arc<dyn HolderLiveness>);
         options
     }
 }

@@ -8,13 +8,16 @@ use std::{
 
 use ark_engine::Secret;
 
-use super::open::{text, variable};
+use super::{
+    open::variable,
+    textfile::{self, trim},
+};
 use crate::error::{Error, Result};
 
 /// A source of a password.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// The content of a file, without white space at its ends.
+    /// The content of a file, without a byte order mark and without white space at its ends.
     File(PathBuf),
     /// What a command prints, without white space at its ends.
     Command(String),
@@ -41,7 +44,11 @@ impl Source {
             )));
         }
         let named = Self::of(file.as_deref().map(Path::new), command.as_deref());
-        let text = || Some(Self::Text(Secret::new(variable(&text_name)?)));
+        let text = || {
+            use std::os::unix::ffi::OsStringExt as _;
+            let text = std::env::var_os(&text_name)?.into_vec();
+            (!text.is_empty()).then(|| Self::Text(Secret::of_bytes(text)))
+        };
         named.or_else(text).ok_or_else(|| Error::State {
             message: "no password is given".to_owned(),
             hint: format!(
@@ -53,23 +60,19 @@ impl Source {
     /// The password.
     pub(super) fn read(self) -> Result<Secret> {
         let password = match self {
-            // Editors of some systems put a mark at the beginning.
-            Self::File(path) => text(&path)?
-                .trim_start_matches('\u{feff}')
-                .trim()
-                .to_owned(),
+            Self::File(path) => trim(&textfile::bytes(&path)?).to_vec(),
             Self::Command(command) => run(&command)?,
             Self::Text(password) => return Ok(password),
         };
         if password.is_empty() {
             return Err(Error::usage("the password is empty"));
         }
-        Ok(Secret::new(password))
+        Ok(Secret::of_bytes(password))
     }
 }
 
 /// What a command prints. It is started without a shell, as restic starts it.
-fn run(command: &str) -> Result<String> {
+fn run(command: &str) -> Result<Vec<u8>> {
     let failed = |message: String| Error::State {
         message: format!("the password command failed: {message}"),
         hint: "run it by hand to see what is wrong".to_owned(),
@@ -85,9 +88,7 @@ fn run(command: &str) -> Result<String> {
     if !output.status.success() {
         return Err(failed(output.status.to_string()));
     }
-    let text = String::from_utf8(output.stdout)
-        .map_err(|_| failed("it does not print text".to_owned()))?;
-    Ok(text.trim().to_owned())
+    Ok(trim(&output.stdout).to_vec())
 }
 
 /// The words of a command line with quotes; `None` if there are none, or a quote is open.
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_gives_no_password() {
-        assert_eq!(run("printf ' secret\\n'").unwrap(), "secret");
+        assert_eq!(run("printf ' secret\\n'").unwrap(), b"secret");
         assert!(run("false").is_err());
         assert!(run("/does/not/exist").is_err());
         assert!(Source::Command("true".to_owned()).read().is_err());

@@ -55,20 +55,18 @@ pub(super) struct Restore {
 pub(super) fn run(run: &Run, args: Restore) -> Result<EngineExit> {
     let repo = run.repo.open_to_read(run, args.read)?;
     let snapshot = repo.select_snapshot(&args.snapshot, &args.filter.filter())?;
-    std::fs::create_dir_all(&args.target).map_err(|error| Error::File {
-        verb: "create",
-        path: args.target.clone(),
-        message: error.to_string(),
-    })?;
+    let (target, _stand_in) = target(&args)?;
     let request = RestoreRequest {
         snapshot: snapshot.id.clone(),
-        target: args.target,
+        target,
         sparse: !args.no_sparse,
         restore_owner: !args.no_owner && is_root(),
         select: args.include,
         delete_extra: args.delete,
         assume_whole: args.unsafe_assume_whole,
         delete_in_root: args.unsafe_delete_in_root,
+        across_mounts: true,
+        through_links: true,
         dry_run: args.dry_run,
         ceiling: args.memory,
         ..RestoreRequest::default()
@@ -94,6 +92,22 @@ pub(super) fn run(run: &Run, args: Restore) -> Result<EngineExit> {
         Outcome::Complete => EngineExit::Done,
         Outcome::Partial => EngineExit::Error,
     })
+}
+
+/// The directory to restore into, which is made if it is not there. A dry run that would make it has an empty one stand in
+/// for it, which is removed afterwards.
+fn target(args: &Restore) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
+    let failed = |error: std::io::Error| Error::File {
+        verb: "create",
+        path: args.target.clone(),
+        message: error.to_string(),
+    };
+    if args.dry_run && !args.target.try_exists().map_err(failed)? {
+        let stand_in = tempfile::tempdir().map_err(failed)?;
+        return Ok((stand_in.path().to_owned(), Some(stand_in)));
+    }
+    std::fs::create_dir_all(&args.target).map_err(failed)?;
+    Ok((args.target.clone(), None))
 }
 
 fn is_root() -> bool {

@@ -3,7 +3,7 @@
 use ark_engine::{Repository, Snapshot, SnapshotFilter};
 use clap::Args;
 
-use super::values::tag_lists;
+use super::values::{self, tag_lists};
 use crate::error::Result;
 
 /// Which snapshots count.
@@ -11,13 +11,13 @@ use crate::error::Result;
 #[command(next_help_heading = "Which snapshots")]
 pub(super) struct FilterArgs {
     /// Only snapshots of this host; may be given several times
-    #[arg(short = 'H', long, value_name = "HOST")]
+    #[arg(short = 'H', long, value_name = "HOST", value_parser = values::word)]
     host: Vec<String>,
     /// Only snapshots with all these tags; may be given several times for alternatives
     #[arg(long, value_name = "TAG,...")]
     tag: Vec<String>,
     /// Only snapshots with this path; may be given several times
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = values::absolute_path)]
     path: Vec<String>,
 }
 

@@ -8,8 +8,8 @@ use crate::error::Result;
 
 /// Remove locks whose holders are gone.
 ///
-/// A lock goes that was not refreshed for half an hour, by the clock of the store, or that names a process
-/// of this machine that does not exist.
+/// A lock goes that was not refreshed for half an hour, by the clock of the store, or whose process on this machine has
+/// ended since the machine was started.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Unlock {
     /// Remove all locks. Only for who knows that nobody works on the repository: data can be lost otherwise

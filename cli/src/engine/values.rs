@@ -65,6 +65,28 @@ pub(super) fn keep(text: &str) -> Result<Keep, String> {
     }
 }
 
+/// A name: of a host, a snapshot, or a tag. Blanks at its ends are no part of it.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        word => Ok(word.to_owned()),
+    }
+}
+
+/// An absolute path without `.`, `..` and needless slashes, as snapshots have it.
+pub(super) fn absolute_path(text: &str) -> Result<String, String> {
+    let absolute = std::path::absolute(text).map_err(|error| error.to_string())?;
+    let mut names: Vec<&str> = Vec::new();
+    for name in absolute.to_str().unwrap_or(text).split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    Ok(format!("/{}", names.join("/")))
+}
+
 /// Lists of tags: each text is one, separated by commas.
 pub(super) fn tag_lists(texts: &[String]) -> Vec<Vec<String>> {
     let list = |text: &String| text.split(',').map(|tag| tag.trim().to_owned()).collect();
@@ -200,6 +222,24 @@ mod tests {
         for bad in ["", "yesterday", "2026-02-30", "2026-01-31 25:00"] {
             assert!(time(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_have_no_blanks_at_their_ends_and_paths_no_needless_slashes() {
+        assert_eq!(word(" a b\r\n"), Ok("a b".to_owned()));
+        assert!(word(" ").is_err());
+        let here = std::env::current_dir().unwrap();
+        let here = here.to_str().unwrap();
+        for (typed, path) in [
+            ("/srv/", "/srv"),
+            ("//srv/./a/../b//", "/srv/b"),
+            ("/", "/"),
+            ("/../a", "/a"),
+            ("x/", format!("{here}/x").as_str()),
+        ] {
+            assert_eq!(absolute_path(typed).as_deref(), Ok(path), "{typed}");
+        }
+        assert!(absolute_path("").is_err());
     }
 
     #[test]

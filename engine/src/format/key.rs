@@ -57,7 +57,7 @@ impl KeyFile {
     /// A key file for `key` that opens with `password`.
     pub(crate) fn seal(
         key: &Key,
-        password: &str,
+        password: &[u8],
         log_n: u8,
         now: Timestamp,
         username: &str,
@@ -103,7 +103,7 @@ impl KeyFile {
     }
 
     /// The repository's key, or `None` if the password is not this file's.
-    pub(crate) fn open(&self, password: &str) -> Result<Option<Key>, Invalid> {
+    pub(crate) fn open(&self, password: &[u8]) -> Result<Option<Key>, Invalid> {
         let derived = derive(password, &base64(&self.salt)?, &self.cost()?)?;
         self.open_with(&derived)
     }
@@ -147,9 +147,9 @@ fn decode_stored(json: &[u8]) -> Result<Key, Invalid> {
     })
 }
 
-fn derive(password: &str, salt: &[u8], params: &scrypt::Params) -> Result<Key, Invalid> {
+fn derive(password: &[u8], salt: &[u8], params: &scrypt::Params) -> Result<Key, Invalid> {
     let mut bytes = [0; 64];
-    scrypt::scrypt(password.as_bytes(), salt, params, &mut bytes).map_err(Invalid::new)?;
+    scrypt::scrypt(password, salt, params, &mut bytes).map_err(Invalid::new)?;
     Ok(Key::from_bytes(&bytes))
 }
 
@@ -172,15 +172,15 @@ mod tests {
     #[test]
     fn opens_only_with_its_password() {
         let key = Key::random();
-        let file = KeyFile::seal(&key, "secret", 4, Timestamp::now(), "u", "h").unwrap();
+        let file = KeyFile::seal(&key, b"secret", 4, Timestamp::now(), "u", "h").unwrap();
         let file = KeyFile::decode(&file.encode().unwrap()).unwrap();
-        assert!(file.open("secret").unwrap() == Some(key));
-        assert!(file.open("Secret").unwrap().is_none());
+        assert!(file.open(b"secret").unwrap() == Some(key));
+        assert!(file.open(b"Secret").unwrap().is_none());
     }
 
     #[test]
     fn absurd_costs_are_refused_without_trying() {
-        let good = KeyFile::seal(&Key::random(), "x", 4, Timestamp::now(), "", "").unwrap();
+        let good = KeyFile::seal(&Key::random(), b"x", 4, Timestamp::now(), "", "").unwrap();
         for (n, r, p) in [
             (1 << 40, 8, 1),
             (1 << 14, u32::MAX, 1),
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn several_passes_give_what_the_standard_says() {
         let cost = scrypt::Params::new(10, 8, 16).unwrap();
-        let key = derive("password", b"NaCl", &cost).unwrap();
+        let key = derive(b"password", b"NaCl", &cost).unwrap();
         assert_eq!(
             hex::encode(key.encrypt),
             "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
@@ -216,11 +216,11 @@ mod tests {
     #[test]
     fn malformed_files_are_errors() {
         assert!(KeyFile::decode(b"{}").is_err());
-        let good = KeyFile::seal(&Key::random(), "x", 4, Timestamp::now(), "", "").unwrap();
+        let good = KeyFile::seal(&Key::random(), b"x", 4, Timestamp::now(), "", "").unwrap();
         let bad = KeyFile {
             salt: "?".to_owned(),
             ..good
         };
-        assert!(bad.open("x").is_err());
+        assert!(bad.open(b"x").is_err());
     }
 }

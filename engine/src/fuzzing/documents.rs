@@ -94,7 +94,7 @@ pub(super) fn key(data: &[u8]) {
     let _any = file.created();
     let _any = file.open_with(&Key::from_bytes(&[7; 64]));
     let Ok(cost) = file.cost() else {
-        assert!(file.open("").is_err());
+        assert!(file.open(b"").is_err());
         return;
     };
     let block = 128 * u64::from(cost.r());
@@ -102,7 +102,7 @@ pub(super) fn key(data: &[u8]) {
     let table = block << cost.log_n();
     assert!(table <= MAX_MEMORY && blocks <= MAX_BLOCKS);
     if table.saturating_mul(u64::from(cost.p())) <= 4 << 10 {
-        let _any = file.open("secret");
+        let _any = file.open(b"secret");
     }
 }
 

@@ -64,24 +64,56 @@ fn local(time: Timestamp) -> String {
     zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn row_of(snapshot: &Snapshot) -> [String; 5] {
-    [
+/// Lines of a snapshot: one for each of its tags and paths, or of the reasons to keep it, whichever are most. All else is on
+/// the first.
+fn rows_of(snapshot: &Snapshot, reasons: &[String]) -> Vec<[String; 6]> {
+    let lines = [&snapshot.tags[..], &snapshot.paths[..], reasons].map(<[String]>::len);
+    let lines = lines.into_iter().max().unwrap_or_default().max(1);
+    let cell = |texts: &[String], line: usize| {
+        texts
+            .get(line)
+            .map_or_else(String::new, |text| one_line(text))
+    };
+    let first = [
         short(&snapshot.id).to_owned(),
         local(snapshot.time),
         one_line(&snapshot.hostname),
-        one_line(&snapshot.tags.join(",")),
-        one_line(&snapshot.paths.join(", ")),
-    ]
+    ];
+    let row = |line| {
+        let [id, time, host] = if line == 0 {
+            first.clone()
+        } else {
+            <[String; 3]>::default()
+        };
+        let path = cell(&snapshot.paths, line);
+        [
+            id,
+            time,
+            host,
+            cell(&snapshot.tags, line),
+            cell(reasons, line),
+            path,
+        ]
+    };
+    (0..lines).map(row).collect()
+}
+
+/// A table of snapshots, oldest first.
+fn table_of<'s>(snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Table {
+    let mut table = Table::new(["ID", "TIME", "HOST", "TAGS", "PATHS"]);
+    for snapshot in snapshots {
+        for [id, time, host, tag, _, path] in rows_of(snapshot, &[]) {
+            table.row([id, time, host, tag, path]);
+        }
+    }
+    table
 }
 
 /// Snapshots, oldest first.
 pub(crate) fn snapshots(snapshots: &[Snapshot]) -> String {
-    let mut table = Table::new(["ID", "TIME", "HOST", "TAGS", "PATHS"]);
-    for snapshot in snapshots {
-        table.row(row_of(snapshot));
-    }
     let number = u64::try_from(snapshots.len()).unwrap_or(u64::MAX);
-    format!("{}{}\n", table.render(""), count(number, "snapshot"))
+    let table = table_of(snapshots).render("");
+    format!("{table}{}\n", count(number, "snapshot"))
 }
 
 /// Key files.
@@ -268,15 +300,9 @@ pub(crate) fn forget(report: &ForgetReport, dry_run: bool) -> String {
     for group in &report.groups {
         let mut table = Table::new(["ID", "TIME", "HOST", "TAGS", "REASONS", "PATHS"]);
         for kept in &group.decision.keep {
-            let [id, time, host, tags, paths] = row_of(&kept.snapshot);
-            table.row([
-                id,
-                time,
-                host,
-                tags,
-                one_line(&kept.reasons.join(", ")),
-                paths,
-            ]);
+            for row in rows_of(&kept.snapshot, &kept.reasons) {
+                table.row(row);
+            }
         }
         let kept = u64::try_from(group.decision.keep.len()).unwrap_or(u64::MAX);
         text += &format!(
@@ -294,10 +320,7 @@ pub(crate) fn forget(report: &ForgetReport, dry_run: bool) -> String {
     if report.removed.is_empty() {
         return text + "\n";
     }
-    let mut table = Table::new(["ID", "TIME", "HOST", "TAGS", "PATHS"]);
-    for snapshot in &report.removed {
-        table.row(row_of(snapshot));
-    }
+    let table = table_of(&report.removed);
     text + &format!(":\n{}", table.render("  "))
 }
 
