@@ -53,6 +53,10 @@ pub struct ResticRepositorySpec {
     /// The repository as `restic -r` wants it, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restic_identifier: Option<String>,
+    /// It is only opened: neither it nor a key for it is ever made. Restores and sync set this; the first backup of
+    /// the namespace to this location removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_only: Option<bool>,
     /// How often it is maintained; not supported yet, refused when set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_frequency: Option<Duration>,

@@ -18,6 +18,7 @@ mod json;
 mod leader;
 mod metrics;
 mod reconcile;
+mod repository;
 mod repository_key;
 mod run_log;
 mod settings;

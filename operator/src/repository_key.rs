@@ -139,13 +139,7 @@ pub(crate) struct Key {
 /// The key of `location`; made up now if there is none and none can have been in use.
 pub(crate) async fn obtain(context: &Context, location: &str, store: &Store) -> Result<Key> {
     if let Some((secret, password)) = repository_password(context, location).await? {
-        return Ok(Key {
-            generated: secret
-                .annotations()
-                .get(KEY_GENERATED)
-                .is_some_and(|v| v == "true"),
-            password,
-        });
+        return Ok(key(&secret, password));
     }
     if any_repository(store).await? {
         return Err(Error::Location {
@@ -155,6 +149,32 @@ pub(crate) async fn obtain(context: &Context, location: &str, store: &Store) -> 
         });
     }
     create(context, location).await
+}
+
+/// The key of `location`, which must be there.
+pub(crate) async fn existing(context: &Context, location: &str) -> Result<Key> {
+    let found = repository_password(context, location).await?;
+    found
+        .map(|(secret, password)| key(&secret, password))
+        .ok_or_else(|| Error::Location {
+            name: location.to_owned(),
+            message: format!(
+                "Secret {} with the key of its repositories does not exist; create it with the original key under \
+                 {REPOSITORY_PASSWORD_KEY} (no new key is made up)",
+                key_secret(location)
+            ),
+            reason: reason::KEY_MISSING,
+        })
+}
+
+fn key(secret: &KubeSecret, password: Secret) -> Key {
+    Key {
+        generated: secret
+            .annotations()
+            .get(KEY_GENERATED)
+            .is_some_and(|v| v == "true"),
+        password,
+    }
 }
 
 async fn create(context: &Context, location: &str) -> Result<Key> {
@@ -193,13 +213,7 @@ async fn create(context: &Context, location: &str) -> Result<Key> {
             })
         }
         Err(error) if is_conflict(&error) => match repository_password(context, location).await? {
-            Some((secret, password)) => Ok(Key {
-                generated: secret
-                    .annotations()
-                    .get(KEY_GENERATED)
-                    .is_some_and(|v| v == "true"),
-                password,
-            }),
+            Some((secret, password)) => Ok(key(&secret, password)),
             None => Err(Error::Location {
                 name: location.to_owned(),
                 message: format!(

@@ -54,8 +54,16 @@ pub(crate) async fn open_available(context: &Context, name: &str) -> Result<Open
     Ok(OpenLocation { location, store })
 }
 
+/// The location `name` and its store, whatever its status says. Reads spec and credentials anew, so whoever calls
+/// it again after a failure goes on with credentials that were changed in the meantime.
+pub(crate) async fn connect(context: &Context, name: &str) -> Result<OpenLocation> {
+    let location = get(context, name).await?;
+    let store = open(context, &location).await?;
+    Ok(OpenLocation { location, store })
+}
+
 /// The location `name`.
-pub(crate) async fn get(context: &Context, name: &str) -> Result<BackupStorageLocation> {
+async fn get(context: &Context, name: &str) -> Result<BackupStorageLocation> {
     match context.api::<BackupStorageLocation>().get(name).await {
         Ok(location) => Ok(location),
         Err(error) if is_not_found(&error) => Err(Error::Location {

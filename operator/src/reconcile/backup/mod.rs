@@ -4,7 +4,6 @@
 //! that is deleted while it runs is stopped, and its name in the bucket is given back. The newest state
 //! is read before anything starts, because what the watch shows may be older than our own last write.
 
-mod repository;
 mod run;
 mod status;
 pub(in crate::reconcile) mod validate;
@@ -256,9 +255,8 @@ async fn give_back(context: &Context, backup: &Backup, plan: &Plan) {
         backup_uid: backup.uid().unwrap_or_default(),
     };
     let work = async {
-        let location = store::get(context, &plan.location).await?;
-        let store = store::open(context, &location).await?;
-        claim::release(&store, &backup.name_any(), &claim).await
+        let location = store::connect(context, &plan.location).await?;
+        claim::release(&location.store, &backup.name_any(), &claim).await
     };
     if let Err(error) = work.await {
         tracing::warn!(backup = backup.name_any(), %error, "what a cancelled backup wrote could not be removed");

@@ -195,12 +195,9 @@ impl Run<'_> {
 
     /// The location's store; every request to it ends with the run.
     async fn store(&self) -> Result<Store> {
-        let open = || async {
-            let location = store::get(self.context, &self.plan.location).await?;
-            store::open(self.context, &location).await
-        };
-        let store = with_patience(self.stop, open).await?;
-        Ok(store.with_cancel(self.stop.clone()))
+        let open = || store::connect(self.context, &self.plan.location);
+        let location = with_patience(self.stop, open).await?;
+        Ok(location.store.with_cancel(self.stop.clone()))
     }
 
     async fn claim(&self, store: &Store) -> Result<Claimed> {
@@ -349,10 +346,8 @@ impl Run<'_> {
         if stored {
             let kept = async {
                 // Tried once: the run has put up with the store for long enough.
-                let location = store::get(self.context, &self.plan.location).await?;
-                let store = store::open(self.context, &location)
-                    .await?
-                    .with_cancel(self.stop.clone());
+                let location = store::connect(self.context, &self.plan.location).await?;
+                let store = location.store.with_cancel(self.stop.clone());
                 if claim::read(&store, &self.name()).await?.as_ref() == Some(&self.ours()) {
                     self.write_log(&store).await?;
                 }

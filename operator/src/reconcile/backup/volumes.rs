@@ -10,7 +10,7 @@ use std::time::Duration;
 use ark_api::backup::Backup;
 use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::volume::{VolumeClass, VolumeReason, VolumeRow};
-use ark_api::{PodVolumeBackup, label, layout};
+use ark_api::{PodVolumeBackup, label};
 use ark_engine::Store;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt;
@@ -22,10 +22,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::volume_object::{self, Target};
-use super::{repository, status};
+use super::status;
 use crate::agents;
 use crate::context::Context;
 use crate::error::{Error, Result, describe, is_conflict, is_not_found};
+use crate::repository;
 use crate::run_log::{About, RunLog};
 use crate::snapshot_check::wrong_snapshots;
 use crate::status::FIELD_MANAGER;
@@ -61,14 +62,6 @@ struct Waiting {
     /// When it was cancelled, and why.
     cancelled: Option<(Instant, VolumeReason)>,
     agentless_since: Option<Instant>,
-}
-
-/// Where the volumes of a namespace go.
-struct Destination {
-    /// The repository as `restic -r` wants it.
-    identifier: String,
-    /// Name of its object, or why it is not ready.
-    ready: Result<String, String>,
 }
 
 impl Volumes<'_> {
@@ -135,7 +128,7 @@ impl Volumes<'_> {
             .iter()
             .map(|task| task.pod.namespace.clone())
             .collect();
-        let repositories: BTreeMap<String, Destination> = futures::stream::iter(namespaces)
+        let repositories: BTreeMap<String, repository::Found> = futures::stream::iter(namespaces)
             .map(|namespace| async move {
                 let destination = self.destination(&namespace).await?;
                 Ok::<_, Error>((namespace, destination))
@@ -145,7 +138,7 @@ impl Volumes<'_> {
             .await?;
         let mut wanted = Vec::new();
         for task in tasks {
-            let Some(Destination { identifier, ready }) = repositories.get(&task.pod.namespace)
+            let Some(repository::Found { identifier, ready }) = repositories.get(&task.pod.namespace)
             else {
                 return Err(Error::Bug("a namespace without a repository".to_owned()));
             };
@@ -170,23 +163,18 @@ impl Volumes<'_> {
     }
 
     /// The repository of a namespace, ready or not.
-    async fn destination(&self, namespace: &str) -> Result<Destination> {
-        let identifier = self.store.child(&layout::repository(namespace)).location();
-        let ready = repository::ensure(
-            self.context,
-            namespace,
-            self.location,
-            &identifier,
-            self.stop,
-        )
-        .await?;
-        if let Err(why) = &ready {
+    async fn destination(&self, namespace: &str) -> Result<repository::Found> {
+        let (context, location) = (self.context, self.location);
+        let mode = repository::Mode::Make;
+        let found =
+            repository::ensure(context, namespace, location, self.store, mode, self.stop).await?;
+        if let Err(why) = &found.ready {
             self.log.error(
                 About::Namespace(namespace),
                 format!("the repository of namespace {namespace} is not ready: {why}"),
             );
         }
-        Ok(Destination { identifier, ready })
+        Ok(found)
     }
 
     /// Creates an object, or finds the one of an earlier attempt. The inner error is a row's.

@@ -94,8 +94,7 @@ async fn of_backup(context: &Context, name: &str) -> Result<Store> {
         .clone()
         .filter(|location| !location.is_empty())
         .ok_or_else(|| missing(format!("Backup {name} never got as far as a location")))?;
-    let location = store::get(context, &location).await?;
-    let store = store::open(context, &location).await?;
+    let store = store::connect(context, &location).await?.store;
     let uid = match &backup.spec.origin {
         Some(origin) => origin.uid.clone(),
         None => backup.uid().unwrap_or_default(),
@@ -129,8 +128,7 @@ async fn of_restore(context: &Context, name: &str) -> Result<Store> {
             "Restore {name} never got as far as its backup's location"
         ))
     })?;
-    let location = store::get(context, &location).await?;
-    store::open(context, &location).await
+    Ok(store::connect(context, &location).await?.store)
 }
 
 fn missing(message: String) -> Error {

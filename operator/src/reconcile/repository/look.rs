@@ -1,8 +1,8 @@
 //! Opens a repository, or makes it.
 //!
 //! Order: the spec makes sense, the location is available, the key is at hand (made only where no
-//! repository exists), the repository opens; if there is none and there never was, it is made. The
-//! engine's work runs on a blocking thread.
+//! repository exists), the repository opens; if there is none and there never was, it is made, unless it is only
+//! to be opened. The engine's work runs on a blocking thread.
 
 use ark_api::ResticRepository;
 use ark_api::condition::reason;
@@ -76,7 +76,12 @@ pub(super) async fn look(context: &Context, object: &ResticRepository) -> Result
 async fn open(context: &Context, object: &ResticRepository) -> Result<Opened> {
     let location_name = &object.spec.backup_storage_location;
     let location = store::open_available(context, location_name).await?;
-    let key = repository_key::obtain(context, location_name, &location.store).await?;
+    let open_only = object.spec.open_only == Some(true);
+    let key = if open_only {
+        repository_key::existing(context, location_name).await?
+    } else {
+        repository_key::obtain(context, location_name, &location.store).await?
+    };
     let store = location
         .store
         .child(&layout::repository(&object.spec.volume_namespace));
@@ -102,6 +107,15 @@ async fn open(context: &Context, object: &ResticRepository) -> Result<Opened> {
                         .to_owned(),
                     class: crate::error::Class::Waiting,
                     reason: reason::DAMAGED,
+                });
+            }
+            Err(ark_engine::Error::NoRepository { location }) if open_only => {
+                return Err(Error::Store {
+                    message: format!("there is no repository at {location}"),
+                    hint: "check that the location has the bucket and prefix that the backup was made with"
+                        .to_owned(),
+                    class: crate::error::Class::Waiting,
+                    reason: reason::REPOSITORY_MISSING,
                 });
             }
             Err(ark_engine::Error::NoRepository { location }) if read_only => {
