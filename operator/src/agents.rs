@@ -7,17 +7,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::list;
 
 /// Nodes whose agent runs and is ready.
 pub(crate) async fn ready_nodes(context: &Context) -> Result<BTreeSet<String>> {
     let selector = format!("{}={}", label::COMPONENT, label::COMPONENT_AGENT);
-    let pods = context
-        .api::<Pod>()
-        .list(&ListParams::default().labels(&selector))
-        .await
-        .map_err(Error::kube("list the agents' pods"))?;
-    Ok(pods.items.iter().filter_map(ready_node).collect())
+    let params = ListParams::default().labels(&selector);
+    let pods = list::all(&context.api::<Pod>(), &params, "the agents' pods").await?;
+    Ok(pods.iter().filter_map(ready_node).collect())
 }
 
 fn ready_node(pod: &Pod) -> Option<String> {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::list;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 
@@ -86,12 +87,9 @@ impl Context {
             + serde::de::DeserializeOwned,
     {
         let api = Api::<DeserializeGuard<K>>::namespaced(self.client.clone(), &self.namespace);
-        let list = api.list(params).await.map_err(Error::kube(format!(
-            "list objects of kind {}",
-            K::kind(&())
-        )))?;
-        Ok(list
-            .items
+        let what = format!("objects of kind {}", K::kind(&()));
+        let objects = list::all(&api, params, &what).await?;
+        Ok(objects
             .into_iter()
             .filter_map(|object| object.0.ok())
             .collect())

@@ -16,6 +16,7 @@ mod error;
 mod http;
 mod json;
 mod leader;
+mod list;
 mod metrics;
 mod reconcile;
 mod repository;

@@ -17,6 +17,7 @@ use ark_api::backup::{Backup, BackupPhase, BackupStatus};
 use ark_api::{PodVolumeBackup, layout};
 use ark_engine::Store;
 use kube::runtime::events::EventType;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,7 @@ use crate::bundle::write::Sink;
 use crate::collect::run::{Collected, Collector};
 use crate::context::Context;
 use crate::error::{Class, Error, Result};
+use crate::list;
 use crate::metrics::Outcome as OutcomeLabels;
 use crate::run_log::{About, RunLog};
 use crate::store;
@@ -207,12 +209,11 @@ impl Run<'_> {
             return Ok(claimed);
         };
         // A Backup that was deleted before it ended leaves its claim behind; one that is there holds it.
-        let backups = Api::<Backup>::all(self.context.client.clone())
-            .list_metadata(&kube::api::ListParams::default())
-            .await
-            .map_err(Error::kube("list Backups"))?;
+        let api = Api::<Backup>::all(self.context.client.clone());
+        let api = &api;
+        let page = |params| async move { api.list_metadata(&params).await };
+        let backups = list::pages(&ListParams::default(), "Backups", page).await?;
         if backups
-            .items
             .iter()
             .any(|b| b.uid().as_deref() == Some(old.backup_uid.as_str()))
         {

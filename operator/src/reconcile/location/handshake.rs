@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Class, Error, Result};
+use crate::list;
 use crate::repository_key::Says;
 
 /// How long an agent may take to answer before it counts as seeing another directory.
@@ -97,12 +98,9 @@ pub(super) struct Agent {
 /// Agents that are running, by node.
 pub(super) async fn agents(context: &Context) -> Result<Vec<Agent>> {
     let selector = format!("{}={}", label::COMPONENT, label::COMPONENT_AGENT);
-    let pods = context
-        .api::<Pod>()
-        .list(&ListParams::default().labels(&selector))
-        .await
-        .map_err(Error::kube("list the agents' pods"))?;
-    Ok(pods.items.iter().filter_map(agent).collect())
+    let params = ListParams::default().labels(&selector);
+    let pods = list::all(&context.api::<Pod>(), &params, "the agents' pods").await?;
+    Ok(pods.iter().filter_map(agent).collect())
 }
 
 fn agent(pod: &Pod) -> Option<Agent> {

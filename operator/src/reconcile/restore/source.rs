@@ -19,6 +19,7 @@ use crate::bucket::artefact;
 use crate::bundle::read::{self, Limits, Spool};
 use crate::context::Context;
 use crate::error::{Error, Result, is_not_found};
+use crate::list;
 
 /// Largest marker that is read.
 const MAX_MARKER: u64 = 4 << 20;
@@ -38,14 +39,11 @@ pub(crate) async fn resolve(context: &Context, source: &Source) -> Result<Result
         },
         Source::Schedule(schedule) => {
             let selector = format!("{}={}", label::SCHEDULE_NAME, label::value(schedule));
-            let list = api
-                .list(&ListParams::default().labels(&selector))
-                .await
-                .map_err(Error::kube(format!(
-                    "list the Backups of Schedule {schedule}"
-                )))?;
-            let count = list.items.len();
-            Ok(validate::newest(list.items).ok_or_else(|| {
+            let params = ListParams::default().labels(&selector);
+            let what = format!("the Backups of Schedule {schedule}");
+            let found = list::all(&api, &params, &what).await?;
+            let count = found.len();
+            Ok(validate::newest(found).ok_or_else(|| {
                 format!("schedule {schedule:?} has no backup that can be restored (of {count})")
             }))
         }

@@ -26,6 +26,7 @@ use super::report::Report;
 use super::world::{self, Seen, World};
 use crate::context::Context;
 use crate::error::{Class, Error, Result, describe, is_conflict};
+use crate::list;
 use crate::status::FIELD_MANAGER;
 
 /// How often deadlines are looked at when nothing changes.
@@ -384,10 +385,10 @@ pub(crate) async fn cancel_all(context: &Context, uid: &str) -> Result<()> {
 /// The PodVolumeRestores of the restore with `uid`.
 pub(crate) async fn of_restore(context: &Context, uid: &str) -> Result<Vec<PodVolumeRestore>> {
     let params = kube::api::ListParams::default().labels(&format!("{}={uid}", label::RESTORE_UID));
-    let list = context
-        .api::<PodVolumeRestore>()
-        .list(&params)
-        .await
-        .map_err(Error::kube("list the restore's PodVolumeRestores"))?;
-    Ok(list.items)
+    list::all(
+        &context.api::<PodVolumeRestore>(),
+        &params,
+        "the restore's PodVolumeRestores",
+    )
+    .await
 }
