@@ -20,7 +20,12 @@ pub(crate) async fn all<K>(api: &Api<K>, params: &ListParams, what: &str) -> Res
 where
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
-    pages(params, what, |params| async move { api.list(&params).await }).await
+    pages(
+        params,
+        what,
+        |params| async move { api.list(&params).await },
+    )
+    .await
 }
 
 /// All objects of the pages that `page` fetches.
@@ -91,7 +96,9 @@ mod tests {
                 _ => Ok(list(&[4], Some(""))),
             })
         };
-        let all = pages(&ListParams::default(), "numbers", page).await.unwrap();
+        let all = pages(&ListParams::default(), "numbers", page)
+            .await
+            .unwrap();
         assert_eq!(all, [1, 2, 3, 4]);
     }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use ark_api::backup::{Backup, BackupPhase, BackupStatus};
 use ark_api::{PodVolumeBackup, layout};
 use ark_engine::Store;
-use kube::runtime::events::EventType;
 use kube::api::ListParams;
+use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 

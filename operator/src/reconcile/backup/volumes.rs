@@ -21,8 +21,8 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::volume_object::{self, Target};
 use super::status;
+use super::volume_object::{self, Target};
 use crate::agents;
 use crate::context::Context;
 use crate::error::{Error, Result, describe, is_conflict, is_not_found};
@@ -138,7 +138,8 @@ impl Volumes<'_> {
             .await?;
         let mut wanted = Vec::new();
         for task in tasks {
-            let Some(repository::Found { identifier, ready }) = repositories.get(&task.pod.namespace)
+            let Some(repository::Found { identifier, ready }) =
+                repositories.get(&task.pod.namespace)
             else {
                 return Err(Error::Bug("a namespace without a repository".to_owned()));
             };
