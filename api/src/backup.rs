@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attempt::FailedAttempt;
 use crate::duration::Duration;
 use crate::origin::Origin;
 use crate::volume::VolumeCounts;
@@ -109,9 +110,15 @@ pub struct BackupSpec {
     /// Deadline of a disk snapshot; not supported yet, refused when set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csi_snapshot_timeout: Option<Duration>,
-    /// Deadline of each volume of this backup; 4h when unset.
+    /// Deadline of each volume of this backup, from the moment its agent begins with it; 4h when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item_operation_timeout: Option<Duration>,
+    /// How long a volume of this backup may wait for its agent to begin with it; 24h when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_queue_timeout: Option<Duration>,
+    /// Set to true to cancel the backup. What is finished by then is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
     /// Volume policies; not supported yet, refused when set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_policy: Option<ConfigMapReference>,
@@ -179,7 +186,7 @@ pub struct UploaderConfig {
     pub parallel_files_upload: Option<i32>,
 }
 
-/// Where a backup stands. Terminal: the last four.
+/// Where a backup stands. Terminal: the last five.
 #[derive(
     Clone,
     Copy,
@@ -212,6 +219,8 @@ pub enum BackupPhase {
     Finalizing,
     /// Velero only; read, never written.
     FinalizingPartiallyFailed,
+    /// It is being cancelled.
+    Canceling,
     /// Its data is being deleted.
     Deleting,
     /// The spec makes no sense; nothing was done.
@@ -222,6 +231,8 @@ pub enum BackupPhase {
     PartiallyFailed,
     /// It cannot be restored.
     Failed,
+    /// It was cancelled. What was finished by then can be restored, if the reason says that it was stored.
+    Canceled,
 }
 
 impl BackupPhase {
@@ -229,7 +240,11 @@ impl BackupPhase {
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
-            Self::FailedValidation | Self::Completed | Self::PartiallyFailed | Self::Failed
+            Self::FailedValidation
+                | Self::Completed
+                | Self::PartiallyFailed
+                | Self::Failed
+                | Self::Canceled
         )
     }
 
@@ -259,9 +274,15 @@ pub struct BackupStatus {
     /// Version of the bundle's layout, `1.1.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_version: Option<String>,
-    /// How often collection was started; more than 1 after a restart of the operator.
+    /// Number of the present attempt, counted before it begins; more than 1 after a restart of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
+    /// Earlier attempts, and why each ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_attempts: Vec<FailedAttempt>,
+    /// Place among the backups that wait for their turn, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_position: Option<i32>,
     /// When the backup may be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<Time>,

@@ -22,7 +22,7 @@ pub mod kind {
     pub const SHARED_DIRECTORY: &str = "SharedDirectory";
     /// Repository: it can be opened with the location's key.
     pub const READY: &str = "Ready";
-    /// Restore, volume objects: something outside is being waited for; the reason says what.
+    /// Backup, Restore, volume objects: something outside is being waited for; the reason says what.
     pub const WAITING: &str = "Waiting";
     /// `PodVolumeRestore`: the volume held nothing before anything was written, so what is in it is this restore's.
     pub const TARGET_EMPTY: &str = "TargetEmpty";
@@ -70,7 +70,7 @@ pub mod reason {
     pub const POD_NOT_SCHEDULED: &str = "PodNotScheduled";
     /// Waiting for a claim to be bound.
     pub const CLAIM_NOT_BOUND: &str = "ClaimNotBound";
-    /// Waiting for a free slot of the agent.
+    /// Waiting for one's turn: for a free slot of the agent, or for another backup or restore.
     pub const QUEUED: &str = "Queued";
     /// The node of a volume does not exist.
     pub const NODE_GONE: &str = "NodeGone";
@@ -176,4 +176,28 @@ pub fn get<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition>
 /// Whether the condition `kind` is there and `True`.
 pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
     get(conditions, kind).is_some_and(|c| c.status == "True")
+}
+
+/// Sets the condition [`kind::WAITING`]: what is waited for as reason and message, or nothing any more, which is said
+/// only if something was waited for before. Returns whether anything changed.
+pub fn set_waiting(
+    conditions: &mut Vec<Condition>,
+    what: Option<(&str, &str)>,
+    generation: Option<i64>,
+    now: &Time,
+) -> bool {
+    let (status, reason, message) = match what {
+        Some((reason, message)) => (true, reason, message),
+        None if get(conditions, kind::WAITING).is_some() => (false, reason::OK, ""),
+        None => return false,
+    };
+    set(
+        conditions,
+        kind::WAITING,
+        status,
+        reason,
+        message,
+        generation,
+        now,
+    )
 }

@@ -21,6 +21,8 @@ pub const DEFAULT_LOCATION: &str = "ARK_DEFAULT_LOCATION";
 pub const LOG: &str = "ARK_LOG";
 /// Log format: `text` or `json`.
 pub const LOG_FORMAT: &str = "ARK_LOG_FORMAT";
+/// Backups that the operator runs at the same time.
+pub const CONCURRENT_BACKUPS: &str = "ARK_CONCURRENT_BACKUPS";
 /// Volume backups and restores one agent runs at the same time.
 pub const AGENT_CONCURRENCY: &str = "ARK_AGENT_CONCURRENCY";
 /// Name prefix of Ark's Secret with cloud credentials when a location names none.

@@ -9,7 +9,8 @@
 //! - The only home of names: [`annotation`], [`label`], [`condition`], [`mod@env`], [`layout`],
 //!   [`naming`].
 //! - Pure rules: [`store_settings`], [`cron`], [`template`].
-//! - Shared value types: [`duration`], [`volume`], [`results`], [`origin`].
+//! - Shared value types: [`duration`], [`volume`], [`results`], [`origin`],
+//!   [`attempt`].
 //!
 //! Field names, phases and meanings follow the Velero API (release 1.16) with the group changed, so
 //! that a manifest moves over by changing its `apiVersion`. What differs: status is a subresource,
@@ -25,6 +26,7 @@
 )]
 
 pub mod annotation;
+pub mod attempt;
 pub mod backup;
 pub mod condition;
 pub mod cron;

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attempt::FailedAttempt;
 use crate::backup::{ConfigMapReference, Hooks};
 use crate::duration::Duration;
 use crate::origin::Origin;
@@ -113,6 +114,9 @@ pub struct RestoreSpec {
     /// Where the object came from, when it was not created here; see [`Origin`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Set to true to cancel the restore. What is restored by then stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
 }
 
 /// What to do with an object of the backup that exists in the cluster.
@@ -173,7 +177,7 @@ pub struct RestoreUploaderConfig {
     pub parallel_files_download: Option<i32>,
 }
 
-/// Where a restore stands. Terminal: the last four.
+/// Where a restore stands. Terminal: the last five.
 #[derive(
     Clone,
     Copy,
@@ -198,6 +202,8 @@ pub enum RestorePhase {
     WaitingForPluginOperations,
     /// Artefacts are being written.
     Finalizing,
+    /// It is being cancelled.
+    Canceling,
     /// The spec makes no sense; nothing was done.
     FailedValidation,
     /// Everything asked for is back.
@@ -206,6 +212,8 @@ pub enum RestorePhase {
     PartiallyFailed,
     /// Nothing, or next to nothing, is back.
     Failed,
+    /// It was cancelled; what was restored by then stays.
+    Canceled,
 }
 
 impl RestorePhase {
@@ -213,7 +221,11 @@ impl RestorePhase {
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
-            Self::FailedValidation | Self::Completed | Self::PartiallyFailed | Self::Failed
+            Self::FailedValidation
+                | Self::Completed
+                | Self::PartiallyFailed
+                | Self::Failed
+                | Self::Canceled
         )
     }
 }
@@ -238,9 +250,12 @@ pub struct RestoreStatus {
     /// Location of that backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_location: Option<String>,
-    /// How often applying was started; more than 1 after a restart of the operator.
+    /// Number of the present attempt, counted before it begins; more than 1 after a restart of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
+    /// Earlier attempts, and why each ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_attempts: Vec<FailedAttempt>,
     /// When work began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timestamp: Option<Time>,

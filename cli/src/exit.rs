@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     FailedValidation = 5,
     /// A deadline passed.
     Timeout = 6,
-    /// Interrupted, or deleted while being waited for.
+    /// Interrupted, or deleted while being waited for; `--wait`: it ended as `Canceled`.
     Cancelled = 7,
     /// Whoever read the output stopped: what is missing of it was not written.
     CutOff = 141,
@@ -37,6 +37,15 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
+    /// The code of two ends: the higher one.
+    pub(crate) fn worse(self, other: Self) -> Self {
+        if other as u8 > self as u8 {
+            other
+        } else {
+            self
+        }
+    }
+
     /// The code of a backup that reached `phase`; nothing unless it is terminal.
     pub(crate) fn of_backup(phase: BackupPhase) -> Option<Self> {
         match phase {
@@ -44,6 +53,7 @@ impl Exit {
             BackupPhase::PartiallyFailed => Some(Self::PartiallyFailed),
             BackupPhase::Failed => Some(Self::Failed),
             BackupPhase::FailedValidation => Some(Self::FailedValidation),
+            BackupPhase::Canceled => Some(Self::Cancelled),
             _ => None,
         }
     }
@@ -55,6 +65,7 @@ impl Exit {
             RestorePhase::PartiallyFailed => Some(Self::PartiallyFailed),
             RestorePhase::Failed => Some(Self::Failed),
             RestorePhase::FailedValidation => Some(Self::FailedValidation),
+            RestorePhase::Canceled => Some(Self::Cancelled),
             _ => None,
         }
     }
@@ -75,7 +86,9 @@ mod tests {
             BackupPhase::WaitingForPluginOperationsPartiallyFailed,
             BackupPhase::Finalizing,
             BackupPhase::FinalizingPartiallyFailed,
+            BackupPhase::Canceling,
             BackupPhase::Deleting,
+            BackupPhase::Canceled,
             BackupPhase::FailedValidation,
             BackupPhase::Completed,
             BackupPhase::PartiallyFailed,

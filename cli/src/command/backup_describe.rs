@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use ark_api::backup::BackupPhase;
 use ark_api::{Backup, PodVolumeBackup, duration, label};
 use clap::{Args, ValueEnum};
 use kube::ResourceExt;
@@ -121,7 +122,10 @@ async fn report(
     };
     // Artefacts are written at the end; without a validated spec there never are any.
     if phase(&report.backup).is_restorable()
-        || phase(&report.backup) == ark_api::backup::BackupPhase::Failed
+        || matches!(
+            phase(&report.backup),
+            BackupPhase::Failed | BackupPhase::Canceled
+        )
     {
         let (results, volumes) = tokio::join!(
             artefact::json(context, cluster, artefact::BACKUP_RESULTS, &name, limit),

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use ark_api::Backup;
+use ark_api::backup::BackupPhase;
 use ark_api::duration::Duration;
 use clap::Args;
 use tempfile::NamedTempFile;
@@ -49,7 +50,7 @@ pub(crate) async fn run(context: &Context, args: BackupDownload) -> Result<Exit>
     let cluster = context.cluster().await?;
     let backup: Backup = cluster.get(&name).await?;
     let phase = print::backup::phase(&backup);
-    if !phase.is_restorable() {
+    if !phase.is_restorable() && phase != BackupPhase::Canceled {
         return Err(Error::State {
             message: format!("backup {name:?} is {phase:?} and has no content to download"),
             hint: format!("`ark backup describe {name}` shows more"),

@@ -9,6 +9,7 @@ mod backup_delete;
 mod backup_describe;
 mod backup_download;
 mod backup_get;
+mod cancel;
 mod completion;
 mod confirm;
 mod filters;
@@ -185,6 +186,8 @@ pub(crate) enum BackupVerb {
     Logs(logs::Logs),
     /// Download the objects in a backup: a tarball
     Download(backup_download::BackupDownload),
+    /// Cancel backups that wait or run; what is finished by then is kept
+    Cancel(cancel::Cancel),
     /// Delete backups with all they stored
     Delete(backup_delete::BackupDelete),
 }
@@ -200,6 +203,8 @@ pub(crate) enum RestoreVerb {
     Describe(restore_describe::RestoreDescribe),
     /// Show the log of a restore
     Logs(logs::Logs),
+    /// Cancel restores that wait or run; what is restored by then stays
+    Cancel(cancel::Cancel),
     /// Delete restores with their logs and results
     Delete(restore_delete::RestoreDelete),
 }
@@ -356,6 +361,8 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> Result<Exit> {
         }
         Command::Backup(BackupVerb::Logs(args)) => logs::backup(context, args).await,
         Command::Backup(BackupVerb::Download(args)) => backup_download::run(context, args).await,
+        Command::Backup(BackupVerb::Cancel(args)) => cancel::backup(context, args).await,
+        Command::Restore(RestoreVerb::Cancel(args)) => cancel::restore(context, args).await,
         Command::Restore(RestoreVerb::Create(args))
         | Command::Create(CreateNoun::Restore(args)) => restore_create::run(context, *args).await,
         Command::Restore(RestoreVerb::Get(args)) | Command::Get(GetNoun::Restores(args)) => {

@@ -69,7 +69,10 @@ async fn report(
     restore.metadata.managed_fields = None;
     let ended = matches!(
         phase(&restore),
-        RestorePhase::Completed | RestorePhase::PartiallyFailed | RestorePhase::Failed
+        RestorePhase::Completed
+            | RestorePhase::PartiallyFailed
+            | RestorePhase::Failed
+            | RestorePhase::Canceled
     );
     let mut results = None;
     if ended {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ark_api::backup::{BackupPhase, BackupStatus};
+use ark_api::condition::{self, kind};
 use ark_api::results::Results;
 use ark_api::volume::VolumeRow;
 use ark_api::{Backup, PodVolumeBackup};
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::describe::{Block, list, messages};
+use super::describe::{Block, attempts, list, messages};
 use super::human::{NONE, UNSET, between, bytes, count, map, names, selector, time, until};
 use super::list::{LabelColumns, by_name};
 use super::table::one_line;
@@ -171,8 +172,17 @@ fn state(backup: &Backup, status: &BackupStatus) -> Block {
             count(n, "volume")
         )
     });
+    let waiting = condition::get(&status.conditions, kind::WAITING)
+        .filter(|c| c.status == "True" && !phase.is_terminal())
+        .map(|c| format!("{} ({})", c.message, c.reason));
     Block::new()
         .line("Phase", format!("{phase:?}"))
+        .maybe(
+            "Position",
+            status.queue_position.map(|place| place.to_string()),
+        )
+        .maybe("Waiting for", waiting)
+        .maybe("Earlier attempts", attempts(&status.failed_attempts))
         .maybe("Reason", status.failure_reason.clone())
         .maybe("Advice", advice)
         .maybe("Unprotected", unprotected)

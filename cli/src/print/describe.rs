@@ -1,5 +1,6 @@
 //! The building blocks of `describe`: blocks of aligned `Key:  value` lines, and lists of messages.
 
+use ark_api::attempt::FailedAttempt;
 use ark_api::results::Messages;
 
 use super::table::one_line;
@@ -134,4 +135,12 @@ fn coloured(phase: &str) -> String {
         _ => return phase.to_owned(),
     };
     format!("\u{1b}[{code}m{phase}\u{1b}[0m")
+}
+/// Earlier attempts, one a line; nothing if there were none.
+pub(crate) fn attempts(failed: &[FailedAttempt]) -> Option<String> {
+    let lines: Vec<String> = failed
+        .iter()
+        .map(|failed| format!("{}: {}", failed.attempt, one_line(&failed.message)))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }

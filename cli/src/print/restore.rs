@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::backup::cluster_scoped;
-use super::describe::{Block, list, messages};
+use super::describe::{Block, attempts, list, messages};
 use super::human::{NONE, between, bytes, count, map, names, selector, time};
 use super::list::{LabelColumns, by_name};
 use super::once::said_once;
@@ -159,6 +159,7 @@ fn state(restore: &Restore, status: &RestoreStatus) -> Block {
     Block::new()
         .line("Phase", format!("{phase:?}"))
         .maybe("Waiting for", waiting)
+        .maybe("Earlier attempts", attempts(&status.failed_attempts))
         .maybe("Reason", status.failure_reason.clone())
         .maybe("Advice", advice)
 }

@@ -87,6 +87,7 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
         resource_modifier: _,
         resource_policy: _,
         origin: _,
+        cancel: _,
     } = spec;
     let mut wrong = unsupported(spec);
     let source = source(backup_name.as_deref(), schedule_name.as_deref(), &mut wrong);
@@ -249,6 +250,11 @@ pub(crate) fn usable(backup: &Backup) -> Result<(), String> {
     }
     match phase {
         BackupPhase::Completed | BackupPhase::PartiallyFailed => Ok(()),
+        // Cancelled after its items were collected: what was finished by then is stored.
+        BackupPhase::Canceled if status.volumes.is_some() => Ok(()),
+        BackupPhase::Canceled => Err(format!(
+            "backup {name:?} was cancelled before its items were stored"
+        )),
         BackupPhase::Failed | BackupPhase::FailedValidation => {
             let why = status
                 .failure_reason
