@@ -10,13 +10,16 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shorten};
 use crate::list;
 use crate::metrics::Metrics;
+use crate::run::Registry;
 use crate::settings::Settings;
 
 /// Name under which the operator reports events.
 const REPORTER: &str = "ark-operator";
+/// An event's note has room for 1,024 bytes.
+const MAX_NOTE: usize = 1000;
 
 /// Shared by all controllers of the process.
 pub(crate) struct Context {
@@ -32,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) cluster: String,
     /// Counters.
     pub(crate) metrics: Metrics,
+    /// Runs of backups and restores.
+    pub(crate) runs: Registry,
     /// Cancelled when the process stops or loses its lease.
     pub(crate) shutdown: CancellationToken,
     recorder: Recorder,
@@ -64,6 +69,7 @@ impl Context {
             settings,
             clock,
             cluster,
+            runs: Registry::new(shutdown.clone(), metrics.clone()),
             metrics,
             shutdown,
         })
@@ -103,7 +109,7 @@ impl Context {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(shorten(note)),
+            note: Some(shorten(note, MAX_NOTE)),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
@@ -111,13 +117,4 @@ impl Context {
             tracing::warn!(error = %crate::error::describe(&error), reason, "cannot write an event");
         }
     }
-}
-
-/// An event's note has room for 1,024 bytes.
-fn shorten(note: &str) -> String {
-    let mut end = note.len().min(1000);
-    while !note.is_char_boundary(end) {
-        end -= 1;
-    }
-    note[..end].to_owned()
 }

@@ -84,6 +84,9 @@ pub(crate) enum Error {
     /// The operator is stopping; the work is taken up again by the next one.
     #[error("the operator is stopping; the work is taken up again afterwards")]
     Stopping,
+    /// The user wants no more work on it.
+    #[error("it was cancelled")]
+    Cancelled,
     /// Something that cannot happen, happened.
     #[error("internal error: {0}")]
     Bug(String),
@@ -122,7 +125,7 @@ impl Error {
             Self::Kube { source, .. } => classify(source),
             Self::Store { class, .. } => *class,
             Self::Location { .. } | Self::Waiting(_) => Class::Waiting,
-            Self::Permanent { .. } | Self::Malformed { .. } => Class::Permanent,
+            Self::Permanent { .. } | Self::Malformed { .. } | Self::Cancelled => Class::Permanent,
             Self::Io { .. } | Self::Stopping => Class::Transient,
             Self::Bug(_) => Class::Bug,
         }
@@ -151,7 +154,7 @@ impl Error {
             Self::Permanent { hint, .. } => hint,
             Self::Io { .. } => "check the space and the permissions of the operator's /tmp",
             Self::Malformed { .. } => "the data is damaged or was not written by Ark or Velero",
-            Self::Stopping => "nothing needs to be done",
+            Self::Stopping | Self::Cancelled => "nothing needs to be done",
             Self::Bug(_) => "please report it, with the operator's log",
         }
     }
@@ -168,6 +171,15 @@ impl Error {
     pub(crate) fn sentence(&self) -> String {
         format!("{self} ({})", self.hint())
     }
+}
+
+/// The first `limit` bytes of a text, cut between characters.
+pub(crate) fn shorten(text: &str, limit: usize) -> String {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }
 
 /// HTTP status of an API error, if the server answered at all.

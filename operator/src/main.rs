@@ -21,6 +21,7 @@ mod metrics;
 mod reconcile;
 mod repository;
 mod repository_key;
+mod run;
 mod run_log;
 mod settings;
 mod snapshot_check;
@@ -160,7 +161,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(error) = lost {
         anyhow::bail!("no longer the leader: {error}");
     }
-    let finished = async { while controllers.join_next().await.is_some() {} };
+    let finished = async {
+        while controllers.join_next().await.is_some() {}
+        context.runs.drained().await;
+    };
     if tokio::time::timeout(GRACE, finished).await.is_err() {
         tracing::warn!("some work did not reach a safe point in time; it is taken up again");
     }
@@ -215,10 +219,15 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         shared(),
     ));
     set.spawn(reconcile::run(
-        reconcile::backup::BackupReconciler,
+        reconcile::backup::BackupReconciler::default(),
         shared(),
     ));
-    set.spawn(reconcile::run(reconcile::restore::Restores, shared()));
+    set.spawn(reconcile::run(
+        reconcile::restore::RestoreReconciler::default(),
+        shared(),
+    ));
+    set.spawn(run::watch::watch::<ark_api::Backup>(shared()));
+    set.spawn(run::watch::watch::<ark_api::Restore>(shared()));
     set.spawn(reconcile::run(
         reconcile::download::DownloadReconciler,
         shared(),

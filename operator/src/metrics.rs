@@ -50,6 +50,8 @@ pub(crate) struct Metrics {
     pub(crate) location_available: Family<LocationLabels, Gauge>,
     /// Reconciliations that failed, by kind.
     pub(crate) reconcile_errors: Family<Controller, Counter>,
+    /// Backups and restores that run, by kind.
+    pub(crate) runs: Family<Controller, Gauge>,
     /// Schedules, sync, expiry, deletion.
     pub(crate) upkeep: Upkeep,
     /// 1 while this process leads.
@@ -68,6 +70,7 @@ impl Metrics {
         let restore_seconds = seconds();
         let location_available = Family::default();
         let reconcile_errors = Family::default();
+        let runs = Family::default();
         let leader = Gauge::default();
         registry.register("backups", "Backups that ended, by phase", backups.clone());
         registry.register(
@@ -95,6 +98,11 @@ impl Metrics {
             "Reconciliations that failed, by kind",
             reconcile_errors.clone(),
         );
+        registry.register(
+            "runs",
+            "Backups and restores that run, by kind",
+            runs.clone(),
+        );
         let upkeep = Upkeep::register(&mut registry);
         registry.register("leader", "Whether this process leads", leader.clone());
         Self {
@@ -104,6 +112,7 @@ impl Metrics {
             restore_seconds,
             location_available,
             reconcile_errors,
+            runs,
             upkeep,
             leader,
             registry: Arc::new(registry),

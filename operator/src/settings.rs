@@ -10,6 +10,8 @@ use ark_api::env;
 
 /// How long restored pods may take to be scheduled and their claims to be bound, unless told otherwise.
 const DEFAULT_BIND_TIMEOUT: Duration = Duration::from_mins(10);
+/// Backups that run at the same time unless the environment says otherwise.
+const CONCURRENT_BACKUPS: usize = 8;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) restore_bind_timeout: Duration,
     /// Expired backups of one location that are deleted at once without an acknowledgement.
     pub(crate) expiry_limit: usize,
+    /// Backups that run at the same time, at most.
+    pub(crate) concurrent_backups: usize,
     /// Directory for spool files; every run makes its own inside and removes it.
     pub(crate) spool: PathBuf,
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
@@ -104,6 +108,20 @@ impl Settings {
                 LogFormat::Text
             }
         };
+        let concurrent_backups = match get(env::CONCURRENT_BACKUPS) {
+            None => CONCURRENT_BACKUPS,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|number| *number > 0)
+                .unwrap_or_else(|| {
+                    wrong.push(format!(
+                        "{}={text:?} is not a number of backups, which is at least 1",
+                        env::CONCURRENT_BACKUPS
+                    ));
+                    CONCURRENT_BACKUPS
+                }),
+        };
         let local_store_root = get(env::LOCAL_STORE_ROOT).map(PathBuf::from);
         if local_store_root
             .as_ref()
@@ -127,6 +145,7 @@ impl Settings {
             default_credentials_secret: get(env::DEFAULT_CREDENTIALS_SECRET),
             restore_wait_image: get(env::RESTORE_WAIT_IMAGE),
             restore_bind_timeout,
+            concurrent_backups,
             spool: std::env::temp_dir(),
             http_address,
             artefact_address,
@@ -171,8 +190,9 @@ mod tests {
             (env::LOCAL_STORE_ROOT, "relative"),
             (env::RESTORE_BIND_TIMEOUT, "soon"),
             (env::EXPIRY_LIMIT, "many"),
+            (env::CONCURRENT_BACKUPS, "0"),
         ])
         .unwrap_err();
-        assert_eq!(wrong.len(), 6, "{wrong:?}");
+        assert_eq!(wrong.len(), 7, "{wrong:?}");
     }
 }

@@ -339,31 +339,41 @@ async fn a_volume_that_takes_too_long_is_cancelled_and_says_so() {
     let named = json!({"backup.ark.heptio.com/backup-volumes": "v"});
     ark.pod("web", &node, named, json!([{"name": "v", "emptyDir": {}}]))
         .await;
-    ark.backup("b", json!({"itemOperationTimeout": "1s"})).await;
-    let object = ark.volume_objects("b", 1).await.remove(0);
-    let api = ark.api::<PodVolumeBackup>();
-    until("the cancel", async || {
-        api.get(&object.name_any())
-            .await
-            .unwrap()
-            .spec
-            .cancel
-            .then_some(())
-    })
-    .await;
-    let ended = json!({"status": {"phase": "Canceled"}});
-    api.patch_status(
-        &object.name_any(),
-        &PatchParams::default(),
-        &Patch::Merge(&ended),
-    )
-    .await
-    .unwrap();
-    ark.ended("b", BackupPhase::PartiallyFailed).await;
-    assert_eq!(
-        row(&ark.rows("b"), "web", "v").reason,
-        VolumeReason::Timeout
-    );
+    // Work is measured from its start, and waiting by itself.
+    for (name, spec, status, word) in [
+        (
+            "work",
+            json!({"itemOperationTimeout": "1s"}),
+            json!({"phase": "InProgress", "startTimestamp": "2026-01-01T00:00:00Z"}),
+            "did not end it",
+        ),
+        (
+            "queue",
+            json!({"itemOperationTimeout": "1ms", "volumeQueueTimeout": "1s"}),
+            json!({"phase": "Accepted"}),
+            "did not begin with it",
+        ),
+    ] {
+        ark.backup(name, spec).await;
+        let object = ark.volume_objects(name, 1).await.remove(0).name_any();
+        let api = ark.api::<PodVolumeBackup>();
+        let say = async |status: serde_json::Value| {
+            let patch = Patch::Merge(json!({"status": status}));
+            let params = PatchParams::default();
+            api.patch_status(&object, &params, &patch).await.unwrap();
+        };
+        say(status).await;
+        until(&format!("the cancel; {}", ark.tail()), async || {
+            api.get(&object).await.unwrap().spec.cancel.then_some(())
+        })
+        .await;
+        say(json!({"phase": "Canceled"})).await;
+        ark.ended(name, BackupPhase::PartiallyFailed).await;
+        let rows = ark.rows(name);
+        let row = row(&rows, "web", "v");
+        assert_eq!(row.reason, VolumeReason::Timeout, "{name}");
+        assert!(row.message.as_ref().unwrap().contains(word), "{row:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

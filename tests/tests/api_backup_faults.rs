@@ -5,7 +5,7 @@
 )]
 
 use ark_api::backup::{BackupPhase, BackupStatus};
-use ark_api::location::LocationPhase;
+use ark_api::condition::{self, kind};
 use ark_api::pod_volume_backup::PodVolumeBackupSpec;
 use ark_api::{Backup, PodVolumeBackup, layout};
 use ark_tests::ark::Ark;
@@ -280,50 +280,35 @@ async fn the_claim_of_a_backup_deleted_while_no_operator_ran_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_lost_in_the_middle_fails_the_backup_and_loses_nothing() {
+async fn a_store_that_is_lost_after_the_volumes_is_waited_for() {
     let ark = Ark::with_location().await;
-    ark.backup("earlier", json!({})).await;
-    ark.ended("earlier", BackupPhase::Completed).await;
     one_volume(&ark).await;
     ark.backup("b", json!({})).await;
     let objects = ark.volume_objects("b", 1).await;
+    let uid = objects[0].uid().unwrap();
+    let snapshot = ark.snapshot_for(&objects[0], &uid).await;
     let aside = ark.store_root().join("unplugged");
     std::fs::rename(ark.bucket(), &aside).unwrap();
     // A file in its place, so that nobody can make the directory again.
     std::fs::write(ark.bucket(), "not mounted").unwrap();
-    ark.complete(&objects[0]).await;
+    ark.complete_with(&objects[0], &snapshot).await;
     let api = ark.api::<Backup>();
-    let failed = until(&format!("an end; {}", ark.tail()), async || {
-        let found = api.get("b").await.unwrap();
-        found
-            .status
-            .as_ref()
-            .and_then(|s| s.phase)
-            .filter(|p| p.is_terminal())
-            .map(|_| found)
-    })
+    until(
+        &format!("a word about the wait; {}", ark.tail()),
+        async || {
+            let status = api.get("b").await.unwrap().status?;
+            assert!(!status.phase?.is_terminal(), "{status:?}");
+            let waits = condition::get(&status.conditions, kind::WAITING)?;
+            (waits.status == "True" && waits.message.contains("bucket")).then_some(())
+        },
+    )
     .await;
-    assert_eq!(
-        failed.status.as_ref().unwrap().phase,
-        Some(BackupPhase::Failed)
-    );
-    assert!(
-        Ark::reason(&failed).contains("bucket"),
-        "{}",
-        Ark::reason(&failed)
-    );
     std::fs::remove_file(ark.bucket()).unwrap();
     std::fs::rename(&aside, ark.bucket()).unwrap();
-    assert!(ark.bucket().join(layout::marker("earlier")).exists());
-    assert!(
-        !ark.bucket().join(layout::marker("b")).exists(),
-        "a failed backup has a marker"
-    );
-    ark.judged("default", LocationPhase::Available).await;
-    ark.backup("later", json!({})).await;
-    let object = ark.volume_objects("later", 1).await;
-    ark.complete(&object[0]).await;
-    ark.ended("later", BackupPhase::Completed).await;
+    let done = ark.ended("b", BackupPhase::Completed).await;
+    let status = done.status.unwrap();
+    assert_eq!(status.attempt, Some(1), "the volumes were taken again");
+    assert!(!condition::is_true(&status.conditions, kind::WAITING));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 
 use ark_api::{Backup, Restore};
 use clap::Args;
-use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 

@@ -1,14 +1,61 @@
 //! How long a run puts up with a store that fails: the engine repeats each request by itself; on top of
-//! that a whole step is tried a few times over half a minute, and then the run fails with the reason.
+//! that a whole step is tried a few times over half a minute, and then the run fails with the reason. Where much work
+//! would be lost, the step is tried until a deadline.
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Class, Error, Result};
 
-/// Waits between tries of one step.
+/// Waits between tries of one step, in seconds. The last one is repeated up to a deadline.
 const WAITS: [u64; 5] = [1, 2, 4, 8, 15];
+
+/// How often one step is tried again.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    tried: usize,
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    /// A few tries over half a minute.
+    pub(crate) fn short() -> Self {
+        Self {
+            tried: 0,
+            deadline: None,
+        }
+    }
+
+    /// Tries until `deadline`, and at least as many as [`Patience::short`].
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self {
+            tried: 0,
+            deadline: Some(deadline),
+        }
+    }
+
+    /// How long to wait after `error` before the step is tried again; nothing if it is not.
+    pub(crate) fn wait(&mut self, error: &Error) -> Option<Duration> {
+        let store = matches!(error, Error::Store { .. } | Error::Location { .. });
+        let passing = matches!(error.class(), Class::Transient | Class::Waiting);
+        let server = matches!(error, Error::Kube { .. }) && self.deadline.is_some();
+        if !passing || !(store || server) {
+            return None;
+        }
+        let last = Duration::from_secs(WAITS[WAITS.len() - 1]);
+        let wait = match WAITS.get(self.tried) {
+            Some(seconds) => Duration::from_secs(*seconds),
+            None => self
+                .deadline
+                .filter(|deadline| Instant::now() + last < *deadline)
+                .map(|_| last)?,
+        };
+        self.tried += 1;
+        Some(wait)
+    }
+}
 
 /// Does a step, again and again if the store fails in a way that may pass.
 pub(crate) async fn with_patience<T, F, Fut>(stop: &CancellationToken, mut attempt: F) -> Result<T>
@@ -16,29 +63,22 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T>>,
 {
-    for wait in WAITS {
+    let mut patience = Patience::short();
+    loop {
         let error = match attempt().await {
             Ok(value) => return Ok(value),
+            Err(_) if stop.is_cancelled() => return Err(Error::Stopping),
             Err(error) => error,
         };
-        let store = matches!(error, Error::Store { .. } | Error::Location { .. });
-        if stop.is_cancelled()
-            || !store
-            || !matches!(error.class(), Class::Transient | Class::Waiting)
-        {
-            return Err(if stop.is_cancelled() {
-                Error::Stopping
-            } else {
-                error
-            });
-        }
-        tracing::warn!(%error, wait, "the store fails; tried again");
+        let Some(wait) = patience.wait(&error) else {
+            return Err(error);
+        };
+        tracing::warn!(%error, seconds = wait.as_secs(), "the store fails; tried again");
         tokio::select! {
             () = stop.cancelled() => return Err(Error::Stopping),
-            () = tokio::time::sleep(Duration::from_secs(wait)) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
-    attempt().await
 }
 
 #[cfg(test)]
@@ -84,5 +124,21 @@ mod tests {
         let result: Result<()> =
             with_patience(&stop, || async { Err(failure(Class::Transient)) }).await;
         assert!(matches!(result, Err(Error::Stopping)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_deadline_a_step_is_tried_until_then() {
+        let begin = Instant::now();
+        let mut patience = Patience::until(begin + Duration::from_mins(10));
+        let mut tries = 0;
+        while let Some(wait) = patience.wait(&failure(Class::Transient)) {
+            tokio::time::advance(wait).await;
+            tries += 1;
+        }
+        let waited = begin.elapsed();
+        assert!(tries > 30, "{tries}");
+        assert!(waited > Duration::from_mins(9) && waited < Duration::from_mins(10));
+        let mut patience = Patience::until(begin);
+        assert!(patience.wait(&failure(Class::Permanent)).is_none());
     }
 }

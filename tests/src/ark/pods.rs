@@ -69,9 +69,21 @@ impl Ark {
         self.dir.path().join("pods")
     }
 
-    /// A running pod of the application. `metadata` and `spec` are merged on top of a plain one whose
-    /// container mounts every volume.
+    /// A running pod of the application whose container mounts every volume.
     pub async fn pod(&self, name: &str, node: &str, annotations: Value, volumes: Value) -> Pod {
+        self.pod_in(&self.shop, name, node, annotations, volumes)
+            .await
+    }
+
+    /// A running pod of any namespace whose container mounts every volume.
+    pub async fn pod_in(
+        &self,
+        namespace: &str,
+        name: &str,
+        node: &str,
+        annotations: Value,
+        volumes: Value,
+    ) -> Pod {
         let mounts: Vec<Value> = volumes
             .as_array()
             .unwrap()
@@ -87,7 +99,8 @@ impl Ark {
                 "volumes": volumes,
             },
         });
-        let pod = self.make_pod(&self.shop::<Pod>(), pod).await;
+        let api = Api::namespaced(self.client.clone(), namespace);
+        let pod = self.make_pod(&api, pod).await;
         std::fs::create_dir_all(self.pods_dir().join(pod.uid().unwrap()).join("volumes")).unwrap();
         pod
     }

@@ -1,55 +1,72 @@
-//! Controller of backups: read → validate → run → status.
+//! Controller of backups. A reconcile is short: read, decide, write, return.
 //!
-//! A Backup that ended, that came from elsewhere (`spec.origin`) or that is being deleted is never run. One
-//! that is deleted while it runs is stopped, and its name in the bucket is given back. The newest state
-//! is read before anything starts, because what the watch shows may be older than our own last write.
+//! What can be decided: that the spec makes no sense, that it is cancelled before it began, that it waits for its turn
+//! ([`turn`]), that its run starts ([`act`]). The run is a task in the registry of runs, which also watches for
+//! deletion and `spec.cancel`; its end is a reason to look at all backups again.
+//!
+//! A Backup that ended, that came from elsewhere (`spec.origin`) or that is being deleted is never run. One that has
+//! begun goes on after a restart without waiting for its turn again. The newest state is read before anything
+//! starts, because what the watch shows may be older than our own last write.
 
-mod run;
+mod act;
 mod status;
+mod turn;
+mod units;
 pub(in crate::reconcile) mod validate;
 mod volume_object;
 mod volumes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ark_api::backup::BackupPhase;
 use ark_api::{Backup, BackupStorageLocation, label};
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use serde_json::json;
+use kube::runtime::reflector::Store;
+use serde_json::{Value, json};
 
 use self::validate::{Plan, Usable};
-use super::Reconciler;
-use crate::bucket::claim::{self, Claim};
+use super::{ControllerOf, Reconciler};
 use crate::collect::namespaces::choose;
 use crate::collect::run::all_namespaces;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::metrics::Outcome;
+use crate::run::queue::Turn;
+use crate::run::registry::Kind;
+use crate::run::{Activity, Subject};
 use crate::status::FIELD_MANAGER;
-use crate::store;
 
 /// How long a new backup waits for its location to be judged.
 const LOCATION_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at it.
 const LOCATION_PAUSE: Duration = Duration::from_millis(500);
-/// How often it is looked whether a running backup was deleted.
-const DELETION_PAUSE: Duration = Duration::from_secs(2);
+/// Longest pause between two looks at whose turn it is. The end of a run is looked at at once.
+const TURN_PAUSE: Duration = Duration::from_secs(10);
 
 /// The controller.
-#[derive(Debug, Default)]
-pub(crate) struct BackupReconciler;
+#[derive(Default)]
+pub(crate) struct BackupReconciler {
+    /// All Backups, as the watch shows them.
+    known: OnceLock<Store<DeserializeGuard<Backup>>>,
+}
 
 impl Reconciler for BackupReconciler {
     type Kind = Backup;
 
-    // A backup mostly waits, and one that waits must not hold up the next.
-    const CONCURRENCY: u16 = 8;
-
     async fn reconcile(&self, object: &Backup, context: &Arc<Context>) -> Result<Action> {
+        if !is_work(object) {
+            return Ok(Action::await_change());
+        }
+        match context.runs.activity(&object.uid().unwrap_or_default()) {
+            Activity::Running => return Ok(Action::await_change()),
+            Activity::Resting(left) => return Ok(Action::requeue(left)),
+            Activity::None => {}
+        }
         let name = object.name_any();
         let found = context
             .api::<Backup>()
@@ -59,7 +76,12 @@ impl Reconciler for BackupReconciler {
         let Some(backup) = found.filter(is_work) else {
             return Ok(Action::await_change());
         };
-        let plan = match plan(context, &backup).await? {
+        if backup.spec.cancel == Some(true) && !has_begun(&backup) {
+            cancel(context, &backup).await?;
+            return Ok(Action::await_change());
+        }
+        let namespaces = all_namespaces(&context.client).await?;
+        let plan = match plan(context, &backup, &namespaces).await? {
             Planned::Run(plan) => plan,
             Planned::Later => return Ok(Action::requeue(LOCATION_PAUSE)),
             Planned::Refused(problems) => {
@@ -68,34 +90,74 @@ impl Reconciler for BackupReconciler {
             }
         };
         fix_location(context, &backup, &plan).await?;
-        let stop = context.shutdown.child_token();
-        let mut running = std::pin::pin!(run::run(context, &backup, &plan, &stop));
-        tokio::select! {
-            result = &mut running => result?,
-            () = deleted(context, &backup) => {
-                tracing::info!(backup = name, "deleted while it was running; cancelled");
-                stop.cancel();
-                if let Err(error) = running.await {
-                    tracing::debug!(backup = name, %error, "the cancelled run ended");
-                }
-                give_back(context, &backup, &plan).await;
-            }
+        let deciding = context.runs.decide().await;
+        if let Turn::Wait { position, why } = self.turn(context, &backup, &namespaces) {
+            drop(deciding);
+            queue(context, &backup, position, &why).await?;
+            return Ok(Action::requeue(TURN_PAUSE));
         }
+        let subject = Subject {
+            kind: Kind::Backup,
+            name,
+            uid: backup.uid().unwrap_or_default(),
+            scope: turn::scope(&backup.spec, &namespaces, &context.namespace),
+        };
+        let shared = Arc::clone(context);
+        context.runs.start(subject, move |stop| async move {
+            Box::pin(act::act(&shared, &backup, &plan, &stop)).await
+        });
         Ok(Action::await_change())
     }
+
+    fn triggers(
+        &self,
+        controller: ControllerOf<Backup>,
+        context: &Context,
+    ) -> ControllerOf<Backup> {
+        // Set once: a controller is started once.
+        drop(self.known.set(controller.store()));
+        controller.reconcile_all_on(context.runs.changes())
+    }
+}
+
+impl BackupReconciler {
+    /// The turn of `backup` among all there are.
+    fn turn(&self, context: &Context, backup: &Backup, namespaces: &[Value]) -> Turn {
+        if has_begun(backup) {
+            return Turn::Now;
+        }
+        let known = self.known.get().map(Store::state).unwrap_or_default();
+        let known = known.iter().filter_map(|backup| backup.0.as_ref().ok());
+        let running = context.runs.running(Kind::Backup);
+        let scope = |backup: &Backup| turn::scope(&backup.spec, namespaces, &context.namespace);
+        let work = turn::work(backup, known, &running, scope);
+        let limit = context.settings.concurrent_backups;
+        let uid = backup.uid().unwrap_or_default();
+        crate::run::queue::turn(&work, &uid, limit, "backup")
+    }
+}
+
+/// The phase a Backup is in.
+fn phase(backup: &Backup) -> BackupPhase {
+    let status = backup.status.as_ref();
+    status.and_then(|status| status.phase).unwrap_or_default()
 }
 
 /// Whether there is anything to do.
 fn is_work(backup: &Backup) -> bool {
-    let phase = backup
-        .status
-        .as_ref()
-        .and_then(|status| status.phase)
-        .unwrap_or_default();
+    let phase = phase(backup);
     backup.spec.origin.is_none()
         && backup.metadata.deletion_timestamp.is_none()
         && !phase.is_terminal()
         && phase != BackupPhase::Deleting
+}
+
+/// Whether a run of it has begun, perhaps in an earlier process.
+fn has_begun(backup: &Backup) -> bool {
+    matches!(
+        phase(backup),
+        BackupPhase::InProgress | BackupPhase::Finalizing | BackupPhase::Canceling
+    )
 }
 
 enum Planned {
@@ -104,17 +166,14 @@ enum Planned {
     Refused(Vec<String>),
 }
 
-async fn plan(context: &Context, backup: &Backup) -> Result<Planned> {
+async fn plan(context: &Context, backup: &Backup, namespaces: &[Value]) -> Result<Planned> {
     let locations: Vec<BackupStorageLocation> = context.list(&ListParams::default()).await?;
     let default = context.settings.default_location.as_deref();
     let plan = match validate::validate(&backup.spec, &locations, default) {
         Ok(plan) => plan,
         Err(problems) => return Ok(Planned::Refused(problems)),
     };
-    let begun = backup.status.as_ref().and_then(|status| status.phase)
-        == Some(BackupPhase::InProgress)
-        || backup.status.as_ref().and_then(|status| status.phase) == Some(BackupPhase::Finalizing);
-    if begun {
+    if has_begun(backup) {
         // It made sense when it began; a store that is away now is the run's to put up with.
         return Ok(Planned::Run(plan));
     }
@@ -144,7 +203,7 @@ async fn plan(context: &Context, backup: &Backup) -> Result<Planned> {
             )]));
         }
     }
-    let problems = nowhere(context, backup).await?;
+    let problems = nowhere(context, backup, namespaces);
     Ok(if problems.is_empty() {
         Planned::Run(plan)
     } else {
@@ -153,26 +212,25 @@ async fn plan(context: &Context, backup: &Backup) -> Result<Planned> {
 }
 
 /// What to say when not one of the named namespaces exists, so that there is nothing to back up.
-async fn nowhere(context: &Context, backup: &Backup) -> Result<Vec<String>> {
+fn nowhere(context: &Context, backup: &Backup, namespaces: &[Value]) -> Vec<String> {
     let include = &backup.spec.included_namespaces;
     if include.is_empty() || include.iter().any(|name| name == "*") {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let all = all_namespaces(&context.client).await?;
     let chosen = choose(
         include,
         &backup.spec.excluded_namespaces,
-        all,
+        namespaces.to_vec(),
         &context.namespace,
     );
     if !chosen.objects.is_empty() || chosen.missing.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    Ok(chosen
+    chosen
         .missing
         .iter()
         .map(|name| format!("namespace {name} does not exist"))
-        .collect())
+        .collect()
 }
 
 /// Writes the chosen location into the spec, as Velero does, so that it stays chosen when the default
@@ -231,36 +289,36 @@ async fn refuse(context: &Context, backup: &Backup, problems: &[String]) -> Resu
     Ok(())
 }
 
-/// Returns once the Backup is gone, being deleted, or replaced by another of its name.
-async fn deleted(context: &Context, backup: &Backup) {
-    let api = context.api::<Backup>();
-    loop {
-        tokio::time::sleep(DELETION_PAUSE).await;
-        match api.get_metadata_opt(&backup.name_any()).await {
-            Ok(Some(found))
-                if found.uid() == backup.uid() && found.metadata.deletion_timestamp.is_none() => {}
-            Ok(_) => return,
-            Err(error) => {
-                tracing::debug!(error = %crate::error::describe(&error), "cannot look at a running Backup");
-            }
-        }
-    }
+/// Writes that it waits for its turn, and for whom.
+async fn queue(context: &Context, backup: &Backup, position: i32, why: &str) -> Result<()> {
+    let now = context.clock.time();
+    let (name, uid) = (backup.name_any(), backup.uid().unwrap_or_default());
+    crate::status::update(&context.api::<Backup>(), &name, &uid, |backup| {
+        status::queue(backup, position, why, &now);
+    })
+    .await?;
+    Ok(())
 }
 
-/// Removes what a cancelled run left in the bucket, so that the name can be used again. Snapshots stay in
-/// the repository; nothing points to them, and maintenance removes them.
-async fn give_back(context: &Context, backup: &Backup, plan: &Plan) {
-    let claim = Claim {
-        cluster: context.cluster.clone(),
-        backup_uid: backup.uid().unwrap_or_default(),
-    };
-    let work = async {
-        let location = store::connect(context, &plan.location).await?;
-        claim::release(&location.store, &backup.name_any(), &claim).await
-    };
-    if let Err(error) = work.await {
-        tracing::warn!(backup = backup.name_any(), %error, "what a cancelled backup wrote could not be removed");
-    }
+/// Ends a Backup that was cancelled before it began.
+async fn cancel(context: &Context, backup: &Backup) -> Result<()> {
+    let now = context.clock.time();
+    let (name, uid) = (backup.name_any(), backup.uid().unwrap_or_default());
+    let what = "cancelled before it began; nothing is stored";
+    crate::status::update(&context.api::<Backup>(), &name, &uid, |backup| {
+        status::cancel(backup, what, &now);
+    })
+    .await?;
+    let phase = "canceled".to_owned();
+    context
+        .metrics
+        .backups
+        .get_or_create(&Outcome { phase })
+        .inc();
+    context
+        .event(backup, EventType::Normal, "Canceled", what)
+        .await;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -276,8 +334,11 @@ mod tests {
         assert!(is_work(&backup));
         for (phase, work) in [
             (BackupPhase::New, true),
+            (BackupPhase::Queued, true),
             (BackupPhase::InProgress, true),
             (BackupPhase::Finalizing, true),
+            (BackupPhase::Canceling, true),
+            (BackupPhase::Canceled, false),
             (BackupPhase::Completed, false),
             (BackupPhase::PartiallyFailed, false),
             (BackupPhase::Failed, false),

@@ -9,6 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::validate::Plan;
 use crate::bundle::write::FORMAT_VERSION;
+use crate::error::shorten;
+use crate::run::attempts;
 
 /// Longest reason kept in a status.
 const MAX_REASON: usize = 4096;
@@ -24,12 +26,48 @@ pub(super) struct Outcome<'a> {
     pub(super) errors: i32,
     /// Warnings.
     pub(super) warnings: i32,
+    /// The user cancelled it while volumes were taken.
+    pub(super) cancelled: bool,
 }
 
-/// A new attempt begins.
-pub(super) fn start(backup: &mut Backup, cluster: &str, now: &Time) {
+/// It waits for its turn.
+pub(super) fn queue(backup: &mut Backup, position: i32, why: &str, now: &Time) {
     let generation = backup.metadata.generation;
     let status = backup.status.get_or_insert_default();
+    status.phase = Some(BackupPhase::Queued);
+    status.observed_generation = generation;
+    status.queue_position = Some(position);
+    wait(backup, Some((reason::QUEUED, why)), now);
+}
+
+/// Something outside is waited for, or nothing any more: reason and message.
+pub(super) fn wait(backup: &mut Backup, what: Option<(&str, &str)>, now: &Time) {
+    let generation = backup.metadata.generation;
+    let conditions = &mut backup.status.get_or_insert_default().conditions;
+    condition::set_waiting(conditions, what, generation, now);
+}
+
+/// An attempt ended with an error that may pass; another one follows.
+pub(super) fn interrupt(backup: &mut Backup, reason: &str, cause: &str, now: &Time) {
+    let status = backup.status.get_or_insert_default();
+    attempts::note(
+        &mut status.failed_attempts,
+        status.attempt.unwrap_or_default(),
+        Some(cause),
+    );
+    wait(backup, Some((reason, cause)), now);
+}
+
+/// A new attempt begins; `cause` is why the one before it ended, if that is known.
+pub(super) fn start(backup: &mut Backup, cluster: &str, cause: Option<&str>, now: &Time) {
+    let generation = backup.metadata.generation;
+    let status = backup.status.get_or_insert_default();
+    attempts::note(
+        &mut status.failed_attempts,
+        status.attempt.unwrap_or_default(),
+        cause,
+    );
+    status.queue_position = None;
     status.phase = Some(BackupPhase::InProgress);
     status.observed_generation = generation;
     status.version = Some(1);
@@ -38,6 +76,7 @@ pub(super) fn start(backup: &mut Backup, cluster: &str, now: &Time) {
     status.start_timestamp.get_or_insert_with(|| now.clone());
     status.cluster = Some(cluster.to_owned());
     status.progress = Some(ItemProgress::default());
+    wait(backup, None, now);
 }
 
 /// Items so far. Never backwards within an attempt's listing.
@@ -69,10 +108,17 @@ pub(super) fn refuse(backup: &mut Backup, problems: &[String], now: &Time) {
 /// It cannot be restored.
 pub(super) fn fail(backup: &mut Backup, reason: &str, errors: i32, warnings: i32, now: &Time) {
     let status = backup.status.get_or_insert_default();
-    status.failure_reason = Some(shorten(reason));
+    status.failure_reason = Some(shorten(reason, MAX_REASON));
     status.errors = Some(errors.max(1));
     status.warnings = Some(warnings);
     end(backup, BackupPhase::Failed, reason, now);
+}
+
+/// The user cancelled it; `what` says what became of it.
+pub(super) fn cancel(backup: &mut Backup, what: &str, now: &Time) {
+    let status = backup.status.get_or_insert_default();
+    status.failure_reason = Some(shorten(what, MAX_REASON));
+    end(backup, BackupPhase::Canceled, what, now);
 }
 
 /// It is stored: verdict, counts, conditions. Never rounded up: one error is enough for PartiallyFailed.
@@ -114,6 +160,15 @@ pub(super) fn finish(backup: &mut Backup, plan: &Plan, outcome: &Outcome<'_>, no
         generation,
         now,
     );
+    if outcome.cancelled {
+        let what = format!(
+            "cancelled; stored were {} items and {} of {} volumes with files, which can be restored",
+            outcome.items,
+            counts.taken,
+            counts.taken + counts.partial + counts.failed
+        );
+        return cancel(backup, &what, now);
+    }
     let phase = verdict(outcome.errors, counts);
     let message = match phase {
         BackupPhase::Completed => format!("{} items stored", outcome.items),
@@ -163,23 +218,17 @@ fn end(backup: &mut Backup, phase: BackupPhase, message: &str, now: &Time) {
     status.phase = Some(phase);
     status.observed_generation = generation;
     status.completion_timestamp = Some(now.clone());
+    status.queue_position = None;
+    condition::set_waiting(&mut status.conditions, None, generation, now);
     condition::set(
         &mut status.conditions,
         kind::FINISHED,
         true,
         &format!("{phase:?}"),
-        &shorten(message),
+        &shorten(message, MAX_REASON),
         generation,
         now,
     );
-}
-
-fn shorten(text: &str) -> String {
-    let mut end = text.len().min(MAX_REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 #[cfg(test)]
@@ -200,6 +249,7 @@ mod tests {
             location: "default".to_owned(),
             ttl: Duration::from_hours(1),
             volume_timeout: Duration::from_mins(1),
+            queue_timeout: Duration::from_mins(1),
             opt_out: false,
         }
     }
@@ -214,12 +264,13 @@ mod tests {
 
     fn finished(rows: &[VolumeRow], errors: i32) -> BackupStatus {
         let mut backup = Backup::new("b", BackupSpec::default());
-        start(&mut backup, "cluster", &now());
+        start(&mut backup, "cluster", None, &now());
         let outcome = Outcome {
             items: 3,
             rows,
             errors,
             warnings: 0,
+            cancelled: false,
         };
         finish(&mut backup, &plan(), &outcome, &now());
         backup.status.unwrap()
@@ -256,14 +307,16 @@ mod tests {
     #[test]
     fn attempts_are_counted_and_the_start_is_kept() {
         let mut backup = Backup::new("b", BackupSpec::default());
-        start(&mut backup, "c", &now());
+        start(&mut backup, "c", None, &now());
         start(
             &mut backup,
             "c",
+            Some("the API server"),
             &Time("2026-01-02T00:00:00Z".parse().unwrap()),
         );
         let status = backup.status.as_ref().unwrap();
         assert_eq!(status.attempt, Some(2));
+        assert_eq!(status.failed_attempts[0].message, "the API server");
         assert_eq!(status.start_timestamp, Some(now()));
         fail(&mut backup, "the store is gone", 0, 0, &now());
         let status = backup.status.unwrap();

@@ -17,6 +17,8 @@ const DEFAULT_TTL: Duration = Duration::from_hours(720);
 const MAX_TTL: Duration = Duration::from_hours(24 * 366 * 100);
 /// How long a volume may take when the backup does not say.
 const DEFAULT_VOLUME_TIMEOUT: Duration = Duration::from_hours(4);
+/// How long a volume may wait for its agent when the backup does not say.
+const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_hours(24);
 /// Velero's defaults, which its tools write into every manifest: they ask for nothing.
 const VELERO_CSI_TIMEOUT: Duration = Duration::from_mins(10);
 const VELERO_GROUP_LABEL: &str = "velero.io/volume-group";
@@ -28,8 +30,10 @@ pub(in crate::reconcile) struct Plan {
     pub(super) location: String,
     /// How long it is kept.
     pub(super) ttl: Duration,
-    /// Deadline of each volume.
+    /// Deadline of each volume, from the moment its agent begins with it.
     pub(super) volume_timeout: Duration,
+    /// How long a volume may wait for its agent to begin with it.
+    pub(super) queue_timeout: Duration,
     /// Take the files of every volume that is not excluded.
     pub(super) opt_out: bool,
 }
@@ -52,10 +56,12 @@ pub(in crate::reconcile) fn validate(
         Some(ttl) if !ttl.0.is_zero() => ttl.0,
         _ => DEFAULT_TTL,
     };
-    let volume_timeout = match spec.item_operation_timeout {
+    let or_default = |given: Option<ark_api::duration::Duration>, default| match given {
         Some(timeout) if !timeout.0.is_zero() => timeout.0,
-        _ => DEFAULT_VOLUME_TIMEOUT,
+        _ => default,
     };
+    let volume_timeout = or_default(spec.item_operation_timeout, DEFAULT_VOLUME_TIMEOUT);
+    let queue_timeout = or_default(spec.volume_queue_timeout, DEFAULT_QUEUE_TIMEOUT);
     let opt_out = match (
         spec.default_volumes_to_fs_backup,
         spec.default_volumes_to_restic,
@@ -73,6 +79,7 @@ pub(in crate::reconcile) fn validate(
             location,
             ttl,
             volume_timeout,
+            queue_timeout,
             opt_out,
         }),
         _ => Err(problems),

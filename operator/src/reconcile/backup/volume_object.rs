@@ -103,8 +103,8 @@ pub(super) fn is_ours(object: &PodVolumeBackup, wanted: &PodVolumeBackup) -> boo
         && object.spec.tags == wanted.spec.tags
 }
 
-/// Writes the end of a volume into its row. `timed_out`: it was cancelled because its deadline passed.
-pub(super) fn settle(row: &mut VolumeRow, object: &PodVolumeBackup, timed_out: bool) {
+/// Writes the end of a volume into its row. `late`: it was cancelled because a deadline passed, in words.
+pub(super) fn settle(row: &mut VolumeRow, object: &PodVolumeBackup, late: Option<&str>) {
     let status = object.status.clone().unwrap_or_default();
     row.method = Some(VolumeMethod::Files);
     row.pod_volume_backup = Some(object.name_any());
@@ -121,8 +121,8 @@ pub(super) fn settle(row: &mut VolumeRow, object: &PodVolumeBackup, timed_out: b
             row.message = Some("the agent reported success without a snapshot".to_owned());
             (VolumeClass::Failed, VolumeReason::AgentError)
         }
-        _ if timed_out => {
-            row.message = Some("its deadline passed before the agent was done".to_owned());
+        _ if late.is_some() => {
+            row.message = late.map(str::to_owned);
             (VolumeClass::Failed, VolumeReason::Timeout)
         }
         Some(VolumePhase::Canceled) => (VolumeClass::Failed, VolumeReason::Cancelled),
@@ -209,11 +209,11 @@ mod tests {
         .unwrap()
     }
 
-    fn settled(status: PodVolumeBackupStatus, timed_out: bool) -> VolumeRow {
+    fn settled(status: PodVolumeBackupStatus, late: bool) -> VolumeRow {
         let mut object = object();
         object.status = Some(status);
         let mut row = row();
-        settle(&mut row, &object, timed_out);
+        settle(&mut row, &object, late.then_some("late"));
         row
     }
 

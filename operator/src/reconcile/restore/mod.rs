@@ -4,11 +4,16 @@
 //! objects and volumes restored ([`run`]), artefacts stored, status last. What makes no sense, or names
 //! a backup that cannot be restored, ends as `FailedValidation` before anything is touched.
 //!
-//! A restarted operator does the same again as a new attempt and recognises what earlier ones made.
-//! A restore that is deleted stops at once. One with an origin is a record and never executed.
+//! A reconcile is short: read, decide, write, return. The work is a run in the registry of runs, which also watches
+//! for deletion and `spec.cancel`; its end is a reason to look at all restores again.
+//!
+//! A restarted operator does the same again as a new attempt and recognises what earlier ones made. The attempt is
+//! counted before anything is touched; after [`attempts::MAX`] the restore fails. A restore that is deleted stops
+//! at once; one that is cancelled keeps what it made ([`cancel`]). One with an origin is a record and never executed.
 
 mod account;
 mod before;
+mod cancel;
 mod choose;
 mod collisions;
 mod disks;
@@ -24,22 +29,24 @@ mod run;
 mod settle;
 mod source;
 mod status;
+mod turn;
 mod validate;
 mod volumes;
 mod words;
 mod world;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ark_api::restore::{RestorePhase, RestoreStatus};
 use ark_api::{Backup, Restore, layout};
 use kube::ResourceExt;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use kube::runtime::wait::await_condition;
-use kube::runtime::wait::conditions::is_deleted;
+use kube::runtime::reflector::Store;
 use tokio::sync::watch;
 
 use self::fill::Deadlines;
@@ -49,7 +56,7 @@ use self::run::Run;
 use self::status::{Verdict, Writer};
 use self::validate::Order;
 use self::volumes::Common;
-use super::Reconciler;
+use super::{ControllerOf, Reconciler};
 use crate::apply::causes::Causes;
 use crate::apply::discover::Served;
 use crate::apply::run::Applier;
@@ -61,77 +68,170 @@ use crate::bucket::restore_claim::{self, RestoreClaim};
 use crate::bundle::read::Spool;
 use crate::collect::discovery::{Discovered, discover};
 use crate::context::Context;
-use crate::error::{Class, Error, Result, is_not_found};
+use crate::error::{Class, Error, Result};
 use crate::metrics::Outcome;
+use crate::run::queue::{self, Scope, Turn};
+use crate::run::registry::Kind;
+use crate::run::{Activity, Stop, Subject, attempts};
 use crate::run_log::{About, RunLog};
 use crate::store::{self, OpenLocation};
 
 /// Progress is written at most this often.
 const PROGRESS: Duration = Duration::from_secs(1);
 
-/// The controller of Restores.
-pub(crate) struct Restores;
+/// Longest pause between two looks at whose turn it is. The end of a run is looked at at once.
+const TURN_PAUSE: Duration = Duration::from_secs(5);
 
-impl Reconciler for Restores {
+/// The controller of Restores.
+#[derive(Default)]
+pub(crate) struct RestoreReconciler {
+    /// All Restores, as the watch shows them.
+    known: OnceLock<Store<DeserializeGuard<Restore>>>,
+}
+
+impl Reconciler for RestoreReconciler {
     type Kind = Restore;
 
-    // A restore mostly waits, and one that waits must not hold up the next.
-    const CONCURRENCY: u16 = 16;
-
     async fn reconcile(&self, object: &Restore, context: &Arc<Context>) -> Result<Action> {
-        let name = object.name_any();
-        // What was handed over may be a moment old, and a restore must not run twice.
-        let restore = match context.api::<Restore>().get(&name).await {
-            Ok(restore) => restore,
-            Err(error) if is_not_found(&error) => return Ok(Action::await_change()),
-            Err(error) => return Err(Error::kube(format!("get Restore {name}"))(error)),
-        };
-        let phase = restore.status.as_ref().and_then(|status| status.phase);
-        if phase.unwrap_or_default().is_terminal()
-            || restore.spec.origin.is_some()
-            || restore.metadata.deletion_timestamp.is_some()
-        {
+        if !is_work(object) {
             return Ok(Action::await_change());
         }
-        let uid = restore.uid().unwrap_or_default();
-        tokio::select! {
-            result = restore_it(context, &restore) => {
-                let verdict = result?;
-                let ended = Writer::new(context, &restore).finish(&verdict).await?;
-                count(context, &ended);
-                announce(context, &ended, &verdict).await;
-            }
-            () = context.shutdown.cancelled() => return Err(Error::Stopping),
-            () = deleted(context, &name, &uid) => {
-                tracing::info!(restore = name, "the restore was deleted and is cancelled");
-                volumes::cancel_all(context, &uid).await?;
-                let why = format!("restore {name} was deleted before the volumes were back");
-                gates::tell_all(&context.client, &uid, &why).await?;
-            }
+        match context.runs.activity(&object.uid().unwrap_or_default()) {
+            Activity::Running => return Ok(Action::await_change()),
+            Activity::Resting(left) => return Ok(Action::requeue(left)),
+            Activity::None => {}
         }
+        let name = object.name_any();
+        // What was handed over may be a moment old, and a restore must not run twice.
+        let found = context
+            .api::<Restore>()
+            .get_opt(&name)
+            .await
+            .map_err(Error::kube(format!("get Restore {name}")))?;
+        let Some(restore) = found.filter(is_work) else {
+            return Ok(Action::await_change());
+        };
+        if restore.spec.cancel == Some(true) && !has_begun(&restore) {
+            let what = "cancelled before it began; nothing was restored";
+            end(context, &restore, &Verdict::cancelled(None, what)).await?;
+            return Ok(Action::await_change());
+        }
+        if let Err(errors) = validate::check(&restore.spec)
+            && !has_begun(&restore)
+        {
+            end(context, &restore, &Verdict::invalid(errors)).await?;
+            return Ok(Action::await_change());
+        }
+        let backup = turn::backup(context, &restore).await?;
+        if let Some(why) = turn::waits_for(&restore, backup.as_ref()) {
+            Writer::new(context, &restore).queue(&why).await?;
+            return Ok(Action::requeue(TURN_PAUSE));
+        }
+        let scope = turn::scope(&restore.spec, backup.as_ref());
+        let deciding = context.runs.decide().await;
+        if let Turn::Wait { why, .. } = self.turn(context, &restore, scope.clone()) {
+            drop(deciding);
+            Writer::new(context, &restore).queue(&why).await?;
+            return Ok(Action::requeue(TURN_PAUSE));
+        }
+        let subject = Subject {
+            kind: Kind::Restore,
+            name,
+            uid: restore.uid().unwrap_or_default(),
+            scope,
+        };
+        let shared = Arc::clone(context);
+        context.runs.start(subject, move |stop| async move {
+            Box::pin(act(&shared, &restore, &stop)).await
+        });
         Ok(Action::await_change())
+    }
+
+    fn triggers(
+        &self,
+        controller: ControllerOf<Restore>,
+        context: &Context,
+    ) -> ControllerOf<Restore> {
+        // Set once: a controller is started once.
+        drop(self.known.set(controller.store()));
+        controller.reconcile_all_on(context.runs.changes())
     }
 }
 
-/// Ends when the restore is deleted.
-async fn deleted(context: &Context, name: &str, uid: &str) {
-    loop {
-        let gone = await_condition(
-            context.api::<Restore>(),
-            name,
-            |restore: Option<&Restore>| {
-                restore.is_none_or(|r| r.metadata.deletion_timestamp.is_some())
-                    || kube::runtime::wait::Condition::matches_object(&is_deleted(uid), restore)
-            },
+impl RestoreReconciler {
+    /// The turn of `restore` among all there are.
+    fn turn(&self, context: &Context, restore: &Restore, scope: Scope) -> Turn {
+        if has_begun(restore) {
+            return Turn::Now;
+        }
+        let known = self.known.get().map(Store::state).unwrap_or_default();
+        let known = known.iter().filter_map(|restore| restore.0.as_ref().ok());
+        let running = context.runs.running(Kind::Restore);
+        let work = turn::work(restore, scope, known, &running);
+        let uid = restore.uid().unwrap_or_default();
+        queue::turn(&work, &uid, usize::MAX, "restore")
+    }
+}
+
+/// The phase a Restore is in.
+fn phase(restore: &Restore) -> RestorePhase {
+    let status = restore.status.as_ref();
+    status.and_then(|status| status.phase).unwrap_or_default()
+}
+
+/// Whether there is anything to do.
+fn is_work(restore: &Restore) -> bool {
+    !phase(restore).is_terminal()
+        && restore.spec.origin.is_none()
+        && restore.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether a run of it has begun, perhaps in an earlier process.
+fn has_begun(restore: &Restore) -> bool {
+    phase(restore) != RestorePhase::New
+}
+
+/// Makes one attempt, and writes its end into the status.
+async fn act(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> Result<()> {
+    let done = tokio::select! {
+        verdict = restore_it(context, restore, stop) => Some(verdict),
+        () = stop.now.cancelled() => None,
+    };
+    if stop.is_deleted() {
+        tracing::info!(
+            restore = restore.name_any(),
+            "deleted while it was running; stopped"
         );
-        match gone.await {
-            Ok(_) => return,
-            Err(error) => {
-                tracing::debug!(restore = name, %error, "watching is disturbed; it is tried again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+        let name = restore.name_any();
+        let why = format!("restore {name} was deleted before the volumes were back");
+        return give_up(context, restore, &why).await;
+    }
+    match done {
+        None => Err(Error::Stopping),
+        Some(Ok(verdict)) => end(context, restore, &verdict).await,
+        Some(Err(error)) => {
+            let told = Writer::new(context, restore).interrupt(&error).await;
+            if let Err(error) = told {
+                tracing::warn!(restore = restore.name_any(), %error, "why an attempt ended cannot be written");
             }
+            Err(error)
         }
     }
+}
+
+/// Stops the agents that work for a restore, and tells its gates why they wait in vain.
+async fn give_up(context: &Context, restore: &Restore, why: &str) -> Result<()> {
+    let uid = restore.uid().unwrap_or_default();
+    volumes::cancel_all(context, &uid).await?;
+    gates::tell_all(&context.client, &uid, why).await
+}
+
+/// Writes the end.
+async fn end(context: &Context, restore: &Restore, verdict: &Verdict) -> Result<()> {
+    let ended = Writer::new(context, restore).finish(verdict).await?;
+    count(context, &ended);
+    announce(context, &ended, verdict).await;
+    Ok(())
 }
 
 fn count(context: &Context, restore: &Restore) {
@@ -167,12 +267,18 @@ async fn announce(context: &Context, restore: &Restore, verdict: &Verdict) {
 }
 
 /// One attempt, from the spec to the verdict.
-async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict> {
+async fn restore_it(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> Result<Verdict> {
     let order = match validate::check(&restore.spec) {
         Ok(order) => order,
         Err(errors) => return Ok(Verdict::invalid(errors)),
     };
     let status = restore.status.clone().unwrap_or_default();
+    let exhausted =
+        attempts::exhausted(status.attempt.unwrap_or_default(), &status.failed_attempts);
+    if let Some(why) = exhausted {
+        give_up(context, restore, &why).await?;
+        return Ok(Verdict::failed(why));
+    }
     let (backup, location) = match find(context, &order, &status).await? {
         Ok(found) => found,
         Err(why) => return Ok(invalid_or_failed(&status, why)),
@@ -182,7 +288,13 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict
     }
     let writer = Writer::new(context, restore);
     let backup_name = backup.name_any();
-    let restore = writer.start(&backup_name, &location.name()).await?;
+    let cause = context.runs.cause(&restore.uid().unwrap_or_default());
+    let location_name = location.name();
+    let started = writer.start(&backup_name, &location_name, cause.as_deref());
+    let restore = started.await?;
+    if restore.spec.cancel == Some(true) {
+        stop.wish.cancel();
+    }
     let attempt = restore.status.as_ref().and_then(|s| s.attempt).unwrap_or(1);
 
     let spool_dir = tempfile::tempdir_in(&context.settings.spool)
@@ -201,12 +313,12 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict
             order,
             &backup,
             &location,
-            &report,
-            spool_dir.path(),
+            (&report, spool_dir.path()),
+            stop,
         )
         .await;
         let fatal = match fatal {
-            Ok(Ok(())) => None,
+            Ok(Ok(())) | Err(Error::Cancelled) => None,
             // It makes no sense for this backup, and nothing was touched.
             Ok(Err(wrong)) => return Ok(Verdict::invalid(wrong)),
             // The API server or the disk: another attempt goes on from here.
@@ -222,25 +334,27 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore) -> Result<Verdict
                     restore.name_any(),
                     error.sentence()
                 );
-                let uid = restore.uid().unwrap_or_default();
-                volumes::cancel_all(context, &uid).await?;
-                gates::tell_all(&context.client, &uid, &why).await?;
+                give_up(context, &restore, &why).await?;
                 Some(error.sentence())
             }
         };
-        keep(&location, &restore.name_any(), &report).await;
-        Ok(Verdict::of(&report, fatal))
+        keep(&location, &restore.name_any(), &report, stop).await;
+        Ok(if stop.wish.is_cancelled() {
+            Verdict::cancelled(Some(&report), &cancel::summary(&report))
+        } else {
+            Verdict::of(&report, fatal)
+        })
     };
     tokio::select! {
         result = work => result,
-        error = show_progress(&writer, report.subscribe()) => Err(error),
+        never = show_progress(&writer, report.subscribe()) => match never {},
     }
 }
 
 /// Before anything was touched, a restore that cannot work is invalid; afterwards it failed.
 fn invalid_or_failed(status: &RestoreStatus, why: String) -> Verdict {
     let mut verdict = Verdict::invalid(vec![why]);
-    if status.phase == Some(RestorePhase::InProgress) {
+    if status.phase.unwrap_or_default() != RestorePhase::New {
         verdict.phase = RestorePhase::Failed;
         verdict.failure_reason = verdict.validation_errors.pop();
     }
@@ -274,7 +388,7 @@ async fn find(
         })
         .or_else(|| context.settings.default_location.clone())
         .unwrap_or_else(|| "default".to_owned());
-    let started = status.phase == Some(RestorePhase::InProgress);
+    let started = status.phase.unwrap_or_default() != RestorePhase::New;
     let location = match store::open_available(context, &name).await {
         Ok(location) => location,
         // Once started, it waits for the location; before, the user is told at once.
@@ -316,11 +430,11 @@ async fn attempt_it(
     order: Order,
     backup: &Backup,
     location: &OpenLocation,
-    report: &Report,
-    spool_dir: &std::path::Path,
+    (report, spool_dir): (&Report, &std::path::Path),
+    stop: &Stop,
 ) -> Result<Result<(), Vec<String>>> {
     let name = backup.name_any();
-    let (spool, stock) = with_patience(&context.shutdown, || async {
+    let (spool, stock) = with_patience(&stop.now, || async {
         futures::try_join!(
             source::bundle(&location.store, &name, spool_dir),
             source::stock(&location.store, &name)
@@ -382,6 +496,7 @@ async fn attempt_it(
                 queue: order.queue_timeout,
                 fill: order.volume_timeout,
             },
+            stop,
             report,
         },
         order: &order,
@@ -392,8 +507,21 @@ async fn attempt_it(
         disks: std::sync::OnceLock::new(),
         before: std::sync::OnceLock::new(),
         made: Mutex::default(),
+        sending: tokio::sync::RwLock::default(),
     };
-    run.everything().await.map(Ok)
+    let mut everything = std::pin::pin!(run.everything());
+    tokio::select! {
+        done = &mut everything => done?,
+        () = stop.wish.cancelled() => {
+            // What is being sent is sent to its end and has its row; nothing more is begun.
+            tokio::select! {
+                _ = &mut everything => {}
+                _ = run.sending.write() => {}
+            }
+            cancel::cancelled(&run).await?;
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// A plan, and what the user should know about it.
@@ -427,9 +555,9 @@ fn plan_it(
 }
 
 /// Stores the artefacts, the log last. One that cannot be stored is an error of the restore.
-async fn keep(location: &OpenLocation, restore: &str, report: &Report) {
-    // The engine repeats each request; what is restored need not wait longer for its log.
-    let Err(error) = store_all(location, restore, report).await else {
+async fn keep(location: &OpenLocation, restore: &str, report: &Report, stop: &Stop) {
+    let stored = with_patience(&stop.now, || store_all(location, restore, report));
+    let Err(error) = stored.await else {
         return;
     };
     let text = format!(
@@ -456,19 +584,15 @@ async fn store_all(location: &OpenLocation, restore: &str, report: &Report) -> R
     Ok(())
 }
 
-/// Writes what changes into the status, now and then; ends only with an error.
-async fn show_progress(writer: &Writer<'_>, mut changes: watch::Receiver<Live>) -> Error {
+/// Writes what changes into the status, now and then. It is only told: nothing depends on it.
+async fn show_progress(writer: &Writer<'_>, mut changes: watch::Receiver<Live>) -> Infallible {
     loop {
         if changes.changed().await.is_err() {
-            return Error::Bug("the report of a restore went away".to_owned());
+            std::future::pending::<()>().await;
         }
         let live = changes.borrow_and_update().clone();
-        match writer.progress(&live).await {
-            Ok(_) => {}
-            Err(error) if error.class() == Class::Transient => {
-                tracing::warn!(%error, "cannot write the progress of a restore");
-            }
-            Err(error) => return error,
+        if let Err(error) = writer.progress(&live).await {
+            tracing::warn!(%error, "cannot write the progress of a restore");
         }
         tokio::time::sleep(PROGRESS).await;
     }

@@ -99,6 +99,25 @@ impl Report {
         self.live(|live| live.progress.items_restored += 1);
     }
 
+    /// Whether an object has a row.
+    pub(crate) fn has(&self, resource: &str, namespace: &str, name: &str) -> bool {
+        self.items().iter().any(|row| {
+            (
+                row.resource.as_str(),
+                row.namespace.as_str(),
+                row.name.as_str(),
+            ) == (resource, namespace, name)
+        })
+    }
+
+    /// Number of objects with which this was done, volumes left out.
+    pub(crate) fn count(&self, action: ItemAction) -> usize {
+        let items = self.items();
+        let rows = items.iter().filter(|row| row.action == action);
+        rows.filter(|row| row.resource != super::volumes::RESOURCE)
+            .count()
+    }
+
     /// Whether not a single object is in the cluster, although some should be.
     pub(crate) fn nothing_restored(&self) -> bool {
         let items = self.items();

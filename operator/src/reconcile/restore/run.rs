@@ -22,6 +22,7 @@ use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
 
 use super::before::{self, Before};
+use super::cancel;
 use super::disks::{self, Disks};
 use super::lacking;
 use super::plan::{OwnerKey, Plan, owner_key};
@@ -66,6 +67,8 @@ pub(crate) struct Run<'a> {
     pub(crate) before: OnceLock<Before>,
     /// Controllers that were made.
     pub(crate) made: Mutex<Vec<Made>>,
+    /// Held while an object is sent, so that a cancelled restore knows what became of each.
+    pub(crate) sending: tokio::sync::RwLock<()>,
 }
 
 /// Says what the plan leaves out.
@@ -304,7 +307,12 @@ impl<'a> Run<'a> {
             .unwrap_or_default()
             .to_owned();
         let name = transform::name(&object).to_owned();
-        let outcome = self.send(resource, entry, object, binding).await;
+        let _sending = self.sending.read().await;
+        let outcome = if self.common.stop.wish.is_cancelled() {
+            Outcome::new(ItemAction::Skipped, cancel::WHY)
+        } else {
+            self.send(resource, entry, object, binding).await
+        };
         self.note(resource, &outcome);
         self.write(resource, &namespace, &name, &outcome);
         outcome
@@ -484,7 +492,7 @@ impl<'a> Run<'a> {
     }
 
     /// Applies a controller so that it makes no pods.
-    async fn hold(&self, resource: &str, entry: &Entry, mut object: Value, why: &str) {
+    pub(super) async fn hold(&self, resource: &str, entry: &Entry, mut object: Value, why: &str) {
         let namespace = transform::text(&object, "/metadata/namespace")
             .unwrap_or_default()
             .to_owned();

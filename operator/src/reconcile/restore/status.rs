@@ -8,7 +8,8 @@ use kube::ResourceExt;
 
 use super::report::{Live, Report};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::run::attempts;
 
 /// How a restore ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,28 @@ impl Verdict {
             validation_errors: errors,
             live: Live::default(),
             counts: None,
+        }
+    }
+
+    /// It cannot go on.
+    pub(crate) fn failed(why: String) -> Self {
+        Self {
+            phase: RestorePhase::Failed,
+            failure_reason: Some(why),
+            validation_errors: Vec::new(),
+            live: Live::default(),
+            counts: None,
+        }
+    }
+
+    /// The user cancelled it; `report` is that of its run, if it had one.
+    pub(crate) fn cancelled(report: Option<&Report>, what: &str) -> Self {
+        Self {
+            phase: RestorePhase::Canceled,
+            failure_reason: Some(what.to_owned()),
+            validation_errors: Vec::new(),
+            live: report.map(Report::now).unwrap_or_default(),
+            counts: report.map(|report| (report.log.errors(), report.log.warnings())),
         }
     }
 
@@ -123,32 +146,8 @@ fn set_waiting(
     generation: Option<i64>,
     now: &Time,
 ) {
-    match waiting {
-        Some((reason, message)) => {
-            condition::set(
-                &mut status.conditions,
-                kind::WAITING,
-                true,
-                reason,
-                message,
-                generation,
-                now,
-            );
-        }
-        // Said only once there was something to wait for.
-        None if condition::get(&status.conditions, kind::WAITING).is_some() => {
-            condition::set(
-                &mut status.conditions,
-                kind::WAITING,
-                false,
-                reason::OK,
-                "",
-                generation,
-                now,
-            );
-        }
-        None => {}
-    }
+    let waiting = waiting.map(|(reason, message)| (*reason, message.as_str()));
+    condition::set_waiting(&mut status.conditions, waiting, generation, now);
 }
 
 /// Writes statuses of one Restore.
@@ -184,9 +183,44 @@ impl<'a> Writer<'a> {
         .await
     }
 
-    /// Work begins: the backup it was resolved to is fixed from now on.
-    pub(crate) async fn start(&self, backup: &str, location: &str) -> Result<Restore> {
+    /// It waits for its turn.
+    pub(crate) async fn queue(&self, why: &str) -> Result<Restore> {
         self.change(|status, now| {
+            status.phase = Some(RestorePhase::New);
+            let waiting = (reason::QUEUED, why.to_owned());
+            set_waiting(status, Some(&waiting), self.generation, now);
+        })
+        .await
+    }
+
+    /// An attempt ended with an error that may pass; another one follows.
+    pub(crate) async fn interrupt(&self, error: &Error) -> Result<Restore> {
+        self.change(|status, now| {
+            let waiting = (error.reason(), error.sentence());
+            if status.phase == Some(RestorePhase::InProgress) {
+                let number = status.attempt.unwrap_or_default();
+                attempts::note(&mut status.failed_attempts, number, Some(&waiting.1));
+            }
+            set_waiting(status, Some(&waiting), self.generation, now);
+        })
+        .await
+    }
+
+    /// Work begins, in an attempt that is counted from now on; `cause` is why the one before it ended, if that is
+    /// known. The backup it was resolved to is fixed.
+    pub(crate) async fn start(
+        &self,
+        backup: &str,
+        location: &str,
+        cause: Option<&str>,
+    ) -> Result<Restore> {
+        self.change(|status, now| {
+            attempts::note(
+                &mut status.failed_attempts,
+                status.attempt.unwrap_or_default(),
+                cause,
+            );
+            set_waiting(status, None, self.generation, now);
             status.phase = Some(RestorePhase::InProgress);
             status.observed_generation = self.generation;
             status.backup_name = Some(backup.to_owned());
@@ -195,6 +229,12 @@ impl<'a> Writer<'a> {
             status.start_timestamp.get_or_insert_with(|| now.clone());
         })
         .await
+    }
+
+    /// It is being cancelled.
+    pub(crate) async fn canceling(&self) -> Result<Restore> {
+        self.change(|status, _| status.phase = Some(RestorePhase::Canceling))
+            .await
     }
 
     /// How far it is.

@@ -27,6 +27,7 @@ use super::world::{self, Seen, World};
 use crate::context::Context;
 use crate::error::{Class, Error, Result, describe, is_conflict};
 use crate::list;
+use crate::run::Stop;
 use crate::status::FIELD_MANAGER;
 
 /// How often deadlines are looked at when nothing changes.
@@ -46,6 +47,8 @@ pub(crate) struct Common<'a> {
     pub(crate) location: &'a str,
     /// Deadlines.
     pub(crate) deadlines: Deadlines,
+    /// Ends the restore.
+    pub(crate) stop: &'a Stop,
     /// Where it is said.
     pub(crate) report: &'a Report,
 }

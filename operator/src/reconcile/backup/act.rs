@@ -6,20 +6,28 @@
 //! again from the top as another attempt and recognises its own claim and volume objects; interrupted after
 //! the marker it only copies the status.
 //!
+//! The attempt is counted in the status before it begins, and why the one before it ended is kept; after
+//! [`attempts::MAX`] the backup fails. What is only told, like progress, never ends an attempt when it cannot be
+//! written. Once volumes are stored, a store that is away is waited for as long as a volume may take.
+//!
+//! Cancelled by the user while it collects, it stores nothing; while volumes are taken, the finished ones are stored
+//! with all items, and the backup can be restored. Deleted, it gives its name in the bucket back.
+//!
 //! Fails: what concerns one object or volume is a row; what makes the backup useless is `Failed` with the
-//! reason; a stop and an API server that does not answer are an error, and the driver comes back.
+//! reason; a stop and an API server that does not answer are an error, and another attempt follows.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ark_api::backup::{Backup, BackupPhase, BackupStatus};
+use ark_api::volume::VolumeRow;
 use ark_api::{PodVolumeBackup, layout};
 use ark_engine::Store;
 use kube::api::ListParams;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use super::status;
 use super::validate::Plan;
@@ -27,19 +35,19 @@ use super::volumes::Volumes;
 use crate::agents;
 use crate::bucket::artefact::write_json_gz;
 use crate::bucket::claim::{self, Claim, Claimed};
-use crate::bucket::patience::with_patience;
+use crate::bucket::patience::Patience;
 use crate::bundle::write::Sink;
 use crate::collect::run::{Collected, Collector};
 use crate::context::Context;
 use crate::error::{Class, Error, Result};
 use crate::list;
 use crate::metrics::Outcome as OutcomeLabels;
+use crate::run::{Stop, attempts};
 use crate::run_log::{About, RunLog};
+use crate::snapshot_check::wrong_snapshots;
 use crate::store;
 use crate::volumes::plan::{Rules, plan as plan_volumes};
 
-/// After this many attempts a run is not tried again.
-const MAX_ATTEMPTS: i32 = 10;
 /// How often progress is written.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -50,24 +58,49 @@ struct Run<'a> {
     plan: &'a Plan,
     spool: &'a Path,
     log: RunLog,
-    stop: &'a CancellationToken,
+    stop: &'a Stop,
 }
 
 /// Makes one attempt, and writes its end into the status.
-pub(super) async fn run(
+pub(super) async fn act(
     context: &Context,
     backup: &Backup,
     plan: &Plan,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> Result<()> {
+    let ended = begin(context, backup, plan, stop).await;
+    if stop.is_deleted() {
+        tracing::info!(
+            backup = backup.name_any(),
+            "deleted while it was running; stopped"
+        );
+        give_back(context, backup, plan).await;
+        return Ok(());
+    }
+    ended
+}
+
+async fn begin(context: &Context, backup: &Backup, plan: &Plan, stop: &Stop) -> Result<()> {
     let name = backup.name_any();
     let uid = backup.uid().unwrap_or_default();
     let now = context.clock.time();
     let api = context.api::<Backup>();
-    let backup = crate::status::update(&api, &name, &uid, |backup| {
-        status::start(backup, &context.cluster, &now);
-    })
-    .await?;
+    let cause = context.runs.cause(&uid);
+    let before = backup.status.clone().unwrap_or_default();
+    let exhausted =
+        attempts::exhausted(before.attempt.unwrap_or_default(), &before.failed_attempts);
+    let backup = match exhausted {
+        None => {
+            crate::status::update(&api, &name, &uid, |backup| {
+                status::start(backup, &context.cluster, cause.as_deref(), &now);
+            })
+            .await?
+        }
+        Some(_) => backup.clone(),
+    };
+    if backup.spec.cancel == Some(true) {
+        stop.wish.cancel();
+    }
     let spool = tempfile::Builder::new()
         .prefix("ark-backup-")
         .tempdir_in(&context.settings.spool)
@@ -85,11 +118,17 @@ pub(super) async fn run(
         stop,
         backup,
     };
+    if let Some(why) = exhausted {
+        return run.fail(&why, true).await;
+    }
     match run.attempt().await {
         Ok(finished) => run.end(finished).await,
-        Err(Error::Stopping) => Err(Error::Stopping),
-        Err(_) if stop.is_cancelled() => Err(Error::Stopping),
-        Err(error) if run.worth_another_attempt(&error) => Err(error),
+        Err(_) if stop.now.is_cancelled() => Err(Error::Stopping),
+        Err(Error::Cancelled) => run.cancel().await,
+        Err(error) if run.worth_another_attempt(&error) => {
+            run.interrupt(&error).await;
+            Err(error)
+        }
         Err(error) => run.fail(&error.sentence(), true).await,
     }
 }
@@ -108,34 +147,61 @@ impl Run<'_> {
 
     /// An API server that does not answer will again; everything else was tried often enough.
     fn worth_another_attempt(&self, error: &Error) -> bool {
-        let attempt = self
-            .backup
-            .status
-            .as_ref()
-            .and_then(|s| s.attempt)
-            .unwrap_or_default();
         matches!(error, Error::Kube { .. })
             && error.class() == Class::Transient
-            && attempt < MAX_ATTEMPTS
+            && self.number() < attempts::MAX
+    }
+
+    /// Says in the status why the attempt ends; the next one says it if that cannot be written now.
+    async fn interrupt(&self, error: &Error) {
+        let (cause, now) = (error.sentence(), self.context.clock.time());
+        let told = self.update(|backup| {
+            status::interrupt(backup, error.reason(), &cause, &now);
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(backup = self.name(), %error, "why an attempt ended cannot be written");
+        }
+    }
+
+    /// Number of this attempt.
+    fn number(&self) -> i32 {
+        let status = self.backup.status.as_ref();
+        status.and_then(|status| status.attempt).unwrap_or(1)
+    }
+
+    /// How long a store is waited for once volumes are stored. Whoever cancels does not want to wait.
+    fn end_patience(&self) -> Patience {
+        if self.stop.wish.is_cancelled() {
+            Patience::short()
+        } else {
+            Patience::until(self.deadline())
+        }
+    }
+
+    /// Until when a store that is away is waited for, once there is something to lose.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.plan.volume_timeout
     }
 
     /// The backup as it ended.
     async fn attempt(&self) -> Result<Backup> {
         let name = self.name();
-        let attempt = self
-            .backup
-            .status
-            .as_ref()
-            .and_then(|s| s.attempt)
-            .unwrap_or(1);
+        let attempt = self.number();
         self.log.info(format!(
             "backup {name} to location {}, attempt {attempt}, cluster {}, ark {}",
             self.plan.location,
             self.context.cluster,
             env!("CARGO_PKG_VERSION")
         ));
-        let store = self.store().await?;
-        match self.claim(&store).await? {
+        // An earlier attempt may have had volumes stored.
+        let patience = match attempt {
+            1 => Patience::short(),
+            _ => Patience::until(self.deadline()),
+        };
+        match self
+            .with_store(patience, |store| async move { self.claim(&store).await })
+            .await?
+        {
             Claimed::Ours => {}
             Claimed::Finished(marker) => return Ok(*marker),
             Claimed::Taken(why) => return Ok(self.refuse(&why)),
@@ -148,7 +214,10 @@ impl Run<'_> {
         let bundle = self.spool.join("bundle.tar.gz");
         let seconds = u64::try_from(self.context.clock.now().as_second()).unwrap_or_default();
         let sink = Sink::create(&bundle, seconds)?;
-        let collected = self.collect(&sink).await;
+        let collected = tokio::select! {
+            collected = self.collect(&sink) => collected,
+            () = self.stop.wish.cancelled() => Err(Error::Cancelled),
+        };
         // The writer's own error is the better one.
         let bundle = sink.finish().await?;
         let collected = collected?;
@@ -164,19 +233,26 @@ impl Run<'_> {
         for (namespace, warning) in &volumes.warnings {
             self.log.warn(About::Namespace(namespace), warning);
         }
-        let objects = Volumes {
+        let work = Volumes {
             context: self.context,
             backup: &self.backup,
-            location: &self.plan.location,
-            store: &store,
-            timeout: self.plan.volume_timeout,
+            plan: self.plan,
             log: &self.log,
             stop: self.stop,
-        }
-        .take(&mut volumes)
-        .await?;
-        self.phase(BackupPhase::Finalizing).await?;
-        self.write(&store, &bundle, &collected, &volumes.rows, &objects)
+        };
+        let objects = work.take(&mut volumes).await?;
+        let (context, location, ended) = (self.context, &self.plan.location, &objects);
+        let wrong = self.with_store(self.end_patience(), |store| async move {
+            wrong_snapshots(context, location, &store, ended).await
+        });
+        work.settle(&mut volumes, &wrong.await?);
+        let phase = if self.stop.wish.is_cancelled() {
+            BackupPhase::Canceling
+        } else {
+            BackupPhase::Finalizing
+        };
+        self.tell_phase(phase).await;
+        self.write(&bundle, &collected, &volumes.rows, &objects)
             .await
     }
 
@@ -195,16 +271,51 @@ impl Run<'_> {
         backup
     }
 
-    /// The location's store; every request to it ends with the run.
-    async fn store(&self) -> Result<Store> {
-        let open = || store::connect(self.context, &self.plan.location);
-        let location = with_patience(self.stop, open).await?;
-        Ok(location.store.with_cancel(self.stop.clone()))
+    /// Does something with the location's store, again and again while it fails in a way that may pass. Location and
+    /// credentials are read anew for each try; every request ends with the run.
+    async fn with_store<T, W>(&self, mut patience: Patience, work: impl Fn(Store) -> W) -> Result<T>
+    where
+        W: Future<Output = Result<T>>,
+    {
+        // Whoever cancels does not want to wait for the store, unless the end of a cancelled run is written.
+        let cancelled = self.stop.wish.is_cancelled();
+        let mut told = false;
+        loop {
+            let tried = async {
+                let location = store::connect(self.context, &self.plan.location).await?;
+                work(location.store.with_cancel(self.stop.now.clone())).await
+            };
+            let error = match tried.await {
+                Ok(done) => {
+                    if told {
+                        self.tell_waiting(None).await;
+                    }
+                    return Ok(done);
+                }
+                Err(_) if self.stop.now.is_cancelled() => return Err(Error::Stopping),
+                Err(error) => error,
+            };
+            let Some(wait) = patience.wait(&error) else {
+                return Err(error);
+            };
+            self.log.info(format!(
+                "tried again in {} s: {}",
+                wait.as_secs(),
+                error.sentence()
+            ));
+            self.tell_waiting(Some(&error)).await;
+            told = true;
+            tokio::select! {
+                () = self.stop.now.cancelled() => return Err(Error::Stopping),
+                () = self.stop.wish.cancelled(), if !cancelled => return Err(Error::Cancelled),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
     }
 
     async fn claim(&self, store: &Store) -> Result<Claimed> {
         let (name, ours) = (self.name(), self.ours());
-        let claimed = with_patience(self.stop, || claim::acquire(store, &name, &ours)).await?;
+        let claimed = claim::acquire(store, &name, &ours).await?;
         let Claimed::Abandoned(old) = claimed else {
             return Ok(claimed);
         };
@@ -223,8 +334,8 @@ impl Run<'_> {
             "the claim of deleted Backup {} is given up",
             old.backup_uid
         ));
-        with_patience(self.stop, || claim::release(store, &name, &old)).await?;
-        with_patience(self.stop, || claim::acquire(store, &name, &ours)).await
+        claim::release(store, &name, &old).await?;
+        claim::acquire(store, &name, &ours).await
     }
 
     /// Collects, and writes the number of items now and then.
@@ -236,7 +347,7 @@ impl Run<'_> {
             spec: &self.backup.spec,
             sink,
             log: &self.log,
-            stop: self.stop,
+            stop: &self.stop.now,
             progress: &note,
         };
         let mut collecting = std::pin::pin!(collector.run(&self.context.namespace));
@@ -247,18 +358,36 @@ impl Run<'_> {
                 collected = &mut collecting => return collected,
                 _ = tick.tick() => {
                     let items = items.load(Ordering::Relaxed);
-                    self.update(|backup| {
+                    let told = self.update(|backup| {
                         status::progress(backup.status.get_or_insert_default(), items, false);
-                    })
-                    .await?;
+                    });
+                    if let Err(error) = told.await {
+                        tracing::warn!(backup = self.name(), %error, "progress cannot be written");
+                    }
                 }
             }
         }
     }
 
-    async fn phase(&self, phase: BackupPhase) -> Result<()> {
-        self.update(|backup| backup.status.get_or_insert_default().phase = Some(phase))
-            .await
+    /// Writes a phase. It is only told: nothing depends on it.
+    async fn tell_phase(&self, phase: BackupPhase) {
+        let told = self.update(|backup| backup.status.get_or_insert_default().phase = Some(phase));
+        if let Err(error) = told.await {
+            tracing::warn!(backup = self.name(), %error, ?phase, "a phase cannot be written");
+        }
+    }
+
+    /// Writes what is waited for. It is only told: nothing depends on it.
+    async fn tell_waiting(&self, error: Option<&Error>) {
+        let now = self.context.clock.time();
+        let what = error.map(|error| (error.reason(), error.sentence()));
+        let told = self.update(|backup| {
+            let what = what.as_ref().map(|(reason, text)| (*reason, text.as_str()));
+            status::wait(backup, what, &now);
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(backup = self.name(), %error, "what is waited for cannot be written");
+        }
     }
 
     async fn update(&self, change: impl FnMut(&mut Backup)) -> Result<()> {
@@ -271,26 +400,21 @@ impl Run<'_> {
     /// Writes all artefacts, the marker last.
     async fn write(
         &self,
-        store: &Store,
         bundle: &Path,
         collected: &Collected,
-        rows: &[ark_api::volume::VolumeRow],
+        rows: &[VolumeRow],
         objects: &[PodVolumeBackup],
     ) -> Result<Backup> {
-        let (name, stop) = (self.name(), self.stop);
-        with_patience(stop, || async {
-            Ok(store.write_file(&layout::bundle(&name), bundle).await?)
+        let name = self.name();
+        let cancelled = self.stop.wish.is_cancelled();
+        let (at, names) = (&name, &collected.resource_list);
+        self.with_store(self.end_patience(), |store| async move {
+            store.write_file(&layout::bundle(at), bundle).await?;
+            write_json_gz(&store, &layout::resource_list(at), names).await?;
+            write_json_gz(&store, &layout::volume_rows(at), &rows).await?;
+            write_json_gz(&store, &layout::pod_volume_backups(at), &objects).await
         })
         .await?;
-        let path = layout::resource_list(&name);
-        with_patience(stop, || {
-            write_json_gz(store, &path, &collected.resource_list)
-        })
-        .await?;
-        let path = layout::volume_rows(&name);
-        with_patience(stop, || write_json_gz(store, &path, &rows)).await?;
-        let path = layout::pod_volume_backups(&name);
-        with_patience(stop, || write_json_gz(store, &path, &objects)).await?;
 
         let mut backup = self.backup.clone();
         let outcome = status::Outcome {
@@ -298,6 +422,7 @@ impl Run<'_> {
             rows,
             errors: self.log.errors(),
             warnings: self.log.warnings(),
+            cancelled,
         };
         status::finish(&mut backup, self.plan, &outcome, &self.context.clock.time());
         let phase = backup
@@ -309,11 +434,11 @@ impl Run<'_> {
             "backup {name} ends as {phase:?}: {} items, {} errors, {} warnings",
             outcome.items, outcome.errors, outcome.warnings
         ));
-        self.write_log(store).await?;
-        let marker = marker(&backup)?;
-        let path = layout::marker(&name);
-        with_patience(stop, || async {
-            Ok(store.write(&path, marker.clone().into()).await?)
+        let (marker, path) = (marker(&backup)?, layout::marker(&name));
+        let (marker, path) = (&marker, &path);
+        self.with_store(self.end_patience(), |store| async move {
+            self.write_log(&store).await?;
+            Ok(store.write(path, marker.clone().into()).await?)
         })
         .await?;
         Ok(backup)
@@ -322,14 +447,26 @@ impl Run<'_> {
     /// Results and log.
     async fn write_log(&self, store: &Store) -> Result<()> {
         let (name, results) = (self.name(), self.log.results());
-        let path = layout::backup_results(&name);
-        with_patience(self.stop, || write_json_gz(store, &path, &results)).await?;
+        write_json_gz(store, &layout::backup_results(&name), &results).await?;
         let log = self.log.finish()?;
-        let path = layout::backup_logs(&name);
-        with_patience(self.stop, || async {
-            Ok(store.write_file(&path, &log).await?)
+        store.write_file(&layout::backup_logs(&name), &log).await?;
+        Ok(())
+    }
+
+    /// Ends as Canceled before anything that can be restored is stored; the name is given back.
+    async fn cancel(&self) -> Result<()> {
+        give_back(self.context, &self.backup, self.plan).await;
+        let what = "cancelled before its items were stored; it cannot be restored";
+        self.log.info(what);
+        let now = self.context.clock.time();
+        let mut ended = self.backup.clone();
+        self.update(|backup| {
+            status::cancel(backup, what, &now);
+            ended = backup.clone();
         })
-        .await
+        .await?;
+        self.tell(&ended.status.unwrap_or_default()).await;
+        Ok(())
     }
 
     /// Writes the end into the status.
@@ -348,7 +485,7 @@ impl Run<'_> {
             let kept = async {
                 // Tried once: the run has put up with the store for long enough.
                 let location = store::connect(self.context, &self.plan.location).await?;
-                let store = location.store.with_cancel(self.stop.clone());
+                let store = location.store.with_cancel(self.stop.now.clone());
                 if claim::read(&store, &self.name()).await?.as_ref() == Some(&self.ours()) {
                     self.write_log(&store).await?;
                 }
@@ -403,6 +540,22 @@ impl Run<'_> {
         self.context
             .event(&self.backup, kind, &format!("{ended:?}"), &note)
             .await;
+    }
+}
+
+/// Removes what a run that stored nothing left in the bucket, so that the name can be used again. Snapshots stay in
+/// the repository; nothing points to them, and maintenance removes them.
+async fn give_back(context: &Context, backup: &Backup, plan: &Plan) {
+    let claim = Claim {
+        cluster: context.cluster.clone(),
+        backup_uid: backup.uid().unwrap_or_default(),
+    };
+    let work = async {
+        let location = store::connect(context, &plan.location).await?;
+        claim::release(&location.store, &backup.name_any(), &claim).await
+    };
+    if let Err(error) = work.await {
+        tracing::warn!(backup = backup.name_any(), %error, "what the backup wrote could not be removed");
     }
 }
 
