@@ -100,7 +100,7 @@ impl<K: VolumeObject> Reporter<K> {
             self.status.common().conditions,
             ark_api::condition::kind::TARGET_EMPTY,
             true,
-            ark_api::condition::reason::OK,
+            reason::OK,
             "",
             self.generation,
             &now(),

@@ -526,6 +526,7 @@ fn marks_fit_where_annotations_have_no_room() {
         let rules = Rules {
             namespaces: &namespaces,
             preserve_node_ports: false,
+            status_is_data: false,
         };
         let again = normalize("configmaps", object, rules, Binding::default());
         assert_eq!(stamped_by(&again), None);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ark_api::annotation;
 use futures::{StreamExt, TryStreamExt};
+use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Preconditions, PropagationPolicy};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::Value;
@@ -144,7 +145,8 @@ async fn one(run: &Run<'_>, key: &OwnerKey, resource: &str) -> Result<Option<Own
     let Some(target) = run.applier.served.resolve(resource, "").await? else {
         return Ok(None);
     };
-    let api = run.applier.api(&target, Some(namespace));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(run.applier.client.clone(), namespace, &target.resource);
     let action = || format!("get {resource} {namespace}/{name}");
     let found: Option<DynamicObject> = api.get_opt(name).await.map_err(Error::kube(action()))?;
     let Some(found) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else {

@@ -106,7 +106,10 @@ async fn hold_controllers(run: &Run<'_>) {
             let Ok(object) = run.spool.load(resource, entry) else {
                 continue;
             };
-            if held.contains(&owner_key(&object)) {
+            // What was there before is never held back.
+            if held.contains(&owner_key(&object))
+                && !run.applier.exists(resource, target, &entry.name).await
+            {
                 let binding = Binding::default();
                 let object = transform::restored(resource, object, run.applier.rules(), binding);
                 run.hold(resource, entry, object, WHY).await;

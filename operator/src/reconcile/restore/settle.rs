@@ -100,7 +100,8 @@ async fn controller(run: &Run<'_>, made: &Made, deadline: Instant) {
         Ok(None) => return fail("the cluster does not serve its kind any more".to_owned()),
         Err(error) => return fail(error.sentence()),
     };
-    let api = run.applier.api(&target, Some(namespace));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(run.applier.client.clone(), namespace, &target.resource);
     let synced = |object: Option<&DynamicObject>| {
         object.is_none_or(|object| {
             object.uid().as_deref() != Some(uid)
