@@ -4,6 +4,7 @@
 //! snapshot whose volume object was lost is found all the same. The engine's work runs on a blocking thread.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ark_api::naming::tag;
 use ark_api::{condition::reason, layout, naming};
@@ -13,6 +14,10 @@ use ark_engine::{Cancel, OpenOptions, Repository, Secret, Store};
 use crate::context::Context;
 use crate::error::{Class, Error, Result};
 use crate::store::{OpenLocation, repository_password};
+
+/// How long a lock in the way is put up with: agents let go of theirs a moment after the last volume. With a longer one
+/// the request waits.
+const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A backup whose snapshots are to go.
 pub(super) struct Wanted {
@@ -102,7 +107,10 @@ async fn forget_in(
         let opened = Repository::open(
             store,
             std::slice::from_ref(&password),
-            OpenOptions::default(),
+            OpenOptions {
+                retry_lock: LOCK_PATIENCE,
+                ..OpenOptions::default()
+            },
             runtime,
         );
         let repository = match opened {
