@@ -62,6 +62,19 @@ pub(crate) async fn ensure(
     Ok(Found { identifier, ready })
 }
 
+/// Makes the object of a repository that is only to be opened, and does not wait for it: it is there, and shall be seen
+/// and looked after.
+pub(crate) async fn record(
+    context: &Context,
+    namespace: &str,
+    location: &str,
+    store: &Store,
+) -> Result<()> {
+    let identifier = store.child(&layout::repository(namespace)).location();
+    let object = object(namespace, location, &identifier, Mode::Open);
+    create(context, &object, Mode::Open).await
+}
+
 fn object(namespace: &str, location: &str, identifier: &str, mode: Mode) -> ResticRepository {
     let mut object = ResticRepository::new(
         &naming::repository(namespace, location),

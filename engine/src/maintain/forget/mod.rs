@@ -143,8 +143,8 @@ fn decide(repo: &Repository, what: &Forget) -> Result<ForgetReport> {
             let mut removed = repo.snapshots()?;
             removed.retain(|snapshot| snapshot.tags.iter().any(|tag| tags.contains(tag)));
             Ok(ForgetReport {
-                groups: Vec::new(),
                 removed,
+                ..ForgetReport::default()
             })
         }
         Forget::Policy {

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use ark_api::backup::BackupPhase;
 use ark_api::origin::Origin;
-use ark_api::repository::ResticRepositorySpec;
-use ark_api::{
-    Backup, BackupStorageLocation, PodVolumeBackup, ResticRepository, label, layout, naming,
-};
+use ark_api::{Backup, BackupStorageLocation, PodVolumeBackup, label, layout, naming};
 use ark_engine::Store;
 use futures::TryStreamExt;
 use kube::api::{ObjectMeta, PostParams};
@@ -17,6 +14,7 @@ use super::judge::is_name;
 use crate::bucket::artefact::read_json_gz;
 use crate::context::Context;
 use crate::error::{Class, Error, Result, is_conflict};
+use crate::repository;
 use crate::status::FIELD_MANAGER;
 
 /// Volume objects made at the same time.
@@ -202,35 +200,7 @@ async fn make_repository(
     if store.stat(&path).await?.is_none() {
         return Ok(());
     }
-    let here = location.name_any();
-    let name = naming::repository(namespace, &here);
-    let api = context.api::<ResticRepository>();
-    let there = api
-        .get_metadata_opt(&name)
-        .await
-        .map_err(Error::kube(format!("get ResticRepository {name}")))?;
-    if there.is_some() {
-        return Ok(());
-    }
-    let mut object = ResticRepository::new(
-        &name,
-        ResticRepositorySpec {
-            volume_namespace: namespace.to_owned(),
-            backup_storage_location: here.clone(),
-            ..ResticRepositorySpec::default()
-        },
-    );
-    object.labels_mut().extend([
-        (label::VOLUME_NAMESPACE.to_owned(), label::value(namespace)),
-        (label::STORAGE_LOCATION.to_owned(), label::value(&here)),
-    ]);
-    match api.create(&params(), &object).await {
-        Ok(_) => Ok(()),
-        Err(error) if is_conflict(&error) => Ok(()),
-        Err(error) => Err(Error::kube(format!("create ResticRepository {name}"))(
-            error,
-        )),
-    }
+    repository::record(context, namespace, &location.name_any(), store).await
 }
 
 #[cfg(test)]
