@@ -12,5 +12,6 @@ mod node_ports;
 pub(crate) mod order;
 pub(crate) mod run;
 pub(crate) mod transform;
+mod tries;
 pub(crate) mod volumes;
 mod wire;

@@ -13,7 +13,6 @@ use ark_api::restore::ExistingResourcePolicy;
 use ark_api::results::ItemAction;
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::causes::Causes;
 use super::conflict::{self, Decision};
@@ -21,17 +20,14 @@ use super::discover::{Served, Target};
 use super::managers::Managers;
 use super::node_ports;
 use super::transform::{self, Binding, Rules, Stamp, text};
+use super::tries::{Again, Tries, already_exists, is_final, judge};
 use super::wire::{Endpoint, Manager, Sent};
-use crate::error::{Class, describe, is_conflict, is_not_found, status_code};
+use crate::error::{describe, is_conflict, is_not_found, status_code};
 use crate::json::{self, Document};
 use crate::status::FIELD_MANAGER;
 
-/// How long a server that is busy or unreachable is tried.
-const BUSY: Duration = Duration::from_secs(30);
 /// How long an object may take to go away before it is made again.
 const LEAVING: Duration = Duration::from_mins(1);
-/// First and longest pause between two tries.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How often managers are given back to an object that others change as well.
 const MANAGER_TRIES: u32 = 5;
 /// Most characters of a server's reason that are told where the object is kept.
@@ -390,122 +386,28 @@ fn immutable(error: &kube::Error) -> String {
     reasons.join("; ")
 }
 
-/// To be tried again, at most for `patience` since the first try.
-struct Again {
-    message: String,
-    patience: Duration,
-}
-
-impl Again {
-    fn soon(message: &str) -> Self {
-        Self {
-            message: message.to_owned(),
-            patience: BUSY,
-        }
-    }
-}
-
-/// Pauses between tries, longer and longer.
-struct Tries {
-    started: Instant,
-    pause: Duration,
-}
-
-impl Tries {
-    fn start() -> Self {
-        Self {
-            started: Instant::now(),
-            pause: PAUSE.0,
-        }
-    }
-
-    /// Waits a moment; false when the patience, counted from `since`, is over.
-    async fn pause(&mut self, since: Instant, patience: Duration) -> bool {
-        match self.next(since.elapsed(), patience) {
-            Some(pause) => {
-                tokio::time::sleep(pause).await;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The next pause, `elapsed` after the first try.
-    fn next(&mut self, elapsed: Duration, patience: Duration) -> Option<Duration> {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(PAUSE.1);
-        (elapsed + pause <= patience).then_some(pause)
-    }
-}
-
-fn already_exists(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.reason == "AlreadyExists")
-}
-
-/// An error as the end of an object, or as a reason to try again.
-fn judge(error: &kube::Error) -> Result<Outcome, Again> {
-    let text = describe(error);
-    if !is_final(error, &text) {
-        return Err(Again {
-            message: text,
-            patience: BUSY,
-        });
-    }
-    Ok(Outcome::failed(text))
-}
-
-/// Whether the answer stays when the request is sent again.
-fn is_final(error: &kube::Error, text: &str) -> bool {
-    !is_soon(error, text) && crate::error::classify(error) != Class::Transient
-}
-
-/// Refused now, but what it lacks is on its way: the default service account of a new namespace, the
-/// roles of a new binding in the authoriser's cache.
-fn is_soon(error: &kube::Error, text: &str) -> bool {
-    status_code(error) == Some(403) && text.contains("serviceaccount") && text.contains("not found")
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
 
     use super::*;
 
-    fn api_error(code: u16, reason: &str, message: &str) -> kube::Error {
-        kube::Error::Api(Box::new(Status::failure(message, reason).with_code(code)))
-    }
-
     #[test]
-    fn what_is_tried_again() {
-        for (code, reason, message, again) in [
-            (503, "ServiceUnavailable", "later", true),
-            (429, "TooManyRequests", "later", true),
-            (409, "Conflict", "resourcequotas", true),
-            (422, "Invalid", "spec", false),
-            (403, "Forbidden", "no permission", false),
-            (
-                403,
-                "Forbidden",
-                "error looking up service account web/default: serviceaccount \"default\" not found",
-                true,
-            ),
-        ] {
-            let result = judge(&api_error(code, reason, message));
-            assert_eq!(result.is_err(), again, "{code} {message}");
-        }
-        assert!(already_exists(&api_error(409, "AlreadyExists", "x")));
-        assert!(!already_exists(&api_error(409, "Conflict", "x")));
-    }
-
-    #[test]
-    fn patience_ends() {
-        let mut tries = Tries::start();
-        let (mut count, mut elapsed) = (0, Duration::ZERO);
-        while let Some(pause) = tries.next(elapsed, BUSY) {
-            elapsed += pause;
-            count += 1;
-        }
-        assert!(elapsed <= BUSY && elapsed + PAUSE.1 > BUSY);
-        assert!(count > 10, "{count}");
+    fn what_cannot_be_changed_is_told_without_the_object() {
+        let cause = |field: &str, message: &str| json!({"field": field, "message": message, "reason": "FieldValueInvalid"});
+        let status: Status = serde_json::from_value(json!({
+            "status": "Failure", "code": 422, "reason": "Invalid",
+            "message": "Secret \"s\" is invalid: data: Forbidden: field is immutable when `immutable` is set",
+            "details": {"causes": [
+                cause("spec", "Forbidden: pod updates may not change fields other than `image`\n{ a page }"),
+                cause("spec.selector", "Invalid value: {\"app\": \"x\"}: field is immutable"),
+                cause("spec.selector", "Invalid value: {\"app\": \"y\"}: field is immutable"),
+            ]},
+        }))
+        .unwrap();
+        assert_eq!(
+            immutable(&kube::Error::Api(Box::new(status))),
+            "spec: Forbidden: pod updates may not change fields other than `image`; spec.selector: field is immutable"
+        );
     }
 }
