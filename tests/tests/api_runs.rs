@@ -9,12 +9,12 @@ use ark_api::backup::{BackupPhase, BackupStatus};
 use ark_api::condition::{self, kind};
 use ark_api::restore::{RestorePhase, RestoreSpec, RestoreStatus};
 use ark_api::volume::{VolumeClass, VolumeReason};
-use ark_api::{Backup, PodVolumeBackup, Restore, layout};
+use ark_api::{Backup, PodVolumeBackup, ResticRepository, Restore, layout};
 use ark_tests::ark::Ark;
 use ark_tests::node::until;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// A pod with volumes that nobody but the test takes.
@@ -185,9 +185,18 @@ async fn a_backup_cancelled_in_the_middle_keeps_what_is_finished() {
     assert_eq!(row("done"), (VolumeClass::Taken, VolumeReason::Completed));
     assert_eq!(row("open"), (VolumeClass::Failed, VolumeReason::Cancelled));
     assert!(ark.bucket().join(layout::marker("b")).exists());
-    // What is stored can be restored.
+    // What is stored can be restored, also where nobody has backed up: the repository's object is made again, and
+    // only to be read.
+    let repository = ark_api::naming::repository(&ark.shop, "default");
+    ark.delete::<ResticRepository>(&repository).await;
     restore(&ark, "r", "b").await;
     restore_is(&ark, "r", |status| status.backup_name.is_some()).await;
+    let api = ark.api::<ResticRepository>();
+    let made = until(&format!("the repository; {}", ark.tail()), async || {
+        api.get_opt(&repository).await.unwrap()
+    })
+    .await;
+    assert_eq!(made.spec.open_only, Some(true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +223,7 @@ async fn a_restore_waits_for_its_own_backup_and_can_be_cancelled() {
     assert_eq!(status.phase, Some(RestorePhase::New));
     // Otherwise there is nothing to restore.
     ark.shop::<Pod>()
-        .delete("web", &kube::api::DeleteParams::default().grace_period(0))
+        .delete("web", &DeleteParams::default().grace_period(0))
         .await
         .unwrap();
     ark.complete(&object).await;

@@ -509,6 +509,7 @@ async fn attempt_it(
         made: Mutex::default(),
         sending: tokio::sync::RwLock::default(),
     };
+    register_repositories(&run, &location.store).await;
     let mut everything = std::pin::pin!(run.everything());
     tokio::select! {
         done = &mut everything => done?,
@@ -522,6 +523,22 @@ async fn attempt_it(
         }
     }
     Ok(Ok(()))
+}
+
+/// Makes the objects of the repositories that the restore reads, where there are none: in a new cluster, say. Agents do
+/// not need them, so one that cannot be made is only logged.
+async fn register_repositories(run: &Run<'_>, store: &ark_engine::Store) {
+    let wanted = run.plan.pods.iter().flat_map(|pod| &pod.wanted);
+    let namespaces: std::collections::BTreeSet<&str> = wanted
+        .map(|wanted| wanted.stored.namespace.as_str())
+        .collect();
+    for namespace in namespaces {
+        let (context, location) = (run.common.context, run.common.location);
+        let made = crate::repository::record(context, namespace, location, store).await;
+        if let Err(error) = made {
+            tracing::warn!(namespace, %error, "the object of a repository cannot be made");
+        }
+    }
 }
 
 /// A plan, and what the user should know about it.
