@@ -40,6 +40,12 @@ pub const DELETE_FORCE: &str = "force";
 /// `PodVolumeBackup`: name of the claim, for readers of Velero's annotation of the same name.
 pub const PVC_NAME: &str = "ark.heptio.com/pvc-name";
 
+/// Backup, Restore: uid of the object that was executed, written before its run starts. One that carries
+/// another object's uid is a copy and is not executed; see [`crate::run_stamp`].
+pub const RUN_UID: &str = "ark.heptio.com/run-uid";
+/// Any object: the manifest that `kubectl apply` was given, as JSON.
+pub const KUBECTL_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Prefixes of hook annotations; a pod that carries one cannot be backed up as asked until hooks
 /// are supported, which is reported and not ignored.
 pub const HOOK_PREFIXES: &[&str] = &[
@@ -64,7 +70,7 @@ pub fn velero_alias(key: &str) -> String {
     key.replacen("ark.heptio.com/", "velero.io/", 1)
 }
 
-/// Value of `key`, or of its `velero.io` alias; Ark's own spelling wins.
+/// Value of `key`, or of its `velero.io` alias, among annotations or labels; Ark's own spelling wins.
 pub fn get<'a>(annotations: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
     annotations
         .get(key)

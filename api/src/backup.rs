@@ -233,6 +233,8 @@ pub enum BackupPhase {
     Failed,
     /// It was cancelled. What was finished by then can be restored, if the reason says that it was stored.
     Canceled,
+    /// The object is a copy of one that was executed; nothing is done. See [`crate::run_stamp`].
+    Copy,
 }
 
 impl BackupPhase {
@@ -245,6 +247,7 @@ impl BackupPhase {
                 | Self::PartiallyFailed
                 | Self::Failed
                 | Self::Canceled
+                | Self::Copy
         )
     }
 
@@ -252,6 +255,30 @@ impl BackupPhase {
     pub fn is_restorable(self) -> bool {
         matches!(self, Self::Completed | Self::PartiallyFailed)
     }
+}
+
+/// The newest backup, by its start, that a restore may take without being told its name. `PartiallyFailed`
+/// ones lack something, so they count only where the user asks for them.
+pub fn newest_restorable(backups: &[Backup], partially_failed: bool) -> Option<&Backup> {
+    let phase = |backup: &Backup| backup.status.as_ref().and_then(|status| status.phase);
+    let started = |backup: &Backup| {
+        let status = backup.status.as_ref();
+        let start = status.and_then(|status| status.start_timestamp.clone());
+        let start = start.or_else(|| backup.metadata.creation_timestamp.clone());
+        start.map(|time| time.0)
+    };
+    backups
+        .iter()
+        .filter(|backup| backup.metadata.deletion_timestamp.is_none())
+        .filter(|backup| match phase(backup) {
+            Some(BackupPhase::Completed) => true,
+            Some(BackupPhase::PartiallyFailed) => partially_failed,
+            _ => false,
+        })
+        .max_by(|a, b| {
+            let by_start = started(a).cmp(&started(b));
+            by_start.then_with(|| a.metadata.name.cmp(&b.metadata.name))
+        })
 }
 
 /// What became of a backup.
@@ -334,4 +361,40 @@ pub struct ItemProgress {
     /// Items in the bundle.
     #[serde(default)]
     pub items_backed_up: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn backup(name: &str, phase: &str, start: &str) -> Backup {
+        serde_json::from_value(json!({
+            "apiVersion": "ark.heptio.com/v1", "kind": "Backup", "metadata": {"name": name},
+            "spec": {}, "status": {"phase": phase, "startTimestamp": start},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_newest_backup_of_a_schedule_is_a_completed_one_unless_asked_otherwise() {
+        let mut backups = vec![
+            backup("old", "Completed", "2026-01-01T00:00:00Z"),
+            backup("new", "Completed", "2026-01-02T00:00:00Z"),
+            backup("partial", "PartiallyFailed", "2026-01-03T00:00:00Z"),
+            backup("failed", "Failed", "2026-01-04T00:00:00Z"),
+            backup("copy", "Copy", "2026-01-05T00:00:00Z"),
+        ];
+        let name = |backups: &[Backup], partially_failed| {
+            let newest = newest_restorable(backups, partially_failed);
+            newest.and_then(|backup| backup.metadata.name.clone())
+        };
+        assert_eq!(name(&backups, false).as_deref(), Some("new"));
+        assert_eq!(name(&backups, true).as_deref(), Some("partial"));
+        backups[1].metadata.deletion_timestamp =
+            Some(Time("2026-01-06T00:00:00Z".parse().unwrap()));
+        assert_eq!(name(&backups, false).as_deref(), Some("old"));
+        assert_eq!(name(&backups[3..], true), None);
+    }
 }

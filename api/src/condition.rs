@@ -22,6 +22,8 @@ pub mod kind {
     pub const SHARED_DIRECTORY: &str = "SharedDirectory";
     /// Repository: it can be opened with the location's key.
     pub const READY: &str = "Ready";
+    /// Backup, Restore: the object is a copy of one that was executed, and is not executed itself.
+    pub const COPY: &str = "Copy";
     /// Backup, Restore, volume objects: something outside is being waited for; the reason says what.
     pub const WAITING: &str = "Waiting";
     /// `PodVolumeRestore`: the volume held nothing before anything was written, so what is in it is this restore's.
@@ -110,6 +112,8 @@ pub mod reason {
     pub const VOLUME_NOT_EMPTY: &str = "VolumeNotEmpty";
     /// Files could not be read or written; they are listed.
     pub const FILE_ERRORS: &str = "FileErrors";
+    /// The object is a copy of one that was executed; the message says how to execute it on purpose.
+    pub const COPY_OF_EXECUTED: &str = "CopyOfExecuted";
     /// It was cancelled.
     pub const CANCELLED: &str = "Cancelled";
     /// It was started again and again and never got to its end.

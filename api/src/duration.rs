@@ -6,6 +6,9 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// What the API server says of a text that is no duration.
+const RULE_MESSAGE: &str = "not a duration: write hours, minutes and seconds, for example 720h (30 days), 90m or 1h30m; there is no unit for days";
+
 /// A non-negative span of time, in Go's duration syntax on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(pub std::time::Duration);
@@ -112,9 +115,14 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        // A rule and not a pattern: who wrote `30d` is told what to write instead.
         schemars::json_schema!({
             "type": "string",
-            "pattern": r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"
+            "maxLength": 64,
+            "x-kubernetes-validations": [{
+                "rule": r"self.matches('^[+]?(0|([0-9]+([.][0-9]*)?(ns|us|µs|μs|ms|s|m|h))+)$')",
+                "message": RULE_MESSAGE,
+            }]
         })
     }
 }

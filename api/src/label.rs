@@ -35,6 +35,9 @@ pub const COMPONENT_AGENT: &str = "agent";
 /// Value of [`COMPONENT`] for the operator.
 pub const COMPONENT_OPERATOR: &str = "operator";
 
+/// `ConfigMap` in Ark's namespace: it configures plugins of Velero, which further labels name (plugin to kind).
+pub const VELERO_PLUGIN_CONFIG: &str = "velero.io/plugin-config";
+
 const MAX_VALUE: usize = 63;
 
 /// `name` as a label value: unchanged up to 63 characters, else its first 57 and the first 6 hex

@@ -43,6 +43,7 @@ pub mod repository;
 pub mod requests;
 pub mod restore;
 pub mod results;
+pub mod run_stamp;
 pub mod schedule;
 pub mod size;
 pub mod snapshot_location;
@@ -50,7 +51,9 @@ pub mod store_settings;
 pub mod template;
 pub mod volume;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 pub use backup::Backup;
@@ -72,7 +75,7 @@ pub const DEFAULT_NAMESPACE: &str = "heptio-ark";
 
 /// The definitions of all kinds, in the order they should be listed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![
+    let mut crds = vec![
         Backup::crd(),
         Restore::crd(),
         Schedule::crd(),
@@ -84,5 +87,48 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         DeleteBackupRequest::crd(),
         DownloadRequest::crd(),
         ServerStatusRequest::crd(),
-    ]
+    ];
+    let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
+    for version in versions {
+        let schema = version.schema.as_mut();
+        if let Some(schema) = schema.and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            let_words_be_null(schema);
+            let_status_be_foreign(schema);
+        }
+    }
+    crds
+}
+
+/// An export of Velero, or of a later version, has fields in its status that are not known here. The API server
+/// drops the status of what is created; it must not be the reason to refuse the object.
+fn let_status_be_foreign(schema: &mut JSONSchemaProps) {
+    let properties = schema.properties.as_mut();
+    if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+        status.x_kubernetes_preserve_unknown_fields = Some(true);
+    }
+}
+
+/// `null` stands for "not set" in manifests that programs write. The API server takes a null away where
+/// the schema does not allow one; where it does, it looks for the null among the words of a list.
+fn let_words_be_null(schema: &mut JSONSchemaProps) {
+    if schema.enum_.is_some() {
+        schema.nullable = None;
+    }
+    for inner in schema
+        .properties
+        .iter_mut()
+        .flat_map(|map| map.values_mut())
+    {
+        let_words_be_null(inner);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(inner)) => let_words_be_null(inner),
+        Some(JSONSchemaPropsOrArray::Schemas(several)) => {
+            several.iter_mut().for_each(let_words_be_null);
+        }
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(inner)) = &mut schema.additional_properties {
+        let_words_be_null(inner);
+    }
 }

@@ -39,9 +39,12 @@ pub struct RestoreSpec {
     /// Backup to restore; excludes `scheduleName`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_name: Option<String>,
-    /// Restore the newest good backup of this schedule.
+    /// Restore the newest `Completed` backup of this schedule; see `allowPartiallyFailed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_name: Option<String>,
+    /// With `scheduleName`: take the newest backup even if it is `PartiallyFailed`; otherwise only `Completed` ones count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_partially_failed: Option<bool>,
     /// Namespaces (their names in the backup); empty or `*` means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub included_namespaces: Vec<String>,
@@ -214,6 +217,8 @@ pub enum RestorePhase {
     Failed,
     /// It was cancelled; what was restored by then stays.
     Canceled,
+    /// The object is a copy of one that was executed; nothing is done. See [`crate::run_stamp`].
+    Copy,
 }
 
 impl RestorePhase {
@@ -226,6 +231,7 @@ impl RestorePhase {
                 | Self::PartiallyFailed
                 | Self::Failed
                 | Self::Canceled
+                | Self::Copy
         )
     }
 }

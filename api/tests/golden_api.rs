@@ -148,3 +148,53 @@ fn executed_kinds_guard_their_origin() {
         assert!(rules.contains("oldSelf.origin"), "{kind}: {rules}");
     }
 }
+
+fn every_schema(schema: &serde_json::Value, check: &mut impl FnMut(&serde_json::Value)) {
+    check(schema);
+    let properties = schema["properties"].as_object();
+    for inner in properties.into_iter().flat_map(serde_json::Map::values) {
+        every_schema(inner, check);
+    }
+    for inner in [&schema["items"], &schema["additionalProperties"]] {
+        if inner.is_object() {
+            every_schema(inner, check);
+        }
+    }
+}
+
+/// The API server takes a null away, unless the schema says that it may be there; a list of words that may be
+/// null is one that null is not in.
+#[test]
+fn a_null_is_refused_nowhere() {
+    for crd in ark_api::crds() {
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        every_schema(&schema["openAPIV3Schema"], &mut |schema| {
+            let of_words = schema["enum"].is_array();
+            assert!(!(of_words && schema["nullable"] == true), "{schema}");
+        });
+    }
+}
+
+/// A duration is refused with words and not with a pattern.
+#[test]
+fn a_duration_that_is_none_is_explained() {
+    let mut rules = 0;
+    for crd in ark_api::crds() {
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        every_schema(&schema["openAPIV3Schema"], &mut |schema| {
+            let text = schema["x-kubernetes-validations"].to_string();
+            rules += i32::from(text.contains("720h (30 days)"));
+        });
+    }
+    assert!(rules > 5, "{rules} durations have the rule");
+}
+
+/// Exports of Velero's have fields in their status that are not known here.
+#[test]
+fn a_foreign_status_is_no_reason_to_refuse_an_object() {
+    for crd in ark_api::crds() {
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        let status = &schema["openAPIV3Schema"]["properties"]["status"];
+        assert_eq!(status["x-kubernetes-preserve-unknown-fields"], true);
+    }
+}

@@ -52,7 +52,7 @@ impl Exit {
             BackupPhase::Completed => Some(Self::Done),
             BackupPhase::PartiallyFailed => Some(Self::PartiallyFailed),
             BackupPhase::Failed => Some(Self::Failed),
-            BackupPhase::FailedValidation => Some(Self::FailedValidation),
+            BackupPhase::FailedValidation | BackupPhase::Copy => Some(Self::FailedValidation),
             BackupPhase::Canceled => Some(Self::Cancelled),
             _ => None,
         }
@@ -64,7 +64,7 @@ impl Exit {
             RestorePhase::Completed => Some(Self::Done),
             RestorePhase::PartiallyFailed => Some(Self::PartiallyFailed),
             RestorePhase::Failed => Some(Self::Failed),
-            RestorePhase::FailedValidation => Some(Self::FailedValidation),
+            RestorePhase::FailedValidation | RestorePhase::Copy => Some(Self::FailedValidation),
             RestorePhase::Canceled => Some(Self::Cancelled),
             _ => None,
         }
@@ -93,6 +93,7 @@ mod tests {
             BackupPhase::Completed,
             BackupPhase::PartiallyFailed,
             BackupPhase::Failed,
+            BackupPhase::Copy,
         ] {
             assert_eq!(
                 Exit::of_backup(phase).is_some(),

@@ -202,7 +202,9 @@ fn a_schedule_is_a_template() {
     ark.run("restore create --from-schedule daily").ends(1);
     ark.run("restore create r --from-schedule daily --allow-partially-failed")
         .ends(0);
-    assert_eq!(ark.appears("restores")["spec"]["backupName"], name);
+    let spec = &ark.appears("restores")["spec"];
+    assert_eq!(spec["scheduleName"], "daily");
+    assert_eq!(spec["allowPartiallyFailed"], true);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use ark_api::duration::Duration;
 use clap::Args;
 use tempfile::NamedTempFile;
 
-use super::{Context, artefact, key_warning};
+use super::{Context, artefact};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::print;
@@ -77,7 +77,6 @@ pub(crate) async fn run(context: &Context, args: BackupDownload) -> Result<Exit>
     } else {
         file.persist_noclobber(&path).map_err(|e| failed(e.error))?;
     }
-    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
     context.printer.out(&format!(
         "Backup {name} has been downloaded to {} ({})\n",
         path.display(),

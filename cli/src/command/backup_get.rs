@@ -3,8 +3,8 @@
 use ark_api::Backup;
 use jiff::Timestamp;
 
+use super::Context;
 use super::output::Get;
-use super::{Context, key_warning};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::print;
@@ -16,6 +16,5 @@ pub(crate) async fn run(context: &Context, args: Get) -> Result<Exit> {
     args.print(context, &backups, |backups, columns| {
         print::backup::table(backups, columns, Timestamp::now())
     })?;
-    key_warning::for_backups(context, &cluster, &backups).await;
     Ok(Exit::Done)
 }

@@ -1,11 +1,11 @@
-//! The reminder that a location's repository key exists only in the cluster. Every command about a
-//! location gives it, on standard error, until the key is exported.
+//! The reminder that a location's repository key exists only in the cluster. Commands that make or describe
+//! a backup, or make or list locations, give it on standard error until the key is exported; others do not.
 //!
 //! A user who may not read locations gets no reminder: the command itself is not held up by it.
 
 use std::collections::BTreeSet;
 
-use ark_api::{Backup, BackupStorageLocation, Restore};
+use ark_api::{Backup, BackupStorageLocation};
 use kube::ResourceExt;
 
 use super::Context;
@@ -25,35 +25,16 @@ pub(crate) async fn for_backups(context: &Context, cluster: &Cluster, backups: &
         .iter()
         .map(|b| b.spec.storage_location.clone())
         .collect();
-    warn(context, cluster, &names).await;
-}
-
-/// The reminder for the locations of these restores' backups.
-pub(crate) async fn for_restores(context: &Context, cluster: &Cluster, restores: &[Restore]) {
-    let names: BTreeSet<Option<String>> = restores
-        .iter()
-        .filter_map(|r| r.status.as_ref()?.backup_location.clone())
-        .map(Some)
-        .collect();
-    warn(context, cluster, &names).await;
-}
-
-/// The reminder for the locations of these names.
-pub(crate) async fn for_locations(context: &Context, cluster: &Cluster, names: BTreeSet<String>) {
-    warn(context, cluster, &names.into_iter().map(Some).collect()).await;
-}
-
-/// `None` stands for the default location.
-async fn warn(context: &Context, cluster: &Cluster, names: &BTreeSet<Option<String>>) {
     if names.is_empty() {
         return;
     }
     let Ok(locations) = cluster.list::<BackupStorageLocation>("").await else {
         return;
     };
-    show(context, &concerned(locations, names));
+    show(context, &concerned(locations, &names));
 }
 
+/// Those locations that are named; `None` stands for the default location.
 fn concerned(
     locations: Vec<BackupStorageLocation>,
     names: &BTreeSet<Option<String>>,

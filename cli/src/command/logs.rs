@@ -4,8 +4,8 @@ use ark_api::duration::Duration;
 use ark_api::{Backup, Restore};
 use clap::Args;
 
+use super::Context;
 use super::artefact::{self, Artefact};
-use super::{Context, key_warning};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::print;
@@ -28,7 +28,6 @@ pub(crate) async fn backup(context: &Context, args: Logs) -> Result<Exit> {
     if !phase.is_terminal() {
         return Err(unfinished("backup", &args.name, &format!("{phase:?}")));
     }
-    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
     show(context, artefact::BACKUP_LOG, &args).await
 }
 
@@ -40,7 +39,6 @@ pub(crate) async fn restore(context: &Context, args: Logs) -> Result<Exit> {
     if !phase.is_terminal() {
         return Err(unfinished("restore", &args.name, &format!("{phase:?}")));
     }
-    key_warning::for_restores(context, &cluster, std::slice::from_ref(&restore)).await;
     show(context, artefact::RESTORE_LOG, &args).await
 }
 

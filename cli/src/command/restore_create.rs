@@ -3,7 +3,7 @@
 //! The source must exist before a restore of it is created. Order: source, object, then printed
 //! (`-o`) or created, then waited for (`--wait`).
 
-use ark_api::backup::BackupPhase;
+use ark_api::backup::newest_restorable;
 use ark_api::duration::Duration;
 use ark_api::restore::{
     ExistingResourcePolicy, MissingVolumeData, NonEmptyVolumes, RestoreSpec, RestoreStatusSpec,
@@ -14,11 +14,11 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::Context;
 use super::backup_create::config_map;
 use super::filters::{Mappings, OrSelectors, Pairs, Selector};
 use super::output::{Output, checked_name};
 use super::wait::{self, WaitOptions};
-use super::{Context, key_warning};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::kube::Cluster;
@@ -314,7 +314,7 @@ pub(crate) async fn run(context: &Context, args: RestoreCreate) -> Result<Exit> 
         return Ok(Exit::Done);
     }
     let cluster = context.cluster().await?;
-    let backup = resolve(&cluster, source, &mut restore).await?;
+    resolve(&cluster, source, &mut restore).await?;
     if let Some(form) = output.form() {
         context.printer.out(&structured::object(&restore, form)?)?;
         return Ok(Exit::Done);
@@ -322,11 +322,8 @@ pub(crate) async fn run(context: &Context, args: RestoreCreate) -> Result<Exit> 
     let restore = cluster.create(&restore).await?;
     let name = restore.name_any();
     if wait.wait {
-        let ended = wait::restore(context, &cluster, &restore, wait.limit()).await;
-        key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
-        return ended;
+        return wait::restore(context, &cluster, &restore, wait.limit()).await;
     }
-    key_warning::for_backups(context, &cluster, std::slice::from_ref(&backup)).await;
     context.printer.out(&format!(
         "Restore request {name:?} submitted successfully.\n\
          Run `ark restore describe {name}` or `ark restore logs {name}` for more details.\n"
@@ -334,11 +331,10 @@ pub(crate) async fn run(context: &Context, args: RestoreCreate) -> Result<Exit> 
     Ok(Exit::Done)
 }
 
-/// Looks whether the source exists, and puts a schedule into the spec. Returns the backup that
-/// would be restored now.
-async fn resolve(cluster: &Cluster, source: Source, restore: &mut Restore) -> Result<Backup> {
+/// Looks whether the source exists, and puts a schedule into the spec.
+async fn resolve(cluster: &Cluster, source: Source, restore: &mut Restore) -> Result<()> {
     let (schedule, partially_failed) = match source {
-        Source::Backup(name) => return cluster.get(&name).await,
+        Source::Backup(name) => return cluster.get::<Backup>(&name).await.map(drop),
         Source::Schedule {
             name,
             partially_failed,
@@ -346,33 +342,18 @@ async fn resolve(cluster: &Cluster, source: Source, restore: &mut Restore) -> Re
     };
     let selector = format!("{}={}", label::SCHEDULE_NAME, label::value(&schedule));
     let backups: Vec<Backup> = cluster.list(&selector).await?;
-    let newest = newest(backups, partially_failed).ok_or_else(|| Error::State {
-        message: format!("no backup of schedule {schedule:?} can be restored"),
-        hint: format!("`ark backup get -l {selector}` shows its backups and how they ended"),
-    })?;
-    if partially_failed {
-        // The operator's own choice takes completed backups only.
-        restore.spec.backup_name = Some(newest.name_any());
-    } else {
-        restore.spec.schedule_name = Some(schedule);
+    if newest_restorable(&backups, partially_failed).is_none() {
+        return Err(Error::State {
+            message: format!("no backup of schedule {schedule:?} can be restored"),
+            hint: format!(
+                "`ark backup get -l {selector}` shows its backups and how they ended; \
+                 --allow-partially-failed takes those that are PartiallyFailed, too"
+            ),
+        });
     }
-    Ok(newest)
-}
-
-/// The newest backup that may be restored.
-fn newest(backups: Vec<Backup>, partially_failed: bool) -> Option<Backup> {
-    backups
-        .into_iter()
-        .filter(|backup| match crate::print::backup::phase(backup) {
-            BackupPhase::Completed => true,
-            BackupPhase::PartiallyFailed => partially_failed,
-            _ => false,
-        })
-        .max_by_key(|b| {
-            b.status
-                .as_ref()
-                .and_then(|s| s.start_timestamp.as_ref().map(|t| t.0))
-        })
+    restore.spec.schedule_name = Some(schedule);
+    restore.spec.allow_partially_failed = partially_failed.then_some(true);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -404,25 +385,5 @@ mod tests {
             source(None, None, None, false).unwrap_err().exit(),
             Exit::Usage
         );
-    }
-
-    #[test]
-    fn newest_good_backup() {
-        let backup = |name: &str, phase: &str, start: &str| -> Backup {
-            serde_json::from_value(serde_json::json!({
-                "apiVersion": "ark.heptio.com/v1", "kind": "Backup", "metadata": {"name": name},
-                "spec": {}, "status": {"phase": phase, "startTimestamp": start},
-            }))
-            .unwrap()
-        };
-        let backups = vec![
-            backup("old", "Completed", "2026-01-01T00:00:00Z"),
-            backup("new", "Completed", "2026-01-02T00:00:00Z"),
-            backup("partial", "PartiallyFailed", "2026-01-03T00:00:00Z"),
-            backup("failed", "Failed", "2026-01-04T00:00:00Z"),
-        ];
-        assert_eq!(newest(backups.clone(), false).unwrap().name_any(), "new");
-        assert_eq!(newest(backups, true).unwrap().name_any(), "partial");
-        assert!(newest(Vec::new(), true).is_none());
     }
 }

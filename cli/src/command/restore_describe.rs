@@ -9,7 +9,7 @@ use clap::Args;
 use kube::ResourceExt;
 
 use super::backup_describe::{DescribeOptions, DescribeOutput, Missing};
-use super::{Context, artefact, key_warning};
+use super::{Context, artefact};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::kube::Cluster;
@@ -49,7 +49,6 @@ pub(crate) async fn run(context: &Context, args: RestoreDescribe) -> Result<Exit
             cluster.namespace()
         ));
     }
-    key_warning::for_restores(context, &cluster, &restores).await;
     Ok(Exit::Done)
 }
 

@@ -2,8 +2,8 @@
 
 use ark_api::Restore;
 
+use super::Context;
 use super::output::Get;
-use super::{Context, key_warning};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::print;
@@ -13,6 +13,5 @@ pub(crate) async fn run(context: &Context, args: Get) -> Result<Exit> {
     let cluster = context.cluster().await?;
     let restores = args.objects::<Restore>(&cluster).await?;
     args.print(context, &restores, print::restore::table)?;
-    key_warning::for_restores(context, &cluster, &restores).await;
     Ok(Exit::Done)
 }

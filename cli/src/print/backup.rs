@@ -8,11 +8,12 @@ use ark_api::results::Results;
 use ark_api::volume::VolumeRow;
 use ark_api::{Backup, PodVolumeBackup};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 
 use super::describe::{Block, attempts, list, messages};
-use super::human::{NONE, UNSET, between, bytes, count, map, names, selector, time, until};
+use super::human::{NONE, UNSET, between, bytes, count, map_lines, names, selector, time, until};
 use super::list::{LabelColumns, by_name};
 use super::table::one_line;
 use super::volumes;
@@ -146,8 +147,8 @@ fn head(backup: &Backup) -> Block {
     Block::new()
         .line("Name", backup.name_any())
         .line("Namespace", backup.namespace().unwrap_or_default())
-        .line("Labels", map(backup.labels()).replace(',', "\n"))
-        .line("Annotations", map(backup.annotations()).replace(',', "\n"))
+        .line("Labels", map_lines(backup.labels()))
+        .line("Annotations", map_lines(backup.annotations()))
         .maybe(
             "Origin",
             origin.map(|o| format!("location {}, cluster {}", o.location, o.cluster)),
@@ -161,6 +162,7 @@ fn state(backup: &Backup, status: &BackupStatus) -> Block {
         BackupPhase::Failed | BackupPhase::PartiallyFailed => {
             Some(format!("`ark backup logs {name}` shows what went wrong"))
         }
+        BackupPhase::Copy => copy_message(&status.conditions),
         BackupPhase::FailedValidation => Some(
             "nothing was backed up; create it again with the errors below corrected".to_owned(),
         ),
@@ -186,6 +188,11 @@ fn state(backup: &Backup, status: &BackupStatus) -> Block {
         .maybe("Reason", status.failure_reason.clone())
         .maybe("Advice", advice)
         .maybe("Unprotected", unprotected)
+}
+
+/// What the operator says of an object that is only a copy.
+pub(crate) fn copy_message(conditions: &[Condition]) -> Option<String> {
+    condition::get(conditions, kind::COPY).map(|copy| copy.message.clone())
 }
 
 fn what(backup: &Backup) -> String {
@@ -348,7 +355,11 @@ pub(crate) fn summary(backup: &Backup) -> String {
         let volumes = count(n, "volume");
         text += &format!("  UNPROTECTED: {volumes} whose data this backup does not hold\n");
     }
-    let logs = if phase(backup) == BackupPhase::FailedValidation {
+    let nothing_ran = matches!(
+        phase(backup),
+        BackupPhase::FailedValidation | BackupPhase::Copy
+    );
+    let logs = if nothing_ran {
         String::new()
     } else {
         format!(" or `ark backup logs {name}`")

@@ -142,3 +142,24 @@ fn only_a_terminal_gets_colours() {
     );
     assert!(!describe(&report(finished()), false, false).contains('\u{1b}'));
 }
+
+#[test]
+fn values_with_commas_stay_in_their_line() {
+    let mut backup = finished();
+    let note = ("note".to_owned(), "a, b,c".to_owned());
+    backup.metadata.annotations = Some([note, ("other".to_owned(), "d".to_owned())].into());
+    let text = describe(&report(backup), false, false);
+    assert!(text.contains("note=a, b,c\n"), "{text}");
+}
+
+#[test]
+fn a_copy_says_how_it_is_executed_on_purpose() {
+    let copy = backup(&serde_json::json!({
+        "metadata": {"name": "b", "namespace": "heptio-ark"}, "spec": {},
+        "status": {"phase": "Copy", "conditions": [{"type": "Copy", "status": "True", "reason": "CopyOfExecuted",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "the object is a copy; to execute it: kubectl annotate"}]},
+    }));
+    let text = describe(&report(copy), false, false);
+    assert!(text.contains("Phase:   Copy\n"), "{text}");
+    assert!(text.contains("to execute it: kubectl annotate"), "{text}");
+}

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{Timestamp, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
+use super::table::one_line;
+
 /// What stands in a table for a time that is not set.
 pub(crate) const UNSET: &str = "n/a";
 /// What stands for an empty list or map.
@@ -113,13 +115,21 @@ pub(crate) fn names(names: &[String], empty: &str) -> String {
 
 /// A map as `a=b,c=d`.
 pub(crate) fn map(map: &BTreeMap<String, String>) -> String {
+    lines(map).join(",")
+}
+
+/// A map with one entry a line: values may hold commas.
+pub(crate) fn map_lines(map: &BTreeMap<String, String>) -> String {
+    lines(map).join("\n")
+}
+
+fn lines(map: &BTreeMap<String, String>) -> Vec<String> {
     if map.is_empty() {
-        return NONE.to_owned();
+        return vec![NONE.to_owned()];
     }
     map.iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect::<Vec<_>>()
-        .join(",")
+        .map(|(key, value)| format!("{key}={}", one_line(value)))
+        .collect()
 }
 
 /// A selector in the syntax it is typed in.

@@ -7,9 +7,9 @@ use ark_api::{PodVolumeRestore, Restore};
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::backup::cluster_scoped;
+use super::backup::{cluster_scoped, copy_message};
 use super::describe::{Block, attempts, list, messages};
-use super::human::{NONE, between, bytes, count, map, names, selector, time};
+use super::human::{NONE, between, bytes, count, map_lines, names, selector, time};
 use super::list::{LabelColumns, by_name};
 use super::once::said_once;
 use super::table::{Table, one_line};
@@ -141,18 +141,20 @@ fn head(restore: &Restore) -> Block {
     Block::new()
         .line("Name", restore.name_any())
         .line("Namespace", restore.namespace().unwrap_or_default())
-        .line("Labels", map(restore.labels()).replace(',', "\n"))
-        .line("Annotations", map(restore.annotations()).replace(',', "\n"))
+        .line("Labels", map_lines(restore.labels()))
+        .line("Annotations", map_lines(restore.annotations()))
 }
 
 fn state(restore: &Restore, status: &RestoreStatus) -> Block {
     let phase = phase(restore);
-    let advice = matches!(phase, RestorePhase::Failed | RestorePhase::PartiallyFailed).then(|| {
-        format!(
+    let advice = match phase {
+        RestorePhase::Copy => copy_message(&status.conditions),
+        RestorePhase::Failed | RestorePhase::PartiallyFailed => Some(format!(
             "`ark restore logs {}` shows what went wrong",
             restore.name_any()
-        )
-    });
+        )),
+        _ => None,
+    };
     let waiting = condition::get(&status.conditions, kind::WAITING)
         .filter(|c| c.status == "True" && !phase.is_terminal())
         .map(|c| format!("{} ({})", c.message, c.reason));
@@ -391,7 +393,11 @@ pub(crate) fn summary(restore: &Restore) -> String {
             count(warnings, "warning")
         );
     }
-    let logs = if phase(restore) == RestorePhase::FailedValidation {
+    let nothing_ran = matches!(
+        phase(restore),
+        RestorePhase::FailedValidation | RestorePhase::Copy
+    );
+    let logs = if nothing_ran {
         String::new()
     } else {
         format!(" or `ark restore logs {name}`")

@@ -9,6 +9,9 @@ use super::describe::{Block, list};
 use super::human::bytes;
 use super::table::Table;
 
+/// Volumes that are named beside a message they share.
+const SHOWN: usize = 3;
+
 /// What became of the volumes, as far as it is known.
 pub(crate) fn section(report: &BackupReport, status: &BackupStatus) -> String {
     if let Some(rows) = &report.volumes {
@@ -75,23 +78,43 @@ fn volume_rows(rows: &[VolumeRow]) -> String {
         ]);
     }
     let mut text = format!("Volumes:\n{}", table.render("  "));
-    let told: Vec<String> = rows
-        .iter()
-        .filter_map(|row| {
-            let who = match (&row.pod, &row.volume, &row.claim) {
-                (Some(pod), Some(volume), _) => format!("{}/{pod}: {volume}", row.namespace),
-                (_, _, Some(claim)) => format!("{}: claim {claim}", row.namespace),
-                _ => row.namespace.clone(),
-            };
-            row.message
-                .as_ref()
-                .map(|message| format!("{who}: {message}"))
-        })
-        .collect();
+    let told = told(&rows);
     if !told.is_empty() {
         text += &format!("\n{}", list("Volume messages", told));
     }
     text
+}
+
+/// What is said of the rows. What is said of several is said once: with their number if they are many, since the
+/// table above shows which.
+fn told(rows: &[&VolumeRow]) -> Vec<String> {
+    let mut by_message: Vec<(&str, Vec<String>)> = Vec::new();
+    for row in rows {
+        let Some(message) = row.message.as_deref() else {
+            continue;
+        };
+        let who = match (&row.pod, &row.volume, &row.claim) {
+            (Some(pod), Some(volume), _) => format!("{}/{pod}: {volume}", row.namespace),
+            (_, _, Some(claim)) => format!("{}: claim {claim}", row.namespace),
+            _ => row.namespace.clone(),
+        };
+        match by_message.iter_mut().find(|(known, _)| *known == message) {
+            Some((_, names)) => names.push(who),
+            None => by_message.push((message, vec![who])),
+        }
+    }
+    by_message
+        .into_iter()
+        .map(|(message, names)| {
+            let count = names.len();
+            match names.get(..SHOWN) {
+                Some(first) if count > SHOWN => {
+                    format!("{} and {} more: {message}", first.join(", "), count - SHOWN)
+                }
+                _ => format!("{}: {message}", names.join(", ")),
+            }
+        })
+        .collect()
 }
 
 /// What needs attention comes first.
@@ -140,4 +163,32 @@ fn running(volumes: &[PodVolumeBackup]) -> String {
         ]);
     }
     format!("Volumes:\n{}", table.render("  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_several_volumes_is_said_once() {
+        let row = |pod: &str, message: &str| -> VolumeRow {
+            serde_json::from_value(serde_json::json!({
+                "namespace": "n", "pod": pod, "volume": "v", "class": "failed", "reason": "AgentError",
+                "message": message,
+            }))
+            .unwrap()
+        };
+        let rows = [
+            row("a", "down"),
+            row("b", "other"),
+            row("c", "down"),
+            row("d", "down"),
+            row("e", "down"),
+        ];
+        let rows: Vec<&VolumeRow> = rows.iter().collect();
+        assert_eq!(
+            told(&rows),
+            ["n/a: v, n/c: v, n/d: v and 1 more: down", "n/b: v: other"]
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! Reads a bundle (tar.gz) into a spool on disk: one file per resource, an index in memory.
 //!
-//! Does: checks every name against the layout, every object against its path, and every size
-//! against [`Limits`], because a bucket is not a trusted place. Skips the duplicates that Velero
+//! Does: checks every path against the layout, every object against its path ([`file_name`]: the name in the
+//! object is the one that counts), and every size against [`Limits`], because a bucket is not a trusted place. Skips the duplicates that Velero
 //! stores below `<version>-preferredversion`. Keeps memory bounded by one object and the index.
 //!
 //! Does not: interpret objects, or decide what is restored.
@@ -20,13 +20,17 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
+use super::file_name;
 use crate::error::{Error, Result};
 use crate::json::Document;
 
 /// Most bytes of an extended header (a long path) that are read.
 const MAX_PATH_HEADER: u64 = 64 * 1024;
-/// Longest name of anything in Kubernetes.
+/// Longest name of a resource or namespace in Kubernetes, and longest file name that releases before
+/// encoded names wrote, without `.json`.
 const MAX_NAME: usize = 253;
+/// Longest name of an object that is believed; Events may have names longer than 253 bytes.
+const MAX_OBJECT_NAME: usize = 4096;
 
 /// How much of a bundle is believed.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +136,8 @@ enum Place<'a> {
     Object {
         resource: &'a str,
         namespace: &'a str,
-        name: &'a str,
+        /// File name without `.json`.
+        stem: &'a str,
     },
     /// The file with the layout's version.
     Version,
@@ -240,14 +245,14 @@ impl Reader<'_> {
                 return Ok(());
             }
         };
-        let (resource, namespace, name) = match place {
+        let (resource, namespace, stem) = match place {
             Place::Other => return Ok(()),
             Place::Version => return check_version(content),
             Place::Object {
                 resource,
                 namespace,
-                name,
-            } => (resource, namespace, name),
+                stem,
+            } => (resource, namespace, stem),
         };
         if size > self.limits.object {
             let reason = format!(
@@ -265,10 +270,13 @@ impl Reader<'_> {
         if bytes.len() as u64 != size {
             return Err(damaged(format!("{} is cut short", shown(path))));
         }
-        if let Err(reason) = check_object(&bytes, namespace, name) {
-            self.reject(path, reason);
-            return Ok(());
-        }
+        let name = match check_object(&bytes, namespace, stem) {
+            Ok(name) => name,
+            Err(reason) => {
+                self.reject(path, reason);
+                return Ok(());
+            }
+        };
         if self.seen.len() >= self.limits.objects {
             return Err(too_large(&format!("{} objects", self.limits.objects)));
         }
@@ -276,7 +284,7 @@ impl Reader<'_> {
             self.reject(path, "is there twice; the first one counts".into());
             return Ok(());
         }
-        self.keep(resource, namespace, name, &bytes)
+        self.keep(resource, namespace, &name, &bytes)
             .map_err(Error::io("spool the bundle"))
     }
 
@@ -392,7 +400,7 @@ fn place(path: &str) -> Result<Place<'_>, String> {
         ["metadata", ..] => return Ok(Place::Other),
         _ => return Err("is not where objects are in a bundle".into()),
     };
-    let Some(name) = file.strip_suffix(".json").filter(|n| !n.is_empty()) else {
+    let Some(stem) = file.strip_suffix(".json").filter(|n| !n.is_empty()) else {
         return Err("is not a JSON file".into());
     };
     let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -405,13 +413,13 @@ fn place(path: &str) -> Result<Place<'_>, String> {
     Ok(Place::Object {
         resource,
         namespace,
-        name,
+        stem,
     })
 }
 
-/// Checks the parsed form: what a stricter or laxer reader makes of the bytes does not matter, since
-/// this is the form that is used.
-fn check_object(bytes: &[u8], namespace: &str, name: &str) -> Result<(), String> {
+/// The name of the object. Checks the parsed form: what a stricter or laxer reader makes of the bytes does
+/// not matter, since this is the form that is used.
+fn check_object(bytes: &[u8], namespace: &str, stem: &str) -> Result<String, String> {
     let object: Value = serde_json::from_slice(bytes)
         .ok()
         .filter(Value::is_object)
@@ -427,10 +435,14 @@ fn check_object(bytes: &[u8], namespace: &str, name: &str) -> Result<(), String>
         .get("metadata")
         .filter(|m| m.is_object())
         .ok_or("has no metadata")?;
-    if text(metadata, "name") != name || text(metadata, "namespace") != namespace {
+    let name = text(metadata, "name");
+    if !file_name::is_of(stem, &name) || text(metadata, "namespace") != namespace {
         return Err("holds an object with another name or namespace than its path says".into());
     }
-    Ok(())
+    if name.len() > MAX_OBJECT_NAME {
+        return Err("holds an object with a name that is far too long".into());
+    }
+    Ok(name)
 }
 
 /// `text` in a form that is safe in a log line.

@@ -280,3 +280,49 @@ fn unknown_versions_are_refused() {
         assert_eq!(read(&bytes, Limits::default()).is_ok(), good, "{version}");
     }
 }
+
+#[tokio::test]
+async fn odd_names_survive_the_bundle() {
+    use super::super::write::{Item, Sink};
+
+    let dir = tempfile::tempdir().unwrap();
+    let sink = Sink::create(&dir.path().join("b.tar.gz"), 7).unwrap();
+    let names = [
+        "tab\tx".to_owned(),
+        "line\nx".to_owned(),
+        "x".repeat(253),
+        "e".repeat(260),
+        "system:node".to_owned(),
+    ];
+    for name in &names {
+        let item = Item {
+            resource: "roles.rbac.authorization.k8s.io".to_owned(),
+            version: "v1".to_owned(),
+            namespace: "web".to_owned(),
+            name: name.clone(),
+            json: object("Role", "web", name),
+        };
+        sink.add(item).await.unwrap();
+    }
+    let bytes = std::fs::read(sink.finish().await.unwrap()).unwrap();
+    let spool = read(&bytes, Limits::default()).unwrap();
+    assert_eq!(spool.rejected(), []);
+    let mut found: Vec<&str> = spool
+        .entries("roles.rbac.authorization.k8s.io")
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .collect();
+    let mut expected: Vec<&str> = names.iter().map(String::as_str).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn long_names_of_earlier_releases_are_read() {
+    let name = "x".repeat(253);
+    let path = format!("resources/pods/namespaces/web/{name}.json");
+    let bytes = bundle(|b| add(b, &path, &object("Pod", "web", &name)));
+    let spool = read(&bytes, Limits::default()).unwrap();
+    assert_eq!(spool.entries("pods")[0].name, name);
+}

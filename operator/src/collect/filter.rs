@@ -140,6 +140,19 @@ impl ResourceFilter {
         }
     }
 
+    /// Whether a list of what to take names nothing that the cluster knows.
+    pub(crate) fn has_idle_list(&self) -> bool {
+        let idle = |lists: &Lists| lists.include.as_ref().is_some_and(HashSet::is_empty);
+        match &self.style {
+            Style::Old { lists, .. } => idle(lists),
+            Style::New {
+                namespaced,
+                cluster,
+                ..
+            } => idle(namespaced) || idle(cluster),
+        }
+    }
+
     /// Whether objects of a group that does not answer could have been meant.
     pub(crate) fn may_miss(&self, group: &str, unknown: &Unknown) -> bool {
         let suffix = format!(".{group}");
@@ -295,6 +308,16 @@ mod tests {
             ..BackupSpec::default()
         };
         let (filter, unknown) = ResourceFilter::new(&spec, &cluster(), false);
+        assert!(!filter.has_idle_list());
+        let misspelt = BackupSpec {
+            included_resources: strings(&["deploymets"]),
+            ..BackupSpec::default()
+        };
+        assert!(
+            ResourceFilter::new(&misspelt, &cluster(), false)
+                .0
+                .has_idle_list()
+        );
         assert_eq!(unknown.included, ["deploymets"]);
         assert_eq!(unknown.excluded, ["gone.example.org"]);
         assert!(filter.may_miss("broken.example.org", &unknown));

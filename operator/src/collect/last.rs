@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use crate::json::Document;
 use crate::run_log::About;
 
+/// Claims.
+const CLAIMS: &str = "persistentvolumeclaims";
+
 impl Collector<'_> {
     /// Takes the Namespace objects: of all chosen namespaces, or with selectors of those that have items.
     pub(super) async fn namespace_objects(&self, state: &mut State) -> Result<()> {
@@ -38,8 +41,7 @@ impl Collector<'_> {
     /// Fetches what is not known yet of claims and disks that pods use.
     pub(super) async fn complete_facts(&self, state: &mut State) -> Result<()> {
         let unknown = state.collected.facts.unknown_claims().into_iter();
-        self.facts(state, "persistentvolumeclaims", unknown.collect())
-            .await?;
+        self.facts(state, CLAIMS, unknown.collect()).await?;
         let unknown = state.collected.facts.unknown_disks().into_iter();
         let disks = unknown.map(|name| (String::new(), name)).collect();
         self.facts(state, "persistentvolumes", disks).await
@@ -62,6 +64,9 @@ impl Collector<'_> {
                     if let Err(error) = state.collected.facts.note(resource, &object, false) {
                         self.log.error(About::Cluster, format!("{resource} {name} has an unusual form: {error}"));
                     }
+                }
+                Ok(None) if resource == CLAIMS => {
+                    state.collected.facts.absent_claims.insert((namespace, name));
                 }
                 Ok(None) => {}
                 Err(error) => self.log.error(

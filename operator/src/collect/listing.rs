@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use super::discovery::Kind;
-use super::list::{Page, is_expired, page};
+use super::leaving::{self, Leaving};
+use super::list::{Page, PageSize, is_expired, page};
 use super::namespaces::{has_exclude_label, text};
 use super::related::{self, Wanted};
 use super::run::{Collector, State};
-use crate::bundle::write::{Item, is_plain};
+use crate::bundle::file_name::is_plain;
+use crate::bundle::write::Item;
 use crate::error::Result;
 use crate::json::{self, Document};
 use crate::run_log::About;
@@ -51,14 +53,15 @@ impl Collector<'_> {
         let mut pages = futures::stream::iter(jobs)
             .map(|(kind, namespace, selector)| async move {
                 let (home, selected) = (namespace.as_deref(), selector.as_deref());
-                let first = page(self.client, &kind, home, selected, None).await;
-                (kind, namespace, selector, first)
+                let mut size = PageSize::default();
+                let first = page(self.client, &kind, home, selected, None, &mut size).await;
+                (kind, namespace, selector, first, size)
             })
             .buffered(PARALLEL);
-        while let Some((kind, namespace, selector, first)) = pages.next().await {
+        while let Some((kind, namespace, selector, first, size)) = pages.next().await {
             self.check_stop()?;
             let (home, selected) = (namespace.as_deref(), selector.as_deref());
-            if let Err(error) = self.rest(state, &kind, home, selected, first).await? {
+            if let Err(error) = self.rest(state, &kind, home, selected, first, size).await? {
                 let about = home.map_or(About::Cluster, About::Namespace);
                 self.log.error(
                     about,
@@ -77,6 +80,7 @@ impl Collector<'_> {
         namespace: Option<&str>,
         selector: Option<&str>,
         mut current: Result<Page>,
+        mut size: PageSize,
     ) -> Result<Result<()>> {
         let mut restarts = 0;
         loop {
@@ -99,7 +103,15 @@ impl Collector<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             self.check_stop()?;
-            current = page(self.client, kind, namespace, selector, next.as_deref()).await;
+            current = page(
+                self.client,
+                kind,
+                namespace,
+                selector,
+                next.as_deref(),
+                &mut size,
+            )
+            .await;
         }
     }
 
@@ -112,7 +124,7 @@ impl Collector<'_> {
         self.take(state, kind, object).await
     }
 
-    /// Puts one object into the bundle, unless it is excluded, being deleted, or there already.
+    /// Puts one object into the bundle, unless it is excluded, is going away, or is there already.
     pub(super) async fn take(
         &self,
         state: &mut State,
@@ -126,7 +138,7 @@ impl Collector<'_> {
             "" => About::Cluster,
             namespace => About::Namespace(namespace),
         };
-        if !object.is_object() || !is_plain(&name) || kind.namespaced != is_plain(&namespace) {
+        if !object.is_object() || name.is_empty() || kind.namespaced != is_plain(&namespace) {
             self.log.error(
                 about,
                 format!("{resource} {name:?} has no sensible name and is not in the backup"),
@@ -141,11 +153,22 @@ impl Collector<'_> {
         if !state.seen.insert(key) {
             return Ok(());
         }
-        if object.pointer("/metadata/deletionTimestamp").is_some() {
-            self.log.info(format!(
-                "{resource} {namespace}/{name} is being deleted; left out"
-            ));
-            return Ok(());
+        let leaving = leaving::judge(&resource, &object);
+        match leaving {
+            Leaving::No | Leaving::Held => {}
+            Leaving::Ended => {
+                self.log.info(format!(
+                    "{resource} {namespace}/{name} has ended and is being deleted; left out"
+                ));
+                return Ok(());
+            }
+            Leaving::Gone => {
+                self.log.warn(
+                    about,
+                    format!("{resource} {name} is being deleted and is not in the backup"),
+                );
+                return Ok(());
+            }
         }
         let excluded = has_exclude_label(&object);
         if let Err(error) = state.collected.facts.note(&resource, &object, !excluded) {
@@ -174,7 +197,11 @@ impl Collector<'_> {
         for (key, value) in rest.filter(|(key, _)| *key != "apiVersion" && *key != "kind") {
             whole.insert(key.clone(), value.clone());
         }
-        let json = json::encode(&whole.into(), Some(object.text()));
+        let mut whole = serde_json::Value::from(whole);
+        if leaving == Leaving::Held {
+            leaving::keep(&mut whole);
+        }
+        let json = json::encode(&whole, Some(object.text()));
         let shown = if namespace.is_empty() {
             name.clone()
         } else {

@@ -1,6 +1,7 @@
 //! Which namespaces a backup takes. Pure.
 //!
-//! Ark's own namespace is taken only when it is named without a wildcard: its Secrets hold the keys.
+//! Ark's own namespace is taken only when it is named without a wildcard: its Secrets hold the keys. The same
+//! holds for a namespace that is being deleted: what is left of it is taken only for who asks for it by name.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ pub(crate) struct Chosen {
     pub(crate) all: bool,
     /// Named, but not there.
     pub(crate) missing: Vec<String>,
+    /// Taken because they are named, although they are being deleted.
+    pub(crate) going: Vec<String>,
     /// Left out, and why: each gets a row.
     pub(crate) left_out: Vec<(String, &'static str)>,
     /// Patterns that match nothing.
@@ -45,7 +48,9 @@ pub(crate) fn choose(include: &[String], exclude: &[String], all: Vec<Value>, ow
         if !meant || exclude.iter().any(|pattern| glob(pattern, &name)) {
             continue;
         }
-        if name == own && !include.contains(&name) {
+        let named = include.contains(&name);
+        let going = text(&object, "/status/phase") == "Terminating";
+        if name == own && !named {
             chosen.left_out.push((
                 name,
                 "Ark's own namespace is left out unless it is named: its Secrets hold the repository keys",
@@ -55,11 +60,14 @@ pub(crate) fn choose(include: &[String], exclude: &[String], all: Vec<Value>, ow
                 name,
                 "the namespace carries the label that excludes it from backups",
             ));
-        } else if text(&object, "/status/phase") == "Terminating" {
+        } else if going && !named {
             chosen
                 .left_out
                 .push((name, "the namespace is being deleted"));
         } else {
+            if going {
+                chosen.going.push(name.clone());
+            }
             chosen.objects.insert(name, object);
         }
     }
@@ -152,6 +160,16 @@ mod tests {
         let chosen = pick(&["heptio-ark"], &[]);
         assert_eq!(names(&chosen), ["heptio-ark"]);
         assert!(chosen.left_out.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_of_a_namespace_is_taken_for_who_names_it() {
+        let chosen = pick(&["going", "shop"], &[]);
+        assert_eq!(names(&chosen), ["going", "shop"]);
+        assert_eq!(chosen.going, ["going"]);
+        let chosen = pick(&["go*"], &[]);
+        assert!(names(&chosen).is_empty() && chosen.going.is_empty());
+        assert_eq!(chosen.left_out[0].1, "the namespace is being deleted");
     }
 
     #[test]

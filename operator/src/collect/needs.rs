@@ -6,9 +6,9 @@
 use futures::StreamExt as _;
 
 use super::discovery::Kind;
-use super::list::{Page, get, page};
+use super::list::{Page, PageSize, get, page};
 use super::listing::PARALLEL;
-use super::related::{self, Wanted};
+use super::related::{self, CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS, Wanted};
 use super::run::{Collector, State};
 use crate::error::Result;
 use crate::run_log::About;
@@ -77,12 +77,10 @@ impl Collector<'_> {
         }
     }
 
-    /// Wants the bindings and roles of the service accounts that are items.
+    /// Wants the bindings of the service accounts that are items, if they are not items anyway; the roles
+    /// follow from the bindings.
     pub(super) async fn bindings(&self, state: &mut State) -> Result<()> {
-        for resource in [
-            "clusterrolebindings.rbac.authorization.k8s.io",
-            "rolebindings.rbac.authorization.k8s.io",
-        ] {
+        for resource in [CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS] {
             let Some(kind) = state.discovered.get(resource).cloned() else {
                 continue;
             };
@@ -90,10 +88,10 @@ impl Collector<'_> {
             if everything || state.accounts.is_empty() || !state.filter.related(&kind) {
                 continue;
             }
-            let mut next = None;
+            let (mut next, mut size) = (None, PageSize::default());
             loop {
                 self.check_stop()?;
-                match page(self.client, &kind, None, None, next.as_deref()).await {
+                match page(self.client, &kind, None, None, next.as_deref(), &mut size).await {
                     Ok(Page { items, next: more }) => {
                         for binding in &items {
                             state.wanted.extend(related::of_binding(

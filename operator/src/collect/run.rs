@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::discovery::{Broken, Discovered, Kind, discover};
 use super::filter::{ResourceFilter, Unknown};
-use super::list::{Page, page};
+use super::list::{Page, PageSize, page};
 use super::namespaces::{Chosen, choose};
 use super::related::Wanted;
 use crate::bundle::write::Sink;
@@ -84,9 +84,10 @@ pub(crate) async fn all_namespaces(client: &Client) -> Result<Vec<Value>> {
         short_names: Vec::new(),
         namespaced: false,
     };
-    let (mut all, mut next) = (Vec::new(), None);
+    let (mut all, mut next, mut size) = (Vec::new(), None, PageSize::default());
     loop {
-        let Page { items, next: more } = page(client, &kind, None, None, next.as_deref()).await?;
+        let Page { items, next: more } =
+            page(client, &kind, None, None, next.as_deref(), &mut size).await?;
         all.extend(items.into_iter().map(Document::into_value));
         match more {
             Some(more) => next = Some(more),
@@ -141,6 +142,12 @@ impl Collector<'_> {
                 format!("namespace {name} does not exist, so nothing of it was taken"),
             );
         }
+        for name in &chosen.going {
+            self.log.error(
+                About::Namespace(name),
+                format!("namespace {name} is being deleted, so the backup holds only what was still there"),
+            );
+        }
         for pattern in &chosen.idle {
             self.log
                 .warn(About::Ark, format!("no namespace matches {pattern:?}"));
@@ -157,10 +164,15 @@ impl Collector<'_> {
 
     fn tell_kinds(&self, filter: &ResourceFilter, unknown: &Unknown, broken: &[Broken]) {
         for name in &unknown.included {
-            self.log.error(
-                About::Cluster,
-                format!("the cluster has no resource called {name:?}, so nothing of it was taken"),
-            );
+            let message =
+                format!("the cluster has no resource called {name:?}, so nothing of it was taken");
+            // One backup is written for several clusters, and not each has every kind; but a list that
+            // names nothing at all is a mistake.
+            if filter.has_idle_list() {
+                self.log.error(About::Cluster, message);
+            } else {
+                self.log.warn(About::Cluster, message);
+            }
         }
         for name in &unknown.excluded {
             self.log.warn(

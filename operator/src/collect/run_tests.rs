@@ -60,16 +60,25 @@ fn server() -> Answers {
     HashMap::from([
         ("/api", vec![(200, core.to_string())]),
         ("/apis", vec![(200, json!({"items": []}).to_string())]),
-        ("/api/v1/namespaces?limit=500", vec![list(&namespaces, "")]),
+        ("/api/v1/namespaces", vec![list(&namespaces, "")]),
+        ("/api/v1/namespaces/shop/pods", vec![list(&json!([]), "")]),
         (
-            "/api/v1/namespaces/shop/pods?limit=500",
-            vec![list(&json!([]), "")],
-        ),
-        (
-            "/api/v1/namespaces/shop/configmaps?limit=500",
+            "/api/v1/namespaces/shop/configmaps",
             vec![list(&json!([]), "")],
         ),
     ])
+}
+
+/// Path and query of a request without the size of its page.
+fn without_limit(uri: &axum::http::Uri) -> String {
+    let query: Vec<&str> = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|part| !part.is_empty() && !part.starts_with("limit="))
+        .collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}{mark}{}", uri.path(), query.join("&"))
 }
 
 /// Collects namespace `shop` and returns what was found and the log.
@@ -78,11 +87,7 @@ async fn collect(answers: Answers) -> (Result<Collected>, RunLog) {
     let service = tower::service_fn(move |request: Request<Body>| {
         let answers = answers.clone();
         async move {
-            let path = request
-                .uri()
-                .path_and_query()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let path = without_limit(request.uri());
             let mut answers = answers.lock().unwrap();
             let (code, body) = match answers.get_mut(path.as_str()) {
                 Some(left) if left.len() > 1 => left.remove(0),
@@ -118,34 +123,36 @@ async fn objects_without_sense_are_rows_and_the_rest_is_taken() {
     let odd = json!([
         named("shop", "good"),
         {"metadata": {"namespace": "shop"}},
-        named("shop", "../../etc/passwd"),
+        named("shop", "tab\tbed"),
         {"metadata": {"name": "nowhere"}},
         "not an object",
         named("shop", "good"),
         {"metadata": {"namespace": "shop", "name": "going", "deletionTimestamp": "2026-01-01T00:00:00Z"}},
         {"metadata": {"namespace": "shop", "name": "hidden", "labels": {"ark.heptio.com/exclude-from-backup": "true"}}},
     ]);
-    server.insert(
-        "/api/v1/namespaces/shop/configmaps?limit=500",
-        vec![list(&odd, "")],
-    );
+    server.insert("/api/v1/namespaces/shop/configmaps", vec![list(&odd, "")]);
     let pods = json!([{"metadata": {"namespace": "shop", "name": "strange"}, "spec": {"containers": "none"}}]);
-    server.insert(
-        "/api/v1/namespaces/shop/pods?limit=500",
-        vec![list(&pods, "")],
-    );
+    server.insert("/api/v1/namespaces/shop/pods", vec![list(&pods, "")]);
     let (collected, log) = collect(server).await;
     let collected = collected.unwrap();
-    assert_eq!(collected.resource_list["v1/ConfigMap"], ["shop/good"]);
+    assert_eq!(
+        collected.resource_list["v1/ConfigMap"],
+        ["shop/good", "shop/tab\tbed"]
+    );
     // The pod is kept as it is; only its volumes cannot be judged, which is said.
     assert_eq!(collected.resource_list["v1/Pod"], ["shop/strange"]);
-    assert_eq!(collected.items, 3);
+    assert_eq!(collected.items, 4);
     let errors = log.results().errors;
-    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    let warnings = log.results().warnings;
+    assert_eq!(
+        warnings.namespaces["shop"],
+        ["configmaps going is being deleted and is not in the backup"]
+    );
     assert!(
         errors.namespaces["shop"]
             .iter()
-            .any(|e| e.contains("etc/passwd"))
+            .any(|e| e.contains("no sensible name"))
     );
     assert!(
         errors.namespaces["shop"]
@@ -162,9 +169,9 @@ async fn a_kind_that_cannot_be_listed_is_a_row() {
         (200, json!({"items": "none"}).to_string()),
     ] {
         let mut server = server();
-        server.insert("/api/v1/namespaces/shop/configmaps?limit=500", vec![(code, body.clone())]);
+        server.insert("/api/v1/namespaces/shop/configmaps", vec![(code, body.clone())]);
         let pods = json!([named("shop", "web")]);
-        server.insert("/api/v1/namespaces/shop/pods?limit=500", vec![list(&pods, "")]);
+        server.insert("/api/v1/namespaces/shop/pods", vec![list(&pods, "")]);
         let (collected, log) = collect(server).await;
         assert_eq!(collected.unwrap().resource_list["v1/Pod"], ["shop/web"]);
         let errors = log.results().errors;
@@ -177,13 +184,13 @@ async fn a_list_that_expires_starts_again_and_takes_nothing_twice() {
     let mut server = server();
     let first = list(&json!([named("shop", "a")]), "token");
     server.insert(
-        "/api/v1/namespaces/shop/configmaps?limit=500",
+        "/api/v1/namespaces/shop/configmaps",
         vec![first.clone(), first],
     );
     let gone = json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"});
     let rest = list(&json!([named("shop", "b")]), "");
     server.insert(
-        "/api/v1/namespaces/shop/configmaps?limit=500&continue=token",
+        "/api/v1/namespaces/shop/configmaps?continue=token",
         vec![(410, gone.to_string()), rest],
     );
     let (collected, log) = collect(server).await;
@@ -200,7 +207,7 @@ async fn a_server_that_stumbles_is_asked_again() {
     let busy = json!({"kind": "Status", "status": "Failure", "code": 503, "reason": "ServiceUnavailable", "message": "busy"});
     let good = list(&json!([named("shop", "a")]), "");
     server.insert(
-        "/api/v1/namespaces/shop/configmaps?limit=500",
+        "/api/v1/namespaces/shop/configmaps",
         vec![(503, busy.to_string()), good],
     );
     let (collected, log) = collect(server).await;

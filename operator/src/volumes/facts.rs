@@ -1,6 +1,6 @@
 //! The few facts about pods, claims and disks that decide about volumes, kept instead of the objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ark_api::annotation::{BACKUP_VOLUMES, BACKUP_VOLUMES_EXCLUDES, HOOK_PREFIXES, get, names};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
@@ -51,6 +51,8 @@ pub(crate) struct PodFacts {
     pub(crate) node: Option<String>,
     /// `Running`, `Pending`, `Succeeded` and so on.
     pub(crate) phase: String,
+    /// Whether it is being deleted.
+    pub(crate) leaving: bool,
     /// Workload that owns it, `deployment/nginx`.
     pub(crate) owner: String,
     /// Volumes named by the opt-in annotation.
@@ -87,6 +89,8 @@ pub(crate) struct Facts {
     pub(crate) pods: BTreeMap<(String, String), PodFacts>,
     /// Claims, by namespace and name: items, and those that pods name.
     pub(crate) claims: BTreeMap<(String, String), ClaimFacts>,
+    /// Claims that pods name and that do not exist.
+    pub(crate) absent_claims: BTreeSet<(String, String)>,
     /// Disks, by name: whether they are directories of a node.
     pub(crate) disks: BTreeMap<String, bool>,
 }
@@ -187,6 +191,7 @@ fn pod_facts(pod: &Pod) -> PodFacts {
             .as_ref()
             .and_then(|status| status.phase.clone())
             .unwrap_or_default(),
+        leaving: pod.metadata.deletion_timestamp.is_some(),
         owner: owner::of(pod),
         included: list(BACKUP_VOLUMES),
         excluded: list(BACKUP_VOLUMES_EXCLUDES),

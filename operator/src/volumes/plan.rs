@@ -11,6 +11,9 @@ use ark_api::volume::{VolumeClass, VolumeMethod, VolumeReason, VolumeRow};
 
 use super::facts::{ClaimFacts, Facts, PodFacts, PodVolume, Source};
 
+/// What is said of a claim that never had a volume.
+const NO_VOLUME_YET: &str = "the claim has no volume yet, so there is nothing to store";
+
 /// A volume to be taken by the agent of its node.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Task {
@@ -37,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) tasks: Vec<Task>,
     /// Rows whose data is that of another row: theirs, and the other.
     pub(crate) followers: Vec<(usize, usize)>,
+    /// Rows of emptyDirs that nobody named, of pods that are being deleted.
+    pub(crate) fleeting: Vec<usize>,
     /// What the user should know: namespace and sentence.
     pub(crate) warnings: Vec<(String, String)>,
 }
@@ -78,7 +83,10 @@ pub(crate) fn plan(facts: &Facts, agents: &BTreeSet<String>, rules: Rules) -> Pl
     // The row that takes a claim, by namespace and claim.
     let mut takers: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut mounted: BTreeSet<(String, String)> = BTreeSet::new();
-    for pod in facts.pods.values() {
+    // A pod that is being deleted may be gone any moment: what others have as well is taken through them.
+    let mut pods: Vec<&PodFacts> = facts.pods.values().collect();
+    pods.sort_by_key(|pod| pod.leaving);
+    for pod in pods {
         warn_about_names(pod, &mut plan);
         for volume in &pod.volumes {
             let claim = claim_of(volume).map(|claim| (pod.namespace.clone(), claim.to_owned()));
@@ -99,6 +107,10 @@ pub(crate) fn plan(facts: &Facts, agents: &BTreeSet<String>, rules: Rules) -> Pl
                 if let Some(key) = claim {
                     takers.insert(key, index);
                 }
+                if pod.leaving && volume.source == Source::Scratch && !is_named(pod, volume, rules)
+                {
+                    plan.fleeting.push(index);
+                }
                 plan.tasks.push(task(facts, index, pod, volume));
             }
         }
@@ -107,6 +119,27 @@ pub(crate) fn plan(facts: &Facts, agents: &BTreeSet<String>, rules: Rules) -> Pl
     share(&takers, &mut plan);
     unmounted_claims(facts, &mounted, &takers, rules, &mut plan);
     plan
+}
+
+impl Plan {
+    /// An emptyDir that nobody named and that ended with its pod before it was read is no failure: every
+    /// rollout makes such volumes.
+    pub(crate) fn forgive_ended_pods(&mut self) {
+        for index in std::mem::take(&mut self.fleeting) {
+            if let Some(row) = self.rows.get_mut(index)
+                && (row.class, row.reason) == (VolumeClass::Failed, VolumeReason::PodNotRunning)
+            {
+                row.class = VolumeClass::NotData;
+                row.message =
+                    Some("the pod was being deleted, and the volume ended with it".to_owned());
+            }
+        }
+    }
+}
+
+/// Whether the pod's annotation asks for the volume.
+fn is_named(pod: &PodFacts, volume: &PodVolume, rules: Rules) -> bool {
+    !rules.opt_out && pod.included.contains(&volume.name)
 }
 
 /// Rows of claims that another row takes follow that row, unless the user excluded them.
@@ -147,9 +180,8 @@ fn unmounted_claims(
         }
         let decided = if rules.claims_excluded {
             verdict(VolumeClass::Chosen, VolumeReason::ExcludedByFilter)
-        } else if !claim.bound {
-            verdict(VolumeClass::NotData, VolumeReason::ClaimNotBound)
-                .saying("the claim has no volume, so there is nothing to store")
+        } else if !claim.bound && claim.disk.is_none() {
+            verdict(VolumeClass::NotData, VolumeReason::ClaimNotBound).saying(NO_VOLUME_YET)
         } else {
             verdict(VolumeClass::Unprotected, VolumeReason::NotMounted)
         };
@@ -231,7 +263,7 @@ fn decide(
     use VolumeClass::{Chosen, Failed, NotData, Unprotected};
     use VolumeReason as Reason;
 
-    let named = !rules.opt_out && pod.included.contains(&volume.name);
+    let named = is_named(pod, volume, rules);
     let claim = claim_of(volume)
         .and_then(|claim| facts.claims.get(&(pod.namespace.clone(), claim.to_owned())));
     if volume.source == Source::NotData {
@@ -268,14 +300,14 @@ fn decide(
         };
         return Some(verdict(class, Reason::NotAnnotated));
     }
-    cannot_take_now(pod, volume, claim, agents, named)
+    cannot_take_now(facts, pod, volume, agents, named)
 }
 
 /// Why a volume that is wanted cannot be taken at this moment.
 fn cannot_take_now(
+    facts: &Facts,
     pod: &PodFacts,
     volume: &PodVolume,
-    claim: Option<&ClaimFacts>,
     agents: &BTreeSet<String>,
     named: bool,
 ) -> Option<Verdict> {
@@ -304,8 +336,14 @@ fn cannot_take_now(
             "the pod asks for hooks, which this version cannot run; remove the annotations to have the volume taken without them",
         ));
     }
-    if is_claim && !claim.is_some_and(|claim| claim.bound) {
-        return Some(verdict(Failed, Reason::ClaimNotBound));
+    if let Some(why) = claim_of(volume).and_then(|name| without_volume(facts, pod, name)) {
+        return Some(why);
+    }
+    if pod.node.is_none() && !is_claim {
+        return Some(
+            verdict(NotData, Reason::PodNotRunning)
+                .saying("the pod has no node yet, so the volume does not exist"),
+        );
     }
     if pod.phase != "Running" {
         return Some(
@@ -318,6 +356,34 @@ fn cannot_take_now(
             "node {node} has no running agent; check the agent's DaemonSet and its tolerations"
         ))),
         None => Some(verdict(Failed, Reason::PodNotRunning).saying("the pod has no node")),
+    }
+}
+
+/// What a claim that is not bound means. One that never had a volume holds nothing; one that names a volume
+/// has lost it or has not got it yet, and one that could not be looked at may hold anything.
+fn without_volume(facts: &Facts, pod: &PodFacts, name: &str) -> Option<Verdict> {
+    use VolumeClass::{Failed, NotData};
+    use VolumeReason::ClaimNotBound;
+
+    let key = (pod.namespace.clone(), name.to_owned());
+    match facts.claims.get(&key) {
+        Some(ClaimFacts { bound: true, .. }) => None,
+        Some(ClaimFacts { disk: None, .. }) => {
+            Some(verdict(NotData, ClaimNotBound).saying(NO_VOLUME_YET))
+        }
+        Some(ClaimFacts {
+            disk: Some(disk), ..
+        }) => Some(verdict(Failed, ClaimNotBound).saying(format!(
+            "the claim names volume {disk} and is not bound to it"
+        ))),
+        None if facts.absent_claims.contains(&key) => Some(
+            verdict(NotData, ClaimNotBound)
+                .saying("the claim does not exist, so there is nothing to store"),
+        ),
+        None => Some(
+            verdict(Failed, ClaimNotBound)
+                .saying("the claim could not be looked at; see the errors"),
+        ),
     }
 }
 

@@ -22,6 +22,7 @@ fn pod(name: &str, included: &[&str], volumes: Vec<PodVolume>) -> PodFacts {
         uid: format!("uid-{name}"),
         node: Some("n1".to_owned()),
         phase: "Running".to_owned(),
+        leaving: false,
         owner: format!("deployment/{name}"),
         included: included.iter().map(|name| (*name).to_owned()).collect(),
         excluded: Vec::new(),
@@ -50,6 +51,7 @@ fn facts(pods: Vec<PodFacts>, claims: &[(&str, ClaimFacts)]) -> Facts {
             .iter()
             .map(|(name, claim)| (("shop".to_owned(), (*name).to_owned()), claim.clone()))
             .collect(),
+        absent_claims: BTreeSet::new(),
         disks: BTreeMap::new(),
     }
 }
@@ -251,6 +253,83 @@ fn finished_pods_and_unmounted_volumes_are_no_failures() {
             "idle NotData NotMounted"
         ]
     );
+}
+
+#[test]
+fn a_claim_without_a_volume_holds_nothing_and_one_that_lost_it_has_failed() {
+    let unbound = ClaimFacts {
+        bound: false,
+        disk: None,
+        ..bound(true)
+    };
+    let lost = ClaimFacts {
+        bound: false,
+        ..bound(true)
+    };
+    let mut pending = pod(
+        "pending",
+        &["new", "absent", "lost", "unknown", "tmp"],
+        vec![
+            volume("new", claim("new")),
+            volume("absent", claim("absent")),
+            volume("lost", claim("lost")),
+            volume("unknown", claim("unknown")),
+            volume("tmp", Source::Scratch),
+        ],
+    );
+    pending.phase = "Pending".to_owned();
+    pending.node = None;
+    let mut facts = facts(vec![pending], &[("new", unbound), ("lost", lost)]);
+    let absent = ("shop".to_owned(), "absent".to_owned());
+    facts.absent_claims.insert(absent);
+    let plan = run(&facts, false);
+    assert_eq!(
+        show(&plan),
+        [
+            "new NotData ClaimNotBound",
+            "absent NotData ClaimNotBound",
+            "lost Failed ClaimNotBound",
+            "unknown Failed ClaimNotBound",
+            "tmp NotData PodNotRunning",
+        ]
+    );
+}
+
+#[test]
+fn volumes_of_a_pod_that_is_being_deleted_are_taken_through_another_pod_if_there_is_one() {
+    let volumes = || vec![volume("data", claim("a")), volume("tmp", Source::Scratch)];
+    let mut old = pod("a-old", &["data", "tmp"], volumes());
+    old.leaving = true;
+    let new = pod("b-new", &["data", "tmp"], volumes());
+    let alone = run(&facts(vec![old.clone()], &[("a", bound(true))]), false);
+    assert_eq!(alone.tasks.len(), 2);
+    let both = run(&facts(vec![old, new], &[("a", bound(true))]), false);
+    let taken: Vec<(&str, &str)> = both
+        .tasks
+        .iter()
+        .map(|task| (task.pod.name.as_str(), task.volume.as_str()))
+        .collect();
+    assert_eq!(
+        taken,
+        [("b-new", "data"), ("b-new", "tmp"), ("a-old", "tmp")]
+    );
+}
+
+#[test]
+fn an_empty_dir_that_ends_with_its_pod_is_no_failure_unless_it_was_named() {
+    let mut old = pod("old", &["tmp"], vec![volume("tmp", Source::Scratch)]);
+    old.leaving = true;
+    let old = facts(vec![old], &[]);
+    for (opt_out, shown) in [
+        (true, "tmp NotData PodNotRunning"),
+        (false, "tmp Failed PodNotRunning"),
+    ] {
+        let mut plan = run(&old, opt_out);
+        assert_eq!(plan.tasks.len(), 1);
+        plan.rows[0].reason = VolumeReason::PodNotRunning;
+        plan.forgive_ended_pods();
+        assert_eq!(show(&plan), [shown]);
+    }
 }
 
 #[test]

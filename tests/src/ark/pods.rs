@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{Node as KubeNode, Pod};
+use k8s_openapi::api::core::v1::{Node as KubeNode, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -103,6 +103,34 @@ impl Ark {
         let pod = self.make_pod(&api, pod).await;
         std::fs::create_dir_all(self.pods_dir().join(pod.uid().unwrap()).join("volumes")).unwrap();
         pod
+    }
+
+    /// A claim of the application that is bound to a volume of its own.
+    pub async fn bound_claim(&self, name: &str) -> PersistentVolumeClaim {
+        let disk_name = format!("{name}-{}", self.namespace);
+        let disk: PersistentVolume = serde_json::from_value(json!({
+            "metadata": {"name": disk_name},
+            "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"],
+                "persistentVolumeReclaimPolicy": "Retain", "storageClassName": "none",
+                "claimRef": {"namespace": self.shop, "name": name},
+                "nfs": {"server": "192.0.2.1", "path": "/"}},
+        }))
+        .unwrap();
+        let api = Api::<PersistentVolume>::all(self.client.clone());
+        api.create(&PostParams::default(), &disk).await.unwrap();
+        self.put::<PersistentVolumeClaim>(json!({
+            "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteMany"], "storageClassName": "none", "volumeName": disk_name,
+                "resources": {"requests": {"storage": "1Gi"}}},
+        }))
+        .await;
+        let api = self.shop::<PersistentVolumeClaim>();
+        until("the claim to be bound", async || {
+            let found = api.get(name).await.unwrap();
+            let phase = found.status.as_ref()?.phase.clone()?;
+            (phase == "Bound").then_some(found)
+        })
+        .await
     }
 
     /// Writes the status of a pod of the application.

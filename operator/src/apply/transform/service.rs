@@ -105,6 +105,12 @@ fn protocol(port: &Value) -> String {
     text(port, "/protocol").unwrap_or("TCP").to_owned()
 }
 
+/// The cluster's controllers that make slices; another manager may be the only one who knows its addresses.
+const SLICE_CONTROLLERS: &[&str] = &[
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+];
+
 /// Endpoints that a controller derives from a Service and its pods hold addresses of pods that are
 /// gone; those that somebody wrote by hand are restored.
 pub(super) fn skip_endpoints(object: &Value) -> Option<&'static str> {
@@ -112,7 +118,7 @@ pub(super) fn skip_endpoints(object: &Value) -> Option<&'static str> {
         object,
         "/metadata/labels/endpointslice.kubernetes.io~1managed-by",
     )
-    .is_some_and(|by| by.ends_with("-controller.k8s.io"));
+    .is_some_and(|by| SLICE_CONTROLLERS.contains(&by));
     let managed = text(
         object,
         "/metadata/labels/endpoints.kubernetes.io~1managed-by",

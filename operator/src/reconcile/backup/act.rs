@@ -42,6 +42,7 @@ use crate::context::Context;
 use crate::error::{Class, Error, Result};
 use crate::list;
 use crate::metrics::Outcome as OutcomeLabels;
+use crate::plugin_config;
 use crate::run::{Stop, attempts};
 use crate::run_log::{About, RunLog};
 use crate::snapshot_check::wrong_snapshots;
@@ -211,6 +212,7 @@ impl Run<'_> {
                 )));
             }
         }
+        plugin_config::warn(self.context, &self.log, plugin_config::OF_BACKUPS).await;
         let bundle = self.spool.join("bundle.tar.gz");
         let seconds = u64::try_from(self.context.clock.now().as_second()).unwrap_or_default();
         let sink = Sink::create(&bundle, seconds)?;

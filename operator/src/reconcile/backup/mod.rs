@@ -1,12 +1,13 @@
 //! Controller of backups. A reconcile is short: read, decide, write, return.
 //!
-//! What can be decided: that the spec makes no sense, that it is cancelled before it began, that it waits for its turn
-//! ([`turn`]), that its run starts ([`act`]). The run is a task in the registry of runs, which also watches for
-//! deletion and `spec.cancel`; its end is a reason to look at all backups again.
+//! What can be decided: that it is a copy of one that was executed ([`crate::copies`]), that the spec makes no sense,
+//! that it is cancelled before it began, that it waits for its turn ([`turn`]), that its run starts ([`act`]). The run
+//! is a task in the registry of runs, which also watches for deletion and `spec.cancel`; its end is a reason to look at
+//! all backups again.
 //!
-//! A Backup that ended, that came from elsewhere (`spec.origin`) or that is being deleted is never run. One that has
-//! begun goes on after a restart without waiting for its turn again. The newest state is read before anything
-//! starts, because what the watch shows may be older than our own last write.
+//! A Backup that ended, that came from elsewhere (`spec.origin`), that is being deleted or that is a copy is never run.
+//! One that is to run is stamped before. One that has begun goes on after a restart without waiting for its turn again.
+//! The newest state is read before anything starts, because what the watch shows may be older than our own last write.
 
 mod act;
 mod status;
@@ -16,11 +17,12 @@ pub(in crate::reconcile) mod validate;
 mod volume_object;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ark_api::backup::BackupPhase;
-use ark_api::{Backup, BackupStorageLocation, label};
+use ark_api::{Backup, BackupStorageLocation, annotation, label, run_stamp};
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -59,7 +61,7 @@ impl Reconciler for BackupReconciler {
     type Kind = Backup;
 
     async fn reconcile(&self, object: &Backup, context: &Arc<Context>) -> Result<Action> {
-        if !is_work(object) {
+        if job(object) == Job::None {
             return Ok(Action::await_change());
         }
         match context.runs.activity(&object.uid().unwrap_or_default()) {
@@ -73,9 +75,22 @@ impl Reconciler for BackupReconciler {
             .get_opt(&name)
             .await
             .map_err(Error::kube(format!("get Backup {name}")))?;
-        let Some(backup) = found.filter(is_work) else {
+        let Some(backup) = found else {
             return Ok(Action::await_change());
         };
+        match job(&backup) {
+            Job::None => return Ok(Action::await_change()),
+            Job::Stamp => {
+                crate::copies::stamp(&context.api(), &backup).await?;
+                return Ok(Action::await_change());
+            }
+            Job::Start => {
+                if crate::copies::mark_copy(context, &backup, status::copy).await? {
+                    return Ok(Action::await_change());
+                }
+            }
+            Job::GoOn => {}
+        }
         if backup.spec.cancel == Some(true) && !has_begun(&backup) {
             cancel(context, &backup).await?;
             return Ok(Action::await_change());
@@ -96,6 +111,7 @@ impl Reconciler for BackupReconciler {
             queue(context, &backup, position, &why).await?;
             return Ok(Action::requeue(TURN_PAUSE));
         }
+        crate::copies::stamp(&context.api(), &backup).await?;
         let subject = Subject {
             kind: Kind::Backup,
             name,
@@ -143,21 +159,44 @@ fn phase(backup: &Backup) -> BackupPhase {
     status.and_then(|status| status.phase).unwrap_or_default()
 }
 
-/// Whether there is anything to do.
+/// What there is to do for a Backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    /// Nothing.
+    None,
+    /// It was executed before Ark wrote stamps.
+    Stamp,
+    /// It is new, waits for its turn, or was a copy when it was looked at last.
+    Start,
+    /// A run of it has begun, perhaps in an earlier process.
+    GoOn,
+}
+
+fn job(backup: &Backup) -> Job {
+    if backup.spec.origin.is_some() || backup.metadata.deletion_timestamp.is_some() {
+        return Job::None;
+    }
+    match phase(backup) {
+        BackupPhase::Completed | BackupPhase::PartiallyFailed | BackupPhase::Failed
+            if run_stamp::stamp(&backup.metadata).is_none() =>
+        {
+            Job::Stamp
+        }
+        BackupPhase::InProgress | BackupPhase::Finalizing | BackupPhase::Canceling => Job::GoOn,
+        BackupPhase::Copy => Job::Start,
+        phase if phase.is_terminal() || phase == BackupPhase::Deleting => Job::None,
+        _ => Job::Start,
+    }
+}
+
+/// Whether it runs or is to run.
 fn is_work(backup: &Backup) -> bool {
-    let phase = phase(backup);
-    backup.spec.origin.is_none()
-        && backup.metadata.deletion_timestamp.is_none()
-        && !phase.is_terminal()
-        && phase != BackupPhase::Deleting
+    matches!(job(backup), Job::Start | Job::GoOn)
 }
 
 /// Whether a run of it has begun, perhaps in an earlier process.
 fn has_begun(backup: &Backup) -> bool {
-    matches!(
-        phase(backup),
-        BackupPhase::InProgress | BackupPhase::Finalizing | BackupPhase::Canceling
-    )
+    job(backup) == Job::GoOn
 }
 
 enum Planned {
@@ -234,17 +273,19 @@ fn nowhere(context: &Context, backup: &Backup, namespaces: &[Value]) -> Vec<Stri
 }
 
 /// Writes the chosen location into the spec, as Velero does, so that it stays chosen when the default
-/// changes, and into the label that selectors use.
+/// changes, and into the label that selectors use; and the schedule that Velero's label names into ours.
 async fn fix_location(context: &Context, backup: &Backup, plan: &Plan) -> Result<()> {
-    let label = label::value(&plan.location);
+    let labels = labels(backup, &plan.location);
     let done = backup.spec.storage_location.as_deref() == Some(plan.location.as_str())
-        && backup.labels().get(label::STORAGE_LOCATION) == Some(&label);
+        && labels
+            .iter()
+            .all(|(key, value)| backup.labels().get(key) == Some(value));
     if done {
         return Ok(());
     }
     let name = backup.name_any();
     let patch = json!({
-        "metadata": {"uid": backup.uid(), "labels": {label::STORAGE_LOCATION: label}},
+        "metadata": {"uid": backup.uid(), "labels": labels},
         "spec": {"storageLocation": plan.location},
     });
     let params = PatchParams {
@@ -257,6 +298,16 @@ async fn fix_location(context: &Context, backup: &Backup, plan: &Plan) -> Result
         .await
         .map_err(Error::kube(format!("write the location of Backup {name}")))?;
     Ok(())
+}
+
+/// The labels by which a backup is found.
+fn labels(backup: &Backup, location: &str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    labels.insert(label::STORAGE_LOCATION.to_owned(), label::value(location));
+    if let Some(schedule) = annotation::get(backup.labels(), label::SCHEDULE_NAME) {
+        labels.insert(label::SCHEDULE_NAME.to_owned(), schedule.to_owned());
+    }
+    labels
 }
 
 async fn refuse(context: &Context, backup: &Backup, problems: &[String]) -> Result<()> {
@@ -323,36 +374,55 @@ async fn cancel(context: &Context, backup: &Backup) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use ark_api::annotation::RUN_UID;
     use ark_api::backup::{BackupSpec, BackupStatus};
     use ark_api::origin::Origin;
 
     use super::*;
 
     #[test]
-    fn ended_and_imported_backups_are_no_work() {
+    fn a_schedule_that_veleros_label_names_is_found() {
         let mut backup = Backup::new("b", BackupSpec::default());
-        assert!(is_work(&backup));
-        for (phase, work) in [
-            (BackupPhase::New, true),
-            (BackupPhase::Queued, true),
-            (BackupPhase::InProgress, true),
-            (BackupPhase::Finalizing, true),
-            (BackupPhase::Canceling, true),
-            (BackupPhase::Canceled, false),
-            (BackupPhase::Completed, false),
-            (BackupPhase::PartiallyFailed, false),
-            (BackupPhase::Failed, false),
-            (BackupPhase::FailedValidation, false),
-            (BackupPhase::Deleting, false),
+        let schedule = ("velero.io/schedule-name".to_owned(), "daily".to_owned());
+        backup.metadata.labels = Some([schedule].into());
+        let found = labels(&backup, "default");
+        assert_eq!(found[label::SCHEDULE_NAME], "daily");
+        assert_eq!(found[label::STORAGE_LOCATION], "default");
+        backup.metadata.labels = None;
+        assert_eq!(labels(&backup, "default").len(), 1);
+    }
+
+    #[test]
+    fn ended_imported_and_deleted_backups_are_no_work() {
+        let mut backup = Backup::new("b", BackupSpec::default());
+        backup.metadata.uid = Some("u".to_owned());
+        assert_eq!(job(&backup), Job::Start);
+        for (phase, unstamped, stamped) in [
+            (BackupPhase::New, Job::Start, Job::Start),
+            (BackupPhase::InProgress, Job::GoOn, Job::GoOn),
+            (BackupPhase::Finalizing, Job::GoOn, Job::GoOn),
+            (BackupPhase::Queued, Job::Start, Job::Start),
+            (BackupPhase::Canceling, Job::GoOn, Job::GoOn),
+            (BackupPhase::Canceled, Job::None, Job::None),
+            (BackupPhase::Completed, Job::Stamp, Job::None),
+            (BackupPhase::PartiallyFailed, Job::Stamp, Job::None),
+            (BackupPhase::Failed, Job::Stamp, Job::None),
+            (BackupPhase::FailedValidation, Job::None, Job::None),
+            (BackupPhase::Deleting, Job::None, Job::None),
+            (BackupPhase::Copy, Job::Start, Job::Start),
         ] {
             backup.status = Some(BackupStatus {
                 phase: Some(phase),
                 ..BackupStatus::default()
             });
-            assert_eq!(is_work(&backup), work, "{phase:?}");
+            backup.metadata.annotations = None;
+            assert_eq!(job(&backup), unstamped, "{phase:?}");
+            let stamp = (RUN_UID.to_owned(), "u".to_owned());
+            backup.metadata.annotations = Some([stamp].into());
+            assert_eq!(job(&backup), stamped, "{phase:?} with stamp");
         }
         backup.status = None;
         backup.spec.origin = Some(Origin::default());
-        assert!(!is_work(&backup));
+        assert_eq!(job(&backup), Job::None);
     }
 }

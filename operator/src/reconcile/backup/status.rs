@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::validate::Plan;
 use crate::bundle::write::FORMAT_VERSION;
+use crate::copies;
 use crate::error::shorten;
 use crate::run::attempts;
 
@@ -35,6 +36,7 @@ pub(super) fn queue(backup: &mut Backup, position: i32, why: &str, now: &Time) {
     let generation = backup.metadata.generation;
     let status = backup.status.get_or_insert_default();
     status.phase = Some(BackupPhase::Queued);
+    copies::forget_copy(&mut status.conditions);
     status.observed_generation = generation;
     status.queue_position = Some(position);
     wait(backup, Some((reason::QUEUED, why)), now);
@@ -69,6 +71,7 @@ pub(super) fn start(backup: &mut Backup, cluster: &str, cause: Option<&str>, now
     );
     status.queue_position = None;
     status.phase = Some(BackupPhase::InProgress);
+    copies::forget_copy(&mut status.conditions);
     status.observed_generation = generation;
     status.version = Some(1);
     status.format_version = Some(FORMAT_VERSION.to_owned());
@@ -77,6 +80,15 @@ pub(super) fn start(backup: &mut Backup, cluster: &str, cause: Option<&str>, now
     status.cluster = Some(cluster.to_owned());
     status.progress = Some(ItemProgress::default());
     wait(backup, None, now);
+}
+
+/// It is a copy of one that was executed; `text` says of which.
+pub(super) fn copy(backup: &mut Backup, text: &str, now: &Time) {
+    let generation = backup.metadata.generation;
+    let status = backup.status.get_or_insert_default();
+    status.phase = Some(BackupPhase::Copy);
+    status.observed_generation = generation;
+    copies::note_copy(&mut status.conditions, text, generation, now);
 }
 
 /// Items so far. Never backwards within an attempt's listing.

@@ -135,6 +135,7 @@ impl Volumes<'_> {
                 fail(row, VolumeReason::AgentError, why.clone());
             }
         }
+        plan.forgive_ended_pods();
         follow(plan);
         self.tell(&plan.rows);
     }

@@ -92,8 +92,8 @@ pub(super) fn judge(
             readers.join(", ")
         ));
     }
-    // It was refused before anything was written.
-    if phase == BackupPhase::FailedValidation {
+    // It was refused before anything was written; what a copy is a copy of has an object of its own.
+    if matches!(phase, BackupPhase::FailedValidation | BackupPhase::Copy) {
         return Verdict::ObjectOnly(None);
     }
     let name = location_of(backup);
@@ -222,8 +222,10 @@ mod tests {
                 "{phase:?}"
             );
         }
-        let refused = backup(BackupPhase::FailedValidation);
-        assert_eq!(verdict(&refused, Some(&here)), Verdict::ObjectOnly(None));
+        for phase in [BackupPhase::FailedValidation, BackupPhase::Copy] {
+            let nothing = verdict(&backup(phase), Some(&here));
+            assert_eq!(nothing, Verdict::ObjectOnly(None), "{phase:?}");
+        }
     }
 
     #[test]

@@ -70,6 +70,7 @@ use crate::collect::discovery::{Discovered, discover};
 use crate::context::Context;
 use crate::error::{Class, Error, Result};
 use crate::metrics::Outcome;
+use crate::plugin_config;
 use crate::run::queue::{self, Scope, Turn};
 use crate::run::registry::Kind;
 use crate::run::{Activity, Stop, Subject, attempts};
@@ -306,6 +307,7 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> R
         "restoring backup {backup_name} from location {}, attempt {attempt}",
         location.name()
     ));
+    plugin_config::warn(context, &report.log, plugin_config::OF_RESTORES).await;
     let work = async {
         let fatal = attempt_it(
             context,

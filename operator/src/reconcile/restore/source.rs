@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use ark_api::backup::BackupPhase;
+use ark_api::backup::{BackupPhase, newest_restorable};
 use ark_api::{Backup, PodVolumeBackup, label, layout};
 use ark_engine::Store;
 use futures::TryStreamExt;
@@ -37,16 +37,31 @@ pub(crate) async fn resolve(context: &Context, source: &Source) -> Result<Result
             }
             Err(error) => Err(Error::kube(format!("get Backup {name}"))(error)),
         },
-        Source::Schedule(schedule) => {
+        Source::Schedule {
+            name: schedule,
+            partially_failed,
+        } => {
             let selector = format!("{}={}", label::SCHEDULE_NAME, label::value(schedule));
             let params = ListParams::default().labels(&selector);
             let what = format!("the Backups of Schedule {schedule}");
-            let found = list::all(&api, &params, &what).await?;
-            let count = found.len();
-            Ok(validate::newest(found).ok_or_else(|| {
-                format!("schedule {schedule:?} has no backup that can be restored (of {count})")
-            }))
+            let backups = list::all(&api, &params, &what).await?;
+            Ok(newest_restorable(&backups, *partially_failed)
+                .cloned()
+                .ok_or_else(|| nothing_to_restore(schedule, &backups)))
         }
+    }
+}
+
+/// What to say when a schedule has no backup that may be restored.
+fn nothing_to_restore(schedule: &str, backups: &[Backup]) -> String {
+    let count = backups.len();
+    match newest_restorable(backups, true) {
+        Some(newest) => format!(
+            "schedule {schedule:?} has no Completed backup (of {count}); {} is PartiallyFailed: name it in \
+             spec.backupName, or set spec.allowPartiallyFailed to take such backups",
+            newest.name_any()
+        ),
+        None => format!("schedule {schedule:?} has no backup that can be restored (of {count})"),
     }
 }
 

@@ -25,8 +25,13 @@ const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_hours(24);
 pub(crate) enum Source {
     /// This backup.
     Backup(String),
-    /// The newest good backup of this schedule.
-    Schedule(String),
+    /// The newest good backup of a schedule.
+    Schedule {
+        /// Its name.
+        name: String,
+        /// Backups that are `PartiallyFailed` count as well.
+        partially_failed: bool,
+    },
 }
 
 /// A restore that makes sense.
@@ -65,6 +70,7 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
     let RestoreSpec {
         backup_name,
         schedule_name,
+        allow_partially_failed,
         included_namespaces,
         excluded_namespaces,
         included_resources,
@@ -90,7 +96,12 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
         cancel: _,
     } = spec;
     let mut wrong = unsupported(spec);
-    let source = source(backup_name.as_deref(), schedule_name.as_deref(), &mut wrong);
+    let source = source(
+        backup_name.as_deref(),
+        schedule_name.as_deref(),
+        allow_partially_failed.unwrap_or_default(),
+        &mut wrong,
+    );
     let selectors: Vec<_> = label_selector
         .iter()
         .chain(or_label_selectors)
@@ -138,11 +149,21 @@ pub(crate) fn check(spec: &RestoreSpec) -> Result<Order, Vec<String>> {
     }
 }
 
-fn source(backup: Option<&str>, schedule: Option<&str>, wrong: &mut Vec<String>) -> Option<Source> {
+fn source(
+    backup: Option<&str>,
+    schedule: Option<&str>,
+    partially_failed: bool,
+    wrong: &mut Vec<String>,
+) -> Option<Source> {
     let given = |name: Option<&str>| name.filter(|name| !name.is_empty()).map(str::to_owned);
     match (given(backup), given(schedule)) {
         (Some(backup), None) => return Some(Source::Backup(backup)),
-        (None, Some(schedule)) => return Some(Source::Schedule(schedule)),
+        (None, Some(name)) => {
+            return Some(Source::Schedule {
+                name,
+                partially_failed,
+            });
+        }
         (Some(_), Some(_)) => {
             wrong.push("backupName and scheduleName exclude each other".to_owned());
         }
@@ -265,30 +286,14 @@ pub(crate) fn usable(backup: &Backup) -> Result<(), String> {
                 "backup {name:?} failed ({phase:?}) and cannot be restored{why}"
             ))
         }
+        BackupPhase::Copy => Err(format!(
+            "Backup {name:?} is a copy of one that was executed and stands for no stored backup; delete it to have \
+             the stored backup of that name shown in its place"
+        )),
         running => Err(format!(
             "backup {name:?} is not finished yet ({running:?}); create the restore again when it is"
         )),
     }
-}
-
-/// The newest backup that can be restored.
-pub(crate) fn newest(backups: Vec<Backup>) -> Option<Backup> {
-    let started = |backup: &Backup| {
-        let status = backup.status.as_ref()?;
-        status
-            .start_timestamp
-            .clone()
-            .or_else(|| backup.creation_timestamp())
-    };
-    backups
-        .into_iter()
-        .filter(|backup| usable(backup).is_ok())
-        .max_by(|a, b| {
-            let (time_a, time_b) = (started(a).map(|t| t.0), started(b).map(|t| t.0));
-            time_a
-                .cmp(&time_b)
-                .then_with(|| a.name_any().cmp(&b.name_any()))
-        })
 }
 
 #[cfg(test)]
@@ -319,8 +324,14 @@ mod tests {
         assert!(!order.accept_missing && !order.fill_non_empty);
         assert_eq!(order.policy, ExistingResourcePolicy::None);
         let order = run(json!({"scheduleName": "s", "itemOperationTimeout": "30s"})).unwrap();
-        assert_eq!(order.source, Source::Schedule("s".into()));
+        let schedule = |partially_failed| Source::Schedule {
+            name: "s".into(),
+            partially_failed,
+        };
+        assert_eq!(order.source, schedule(false));
         assert_eq!(order.queue_timeout, Duration::from_secs(30));
+        let order = run(json!({"scheduleName": "s", "allowPartiallyFailed": true})).unwrap();
+        assert_eq!(order.source, schedule(true));
         let order = run(
             json!({"backupName": "b", "itemOperationTimeout": "30s", "volumeBindTimeout": "1h",
             "volumeQueueTimeout": "2h", "missingVolumeData": "accept", "nonEmptyVolumes": "fill"}),
@@ -406,20 +417,5 @@ mod tests {
                 (result, _) => panic!("{status}: {result:?}"),
             }
         }
-    }
-
-    #[test]
-    fn the_newest_good_backup() {
-        let at = |name: &str, phase: &str, start: &str| {
-            backup(name, &json!({"phase": phase, "startTimestamp": start}))
-        };
-        let backups = vec![
-            at("old", "Completed", "2026-01-01T00:00:00Z"),
-            at("good", "PartiallyFailed", "2026-01-02T00:00:00Z"),
-            at("bad", "Failed", "2026-01-03T00:00:00Z"),
-            at("running", "InProgress", "2026-01-04T00:00:00Z"),
-        ];
-        assert_eq!(newest(backups).unwrap().name_any(), "good");
-        assert!(newest(vec![]).is_none());
     }
 }
