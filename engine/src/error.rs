@@ -349,7 +349,7 @@ impl Error {
             }
             Self::NoStore { .. } => "create the bucket or directory, or correct its name",
             Self::ObjectMissing { .. } | Self::ObjectShort { .. } | Self::Damaged { .. } => {
-                "run a check of the repository; restic's repair commands work on it as well"
+                "run a check of the repository, which says what is damaged and what to do; a damaged snapshot file is removed by forgetting its id, a damaged index file by repairing the index"
             }
             Self::ObjectTooLarge { .. } => {
                 "the object is not what its name says; remove it if nothing of yours wrote it"

@@ -54,8 +54,8 @@ impl Active {
         let budget = &run.budget;
         worker.known.clear();
         loop {
-            // What was found to be its end is one, whatever was supposed to come.
-            if cursor.has_ended() {
+            // What was found to be its end is one, whatever was supposed to come; and so is the end of one that is described.
+            if cursor.finished || cursor.has_ended() {
                 return Ok(Next::Nothing);
             }
             let end = match cursor.part() {
