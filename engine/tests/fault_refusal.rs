@@ -208,6 +208,46 @@ fn a_refused_copy_of_a_damaged_directory_is_not_taken_for_lost() {
     bench.restic().check();
 }
 
+/// The store hands out directories and no content of files: what was there stays as it was, and is said.
+#[test]
+fn a_restore_keeps_old_files_whose_content_the_store_refuses() {
+    let bench = Bench::new();
+    trees::plain(&bench.source(), 6, 300_000);
+    let repo = bench.init();
+    let snapshot = bench.archive(&repo).snapshot_id;
+    bench.restore(&repo, &snapshot);
+    let restored = files(&bench.target());
+    for path in &restored {
+        fs::write(path, format!("older {}", path.display())).unwrap();
+    }
+    let before = content(&bench.target());
+    let mut packs = files(&bench.repo_dir().join("data"));
+    packs.sort_by_key(|pack| fs::metadata(pack).unwrap().len());
+    // The smallest holds the directories.
+    let names: Vec<String> = packs[1..]
+        .iter()
+        .map(|pack| pack.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let faults = Faults::new(move |call| {
+        let refused = names.iter().any(|name| call.path.ends_with(name.as_str()));
+        if call.operation == Operation::Read && refused {
+            Fault::Refuse
+        } else {
+            Fault::None
+        }
+    });
+    let store = bench.store().with_faults(&faults);
+    let handle = bench.runtime.handle().clone();
+    let options = OpenOptions::default();
+    let refusing = Repository::open(store, &[Secret::new(PASSWORD)], options, handle).unwrap();
+    let report = bench.restore(&refusing, &snapshot);
+    assert_eq!(report.errors.len(), restored.len(), "{:?}", report.errors);
+    assert!(content(&bench.target()) == before);
+    let report = bench.restore(&repo, &snapshot);
+    assert_eq!(report.errors, []);
+    common::compare::assert_same(&bench.source(), &bench.target());
+}
+
 /// Something else lies where the store was: an empty directory in place of a disk that is not mounted any more.
 #[test]
 fn a_store_whose_directory_was_replaced_is_not_empty() {
