@@ -1,11 +1,13 @@
 //! What is refused before anything is touched.
 
 use ark_api::condition::{self, kind};
-use ark_api::layout;
 use ark_api::restore::RestorePhase;
+use ark_api::{Restore, annotation, layout};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::world::{World, bundle, config_map};
+use crate::world::{World, bundle, config_map, kubectl};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_that_cannot_be_restored_are_refused_in_words() {
@@ -119,4 +121,53 @@ async fn a_restore_with_an_origin_is_never_executed() {
     world.finished("mine").await;
     assert_eq!(world.status("imported").await.phase, None);
     assert!(world.get("namespaces", None, &app).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exported_restore_that_is_applied_again_is_a_copy() {
+    let world = World::start().await;
+    let app = world.app.clone();
+    world
+        .stored_backup("b", &[config_map(&app, "c", "v")], json!([]))
+        .await;
+    world.restore("r", json!({"backupName": "b"})).await;
+    assert_eq!(world.finished("r").await.0, RestorePhase::Completed);
+    let api: Api<Restore> = world.api();
+    let mut exported = api.get("r").await.unwrap();
+    assert_eq!(
+        exported.annotations()[annotation::RUN_UID],
+        exported.uid().unwrap()
+    );
+    // Deleted on purpose, and then somebody applies the exported object.
+    kubectl(&["delete", "configmap", "c", "-n", &app]);
+    api.delete("r", &DeleteParams::default()).await.unwrap();
+    world
+        .until("the end of the first Restore", async |_| {
+            api.get_opt("r").await.unwrap().is_none().then_some(())
+        })
+        .await;
+    exported.metadata.uid = None;
+    exported.metadata.resource_version = None;
+    let copy = api.create(&PostParams::default(), &exported).await.unwrap();
+    let status = world
+        .until("the mark of a copy", async |w| {
+            let status = w.status("r").await;
+            (status.phase == Some(RestorePhase::Copy)).then_some(status)
+        })
+        .await;
+    let told = condition::get(&status.conditions, kind::COPY).unwrap();
+    assert!(told.message.contains("kubectl"), "{}", told.message);
+    assert!(world.get("configmaps", Some(&app), "c").await.is_none());
+    // On purpose.
+    let patch = json!({"metadata": {"annotations": {annotation::RUN_UID: copy.uid()}}});
+    api.patch("r", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    world
+        .until("the restore on purpose", async |w| {
+            let done = w.status("r").await.phase == Some(RestorePhase::Completed);
+            done.then_some(())
+        })
+        .await;
+    assert!(world.get("configmaps", Some(&app), "c").await.is_some());
 }

@@ -9,7 +9,8 @@
 //!
 //! A restarted operator does the same again as a new attempt and recognises what earlier ones made. The attempt is
 //! counted before anything is touched; after [`attempts::MAX`] the restore fails. A restore that is deleted stops
-//! at once; one that is cancelled keeps what it made ([`cancel`]). One with an origin is a record and never executed.
+//! at once; one that is cancelled keeps what it made ([`cancel`]). One with an origin is a record and never executed,
+//! nor is a copy of one that was: the stamp that tells ([`work`]) is written before anything is restored.
 
 mod account;
 mod before;
@@ -33,6 +34,7 @@ mod turn;
 mod validate;
 mod volumes;
 mod words;
+mod work;
 mod world;
 
 use std::collections::HashMap;
@@ -56,6 +58,7 @@ use self::run::Run;
 use self::status::{Verdict, Writer};
 use self::validate::Order;
 use self::volumes::Common;
+use self::work::Work;
 use super::{ControllerOf, Reconciler};
 use crate::apply::causes::Causes;
 use crate::apply::discover::Served;
@@ -68,6 +71,7 @@ use crate::bucket::restore_claim::{self, RestoreClaim};
 use crate::bundle::read::Spool;
 use crate::collect::discovery::{Discovered, discover};
 use crate::context::Context;
+use crate::copies;
 use crate::error::{Class, Error, Result};
 use crate::metrics::Outcome;
 use crate::plugin_config;
@@ -94,7 +98,7 @@ impl Reconciler for RestoreReconciler {
     type Kind = Restore;
 
     async fn reconcile(&self, object: &Restore, context: &Arc<Context>) -> Result<Action> {
-        if !is_work(object) {
+        if work::of(object) == Work::None {
             return Ok(Action::await_change());
         }
         match context.runs.activity(&object.uid().unwrap_or_default()) {
@@ -109,9 +113,22 @@ impl Reconciler for RestoreReconciler {
             .get_opt(&name)
             .await
             .map_err(Error::kube(format!("get Restore {name}")))?;
-        let Some(restore) = found.filter(is_work) else {
+        let Some(restore) = found else {
             return Ok(Action::await_change());
         };
+        match work::of(&restore) {
+            Work::None => return Ok(Action::await_change()),
+            Work::Stamp => {
+                copies::stamp(&context.api(), &restore).await?;
+                return Ok(Action::await_change());
+            }
+            Work::Start => {
+                if copies::mark_copy(context, &restore, status::copy).await? {
+                    return Ok(Action::await_change());
+                }
+            }
+            Work::GoOn => {}
+        }
         if restore.spec.cancel == Some(true) && !has_begun(&restore) {
             let what = "cancelled before it began; nothing was restored";
             end(context, &restore, &Verdict::cancelled(None, what)).await?;
@@ -180,16 +197,9 @@ fn phase(restore: &Restore) -> RestorePhase {
     status.and_then(|status| status.phase).unwrap_or_default()
 }
 
-/// Whether there is anything to do.
-fn is_work(restore: &Restore) -> bool {
-    !phase(restore).is_terminal()
-        && restore.spec.origin.is_none()
-        && restore.metadata.deletion_timestamp.is_none()
-}
-
 /// Whether a run of it has begun, perhaps in an earlier process.
 fn has_begun(restore: &Restore) -> bool {
-    phase(restore) != RestorePhase::New
+    !matches!(phase(restore), RestorePhase::New | RestorePhase::Copy)
 }
 
 /// Makes one attempt, and writes its end into the status.
@@ -287,6 +297,7 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> R
     if let Err(why) = claim(context, restore, &location, &status).await? {
         return Ok(invalid_or_failed(&status, why));
     }
+    copies::stamp(&context.api(), restore).await?;
     let writer = Writer::new(context, restore);
     let backup_name = backup.name_any();
     let cause = context.runs.cause(&restore.uid().unwrap_or_default());

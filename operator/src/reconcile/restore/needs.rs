@@ -4,8 +4,12 @@ use serde_json::Value;
 
 use super::plan::{Key, group};
 use super::validate::Order;
-use crate::apply::order::{CLAIMS, CRDS, JOBS, PODS, VOLUMES};
+use crate::apply::order::{CRDS, JOBS, VOLUMES};
 use crate::apply::transform::{list, text};
+use crate::collect::related;
+
+/// Name of the account that a Secret holds a token of.
+const TOKEN_OF: &str = "/metadata/annotations/kubernetes.io~1service-account.name";
 
 /// Whether a cluster role binding is about a service account of a restored namespace.
 pub(super) fn binds_account_within(resource: &str, object: &Value, order: &Order) -> bool {
@@ -32,45 +36,27 @@ pub(super) fn job_of(pod: &Value) -> Option<Key> {
     ))
 }
 
-/// What an object cannot do without.
+/// What an object cannot do without: what a backup takes along with it, and what gives it its form.
 pub(super) fn needs(resource: &str, object: &Value) -> Vec<Key> {
-    let namespace = text(object, "/metadata/namespace").unwrap_or_default();
-    let mut needs = Vec::new();
+    let mut needs: Vec<Key> = related::of(resource, object)
+        .into_iter()
+        .map(|wanted| (wanted.resource, wanted.namespace, wanted.name))
+        .collect();
     let mut need = |resource: &str, namespace: &str, name: Option<&str>| {
         if let Some(name) = name.filter(|name| !name.is_empty()) {
             needs.push((resource.to_owned(), namespace.to_owned(), name.to_owned()));
         }
     };
     match resource {
-        PODS => {
-            for volume in list(object, "/spec/volumes") {
-                let claim = text(volume, "/persistentVolumeClaim/claimName");
-                need(CLAIMS, namespace, claim);
-            }
-            let account = text(object, "/spec/serviceAccountName");
-            need("serviceaccounts", namespace, account);
-            let class = text(object, "/spec/priorityClassName");
-            need("priorityclasses.scheduling.k8s.io", "", class);
-            let class = text(object, "/spec/runtimeClassName");
-            need("runtimeclasses.node.k8s.io", "", class);
-        }
-        CLAIMS => {
-            need(VOLUMES, "", text(object, "/spec/volumeName"));
-            let class = text(object, "/spec/storageClassName");
-            need("storageclasses.storage.k8s.io", "", class);
-        }
         VOLUMES => {
             let class = text(object, "/spec/storageClassName");
             need("storageclasses.storage.k8s.io", "", class);
         }
-        "rolebindings.rbac.authorization.k8s.io"
-        | "clusterrolebindings.rbac.authorization.k8s.io" => {
-            let name = text(object, "/roleRef/name");
-            match text(object, "/roleRef/kind") {
-                Some("ClusterRole") => need("clusterroles.rbac.authorization.k8s.io", "", name),
-                Some("Role") => need("roles.rbac.authorization.k8s.io", namespace, name),
-                _ => {}
-            }
+        "secrets" => {
+            // A token without its account is deleted at once.
+            let namespace = text(object, "/metadata/namespace").unwrap_or_default();
+            let account = text(object, TOKEN_OF);
+            need("serviceaccounts", namespace, account);
         }
         // A definition's name is its resource: `widgets.example.org`.
         _ if resource.contains('.') => need(CRDS, "", Some(resource)),

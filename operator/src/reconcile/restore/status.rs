@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::report::{Live, Report};
 use crate::context::Context;
+use crate::copies;
 use crate::error::{Error, Result};
 use crate::run::attempts;
 
@@ -150,6 +151,15 @@ fn set_waiting(
     condition::set_waiting(&mut status.conditions, waiting, generation, now);
 }
 
+/// It is a copy of one that was executed; `text` says of which.
+pub(super) fn copy(restore: &mut Restore, text: &str, now: &Time) {
+    let generation = restore.metadata.generation;
+    let status = restore.status.get_or_insert_default();
+    status.phase = Some(RestorePhase::Copy);
+    status.observed_generation = generation;
+    copies::note_copy(&mut status.conditions, text, generation, now);
+}
+
 /// Writes statuses of one Restore.
 pub(crate) struct Writer<'a> {
     context: &'a Context,
@@ -222,6 +232,7 @@ impl<'a> Writer<'a> {
             );
             set_waiting(status, None, self.generation, now);
             status.phase = Some(RestorePhase::InProgress);
+            copies::forget_copy(&mut status.conditions);
             status.observed_generation = self.generation;
             status.backup_name = Some(backup.to_owned());
             status.backup_location = Some(location.to_owned());
