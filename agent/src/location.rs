@@ -35,6 +35,17 @@ pub(crate) async fn repository(
     wanted: Use,
     stop: &CancellationToken,
 ) -> Result<Lease> {
+    let (access, options) = access(ctx, location, namespace, wanted).await?;
+    ctx.repositories.open(access, options, stop).await
+}
+
+/// All that a repository is opened with: where it is, its key, and who this process is to others that lock it.
+pub(crate) async fn access(
+    ctx: &Context,
+    location: &str,
+    namespace: &str,
+    wanted: Use,
+) -> Result<(Access, OpenOptions)> {
     if namespace.is_empty() {
         return Err(Error::InvalidSpec(
             "it does not say from which namespace the volume is".to_owned(),
@@ -63,7 +74,7 @@ pub(crate) async fn repository(
         liveness: Some(ctx.liveness.at(&uid)),
         ..OpenOptions::default()
     };
-    ctx.repositories.open(access, options, stop).await
+    Ok((access, options))
 }
 
 async fn get(ctx: &Context, name: &str) -> Result<BackupStorageLocation> {

@@ -25,6 +25,7 @@ mod handshake;
 mod http;
 mod liveness;
 mod location;
+mod maintain;
 mod metrics;
 mod object;
 mod pods;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
             result
         });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -85,7 +86,7 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<()> {
+async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<ExitCode> {
     telemetry::init(env)?;
     if let Some(error) = not_replaced {
         tracing::warn!(%error, "the memory allocator keeps its default settings; more memory than needed stays in use");
@@ -100,6 +101,16 @@ async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<()> {
     let client = kube::Client::try_default()
         .await
         .context("cannot find the API server")?;
+    let mut args = std::env::args().skip(1);
+    match args.next().as_deref() {
+        None => watch(client, settings).await,
+        Some(maintain::COMMAND) => maintain::run(client, settings, args).await,
+        Some(other) => anyhow::bail!("{other:?} is no command of the agent"),
+    }
+}
+
+/// Works on the volume objects of this node until the process is asked to end.
+async fn watch(client: kube::Client, settings: Settings) -> anyhow::Result<ExitCode> {
     let metrics = Arc::new(Metrics::default());
     let (pods, watch_pods) = Pods::start(client.clone(), &settings.node, Arc::clone(&metrics));
     let shutdown = CancellationToken::new();
@@ -122,10 +133,6 @@ async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<()> {
         http = %listener.local_addr()?,
         "agent started"
     );
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
     let work = async {
         tokio::select! {
             () = watch_pods => anyhow::bail!("the watch of this node's pods ended"),
@@ -138,8 +145,7 @@ async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<()> {
     };
     let result = tokio::select! {
         result = work => result,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        signal = stop_signal() => signal,
     };
     tracing::info!("stopping; unfinished volumes are taken up at the next start");
     shutdown.cancel();
@@ -151,7 +157,20 @@ async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<()> {
     if tokio::time::timeout(PATIENCE, end).await.is_err() {
         tracing::warn!("some work did not stop in time; its locks go away by themselves");
     }
-    result
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns when the process is asked to end.
+async fn stop_signal() -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// Says in the log whether the kubelet's directory is the right one, whenever that changes.

@@ -45,6 +45,11 @@ pub const PVC_NAME: &str = "ark.heptio.com/pvc-name";
 pub const RUN_UID: &str = "ark.heptio.com/run-uid";
 /// Any object: the manifest that `kubectl apply` was given, as JSON.
 pub const KUBECTL_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// `ResticRepository`: asks for maintenance at once; see [`crate::maintenance::Wanted`]. Carried out once for each
+/// value.
+pub const MAINTENANCE_REQUEST: &str = "ark.heptio.com/maintenance-request";
+/// Maintenance Job: comma-separated names of the `ResticRepository` objects it works on.
+pub const MAINTENANCE_REPOSITORIES: &str = "ark.heptio.com/maintenance-repositories";
 
 /// Prefixes of hook annotations; a pod that carries one cannot be backed up as asked until hooks
 /// are supported, which is reported and not ignored.

@@ -24,6 +24,8 @@ pub mod kind {
     pub const READY: &str = "Ready";
     /// Backup, Restore: the object is a copy of one that was executed, and is not executed itself.
     pub const COPY: &str = "Copy";
+    /// Repository: the last check found it whole.
+    pub const HEALTHY: &str = "Healthy";
     /// Backup, Restore, volume objects: something outside is being waited for; the reason says what.
     pub const WAITING: &str = "Waiting";
     /// `PodVolumeRestore`: the volume held nothing before anything was written, so what is in it is this restore's.

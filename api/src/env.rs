@@ -40,6 +40,23 @@ pub const STATE_DIR: &str = "ARK_STATE_DIR";
 /// The most that directory may take on disk, as [`crate::size::parse`] reads it.
 pub const STATE_SIZE: &str = "ARK_STATE_SIZE";
 
+/// Name of the `PodTemplate` from which maintenance Jobs are made; without it there are none.
+pub const MAINTENANCE_TEMPLATE: &str = "ARK_MAINTENANCE_TEMPLATE";
+/// How often a repository is maintained unless it says otherwise, such as `24h`.
+pub const MAINTENANCE_FREQUENCY: &str = "ARK_MAINTENANCE_FREQUENCY";
+/// Maintenance Jobs that may run at the same time in the cluster.
+pub const MAINTENANCE_JOBS: &str = "ARK_MAINTENANCE_JOBS";
+/// Repositories that one maintenance Job works on, one after the other.
+pub const MAINTENANCE_JOB_REPOSITORIES: &str = "ARK_MAINTENANCE_JOB_REPOSITORIES";
+/// Time within which maintenance reads all data of a repository once, such as `720h`.
+pub const MAINTENANCE_VERIFY_WITHIN: &str = "ARK_MAINTENANCE_VERIFY_WITHIN";
+/// Time after which a maintenance Job is ended, such as `4h`.
+pub const MAINTENANCE_DEADLINE: &str = "ARK_MAINTENANCE_DEADLINE";
+/// Bytes of memory the container of a maintenance Job may take: its limit.
+pub const MEMORY_LIMIT: &str = "ARK_MEMORY_LIMIT";
+/// Name of the Job a program runs in.
+pub const JOB_NAME: &str = "ARK_JOB_NAME";
+
 /// Where the agent sees the kubelet's `pods` directory, unless [`HOST_PODS`] says otherwise.
 pub const DEFAULT_HOST_PODS: &str = "/host_pods";
 /// Port of `/healthz`, `/readyz` and `/metrics` of operator and agent.

@@ -32,6 +32,8 @@ pub const CAUSE_EXPIRY: &str = "expiry";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Value of [`COMPONENT`] for the agent.
 pub const COMPONENT_AGENT: &str = "agent";
+/// Value of [`COMPONENT`] for maintenance Jobs and their pods.
+pub const COMPONENT_MAINTENANCE: &str = "maintenance";
 /// Value of [`COMPONENT`] for the operator.
 pub const COMPONENT_OPERATOR: &str = "operator";
 

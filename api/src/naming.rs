@@ -131,6 +131,12 @@ pub fn spread(uid: &str) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
+/// Name of the maintenance Job that starts with repository `first` at `now`. Short enough to be a label value, which the
+/// name of a Job has to be.
+pub fn maintenance_job(first: &str, now: jiff::Timestamp) -> String {
+    timestamped(&format!("ark-maintain-{}", hash(&[first])), now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

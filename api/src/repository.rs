@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
+use crate::maintenance::{MaintenanceRun, Verification};
 use crate::origin::Origin;
 
 /// One restic repository: the volumes of one namespace at one location.
@@ -57,7 +58,7 @@ pub struct ResticRepositorySpec {
     /// the namespace to this location removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_only: Option<bool>,
-    /// How often it is maintained; not supported yet, refused when set.
+    /// How often it is maintained, instead of the installation's setting: at least one minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_frequency: Option<Duration>,
     /// Where the object came from, when it was not created here; see [`Origin`].
@@ -117,9 +118,25 @@ pub struct ResticRepositoryStatus {
     /// Version of restic's repository format, 1 or 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_version: Option<i32>,
-    /// When it was last maintained.
+    /// When it was last maintained with success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_maintenance_time: Option<Time>,
+    /// The last runs of maintenance, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_maintenance: Vec<MaintenanceRun>,
+    /// The last request for maintenance out of turn that was carried out:
+    /// the value of the annotation `ark.heptio.com/maintenance-request`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_request: Option<String>,
+    /// Bytes of data in the repository after the last maintenance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<i64>,
+    /// Bytes of it that no snapshot needs and that the last maintenance left where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reclaimable_bytes: Option<i64>,
+    /// What the last check read and found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// When it was last opened successfully.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checked_time: Option<Time>,

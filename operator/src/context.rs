@@ -37,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// Runs of backups and restores.
     pub(crate) runs: Registry,
+    /// What the repository controller tells the maintenance loop.
+    pub(crate) maintenance: crate::maintain::Shared,
     /// Cancelled when the process stops or loses its lease.
     pub(crate) shutdown: CancellationToken,
     recorder: Recorder,
@@ -71,6 +73,7 @@ impl Context {
             cluster,
             runs: Registry::new(shutdown.clone(), metrics.clone()),
             metrics,
+            maintenance: crate::maintain::Shared::default(),
             shutdown,
         })
     }

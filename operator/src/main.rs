@@ -18,6 +18,7 @@ mod http;
 mod json;
 mod leader;
 mod list;
+mod maintain;
 mod metrics;
 mod plugin_config;
 mod reconcile;
@@ -220,6 +221,7 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         reconcile::repository::RepositoryReconciler::default(),
         shared(),
     ));
+    set.spawn(maintain::run(shared()));
     set.spawn(reconcile::run(
         reconcile::backup::BackupReconciler::default(),
         shared(),

@@ -54,6 +54,14 @@ pub(crate) struct Metrics {
     pub(crate) runs: Family<Controller, Gauge>,
     /// Schedules, sync, expiry, deletion.
     pub(crate) upkeep: Upkeep,
+    /// Bytes of data in all repositories after their last maintenance.
+    pub(crate) repository_stored_bytes: Gauge,
+    /// Bytes of it that no snapshot needs.
+    pub(crate) repository_reclaimable_bytes: Gauge,
+    /// Repositories in which the last check found damage.
+    pub(crate) repositories_unhealthy: Gauge,
+    /// Age, in seconds, of the oldest of the repositories' last checks.
+    pub(crate) oldest_verification_seconds: Gauge,
     /// 1 while this process leads.
     pub(crate) leader: Gauge<f64, AtomicU64>,
     registry: Arc<Registry>,
@@ -71,6 +79,10 @@ impl Metrics {
         let location_available = Family::default();
         let reconcile_errors = Family::default();
         let runs = Family::default();
+        let repository_stored_bytes = Gauge::default();
+        let repository_reclaimable_bytes = Gauge::default();
+        let repositories_unhealthy = Gauge::default();
+        let oldest_verification_seconds = Gauge::default();
         let leader = Gauge::default();
         registry.register("backups", "Backups that ended, by phase", backups.clone());
         registry.register(
@@ -104,6 +116,26 @@ impl Metrics {
             runs.clone(),
         );
         let upkeep = Upkeep::register(&mut registry);
+        registry.register(
+            "repository_stored_bytes",
+            "Data in all repositories after their last maintenance",
+            repository_stored_bytes.clone(),
+        );
+        registry.register(
+            "repository_reclaimable_bytes",
+            "Data in all repositories that no snapshot needs",
+            repository_reclaimable_bytes.clone(),
+        );
+        registry.register(
+            "repositories_unhealthy",
+            "Repositories in which the last check found damage",
+            repositories_unhealthy.clone(),
+        );
+        registry.register(
+            "repository_oldest_verification_seconds",
+            "Age of the oldest of the repositories' last checks",
+            oldest_verification_seconds.clone(),
+        );
         registry.register("leader", "Whether this process leads", leader.clone());
         Self {
             backups,
@@ -114,6 +146,10 @@ impl Metrics {
             reconcile_errors,
             runs,
             upkeep,
+            repository_stored_bytes,
+            repository_reclaimable_bytes,
+            repositories_unhealthy,
+            oldest_verification_seconds,
             leader,
             registry: Arc::new(registry),
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ark_api::env;
 
+use crate::maintain::Rules;
+
 /// How long restored pods may take to be scheduled and their claims to be bound, unless told otherwise.
 const DEFAULT_BIND_TIMEOUT: Duration = Duration::from_mins(10);
 /// Backups that run at the same time unless the environment says otherwise.
@@ -49,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) http_address: SocketAddr,
     /// Where artefacts are handed out: a loopback address.
     pub(crate) artefact_address: SocketAddr,
+    /// Node the operator runs on, if known.
+    pub(crate) node: Option<String>,
+    /// How repositories are maintained, if they are.
+    pub(crate) maintenance: Option<Rules>,
     /// Log filter.
     pub(crate) log: Option<String>,
     /// Log format.
@@ -136,6 +142,7 @@ impl Settings {
                 EXPIRY_LIMIT
             }),
         };
+        let maintenance = maintenance(&get, &mut wrong);
         let settings = Self {
             expiry_limit,
             namespace: get(env::NAMESPACE).unwrap_or_else(|| ark_api::DEFAULT_NAMESPACE.to_owned()),
@@ -149,6 +156,8 @@ impl Settings {
             spool: std::env::temp_dir(),
             http_address,
             artefact_address,
+            node: get(env::NODE_NAME),
+            maintenance,
             log: get(env::LOG),
             log_format,
         };
@@ -158,6 +167,45 @@ impl Settings {
             Err(wrong)
         }
     }
+}
+
+/// How repositories are maintained; `None` without a template for the Jobs.
+fn maintenance(get: impl Fn(&str) -> Option<String>, wrong: &mut Vec<String>) -> Option<Rules> {
+    let mut time = |name: &str, default: Duration| match get(name) {
+        None => default,
+        Some(text) => match text.parse::<ark_api::duration::Duration>() {
+            Ok(time) if time.0 >= Duration::from_mins(1) => time.0,
+            Ok(_) => {
+                wrong.push(format!("{name}={text:?} is less than a minute"));
+                default
+            }
+            Err(error) => {
+                wrong.push(format!("{name}: {error}"));
+                default
+            }
+        },
+    };
+    let frequency = time(env::MAINTENANCE_FREQUENCY, Duration::from_hours(24));
+    let verify_within = time(env::MAINTENANCE_VERIFY_WITHIN, Duration::from_hours(720));
+    let deadline = time(env::MAINTENANCE_DEADLINE, Duration::from_hours(4));
+    let mut number = |name: &str, default: usize| match get(name).map(|text| (text.parse(), text)) {
+        None => default,
+        Some((Ok(number @ 1..=1000), _)) => number,
+        Some((_, text)) => {
+            wrong.push(format!("{name}={text:?} is not a number from 1 to 1000"));
+            default
+        }
+    };
+    let jobs = number(env::MAINTENANCE_JOBS, 1);
+    let job_repositories = number(env::MAINTENANCE_JOB_REPOSITORIES, 10);
+    Some(Rules {
+        template: get(env::MAINTENANCE_TEMPLATE)?,
+        frequency,
+        jobs,
+        job_repositories,
+        verify_within,
+        deadline,
+    })
 }
 
 #[cfg(test)]
@@ -191,8 +239,10 @@ mod tests {
             (env::RESTORE_BIND_TIMEOUT, "soon"),
             (env::EXPIRY_LIMIT, "many"),
             (env::CONCURRENT_BACKUPS, "0"),
+            (env::MAINTENANCE_FREQUENCY, "1s"),
+            (env::MAINTENANCE_JOBS, "0"),
         ])
         .unwrap_err();
-        assert_eq!(wrong.len(), 7, "{wrong:?}");
+        assert_eq!(wrong.len(), 9, "{wrong:?}");
     }
 }

@@ -20,7 +20,9 @@ mod location_create;
 mod location_get;
 mod logs;
 mod output;
+mod repository_describe;
 mod repository_get;
+mod repository_maintain;
 mod restore_create;
 mod restore_delete;
 mod restore_describe;
@@ -37,6 +39,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ark_api::maintenance::Wanted;
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine::Engine;
@@ -248,6 +251,12 @@ pub(crate) enum ResticNoun {
 pub(crate) enum RepoVerb {
     /// List repositories
     Get(output::Get),
+    /// Show all about repositories: what maintenance freed, and what checks found
+    Describe(output::Get),
+    /// Free the space of what no snapshot needs now, and check the repository; backups may go on meanwhile
+    Prune(repository_maintain::RepositoryMaintain),
+    /// Check a repository now, and read and verify all its data
+    Check(repository_maintain::RepositoryMaintain),
     /// Work with the key of a location's repositories
     #[command(subcommand)]
     Key(KeyVerb),
@@ -404,6 +413,16 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> Result<Exit> {
         Command::Restic(ResticNoun::Repo(RepoVerb::Get(args)))
         | Command::Repo(RepoVerb::Get(args))
         | Command::Get(GetNoun::Repos(args)) => repository_get::run(context, args).await,
+        Command::Restic(ResticNoun::Repo(RepoVerb::Describe(args)))
+        | Command::Repo(RepoVerb::Describe(args)) => repository_describe::run(context, args).await,
+        Command::Restic(ResticNoun::Repo(RepoVerb::Prune(args)))
+        | Command::Repo(RepoVerb::Prune(args)) => {
+            repository_maintain::run(context, args, Wanted::Maintenance).await
+        }
+        Command::Restic(ResticNoun::Repo(RepoVerb::Check(args)))
+        | Command::Repo(RepoVerb::Check(args)) => {
+            repository_maintain::run(context, args, Wanted::FullCheck).await
+        }
         Command::Restic(ResticNoun::Repo(RepoVerb::Key(KeyVerb::Export(args))))
         | Command::Repo(RepoVerb::Key(KeyVerb::Export(args))) => {
             key_export::run(context, args).await

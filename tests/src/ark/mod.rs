@@ -63,6 +63,7 @@ pub struct Ark {
     operator_kubeconfig: PathBuf,
     /// Of the agents' service account.
     agent_kubeconfig: PathBuf,
+    maintenance_kubeconfig: PathBuf,
     operator: Option<Child>,
     agents: Vec<Child>,
     /// Further environment variables of the operator.
@@ -113,6 +114,7 @@ impl Ark {
             dir,
             operator_kubeconfig: PathBuf::new(),
             agent_kubeconfig: PathBuf::new(),
+            maintenance_kubeconfig: PathBuf::new(),
             operator: None,
             agents: Vec::new(),
             env: Vec::new(),
@@ -128,6 +130,9 @@ impl Ark {
             .unwrap();
         ark.agent_kubeconfig = plane
             .service_account_kubeconfig(&ark.namespace, "ark-agent")
+            .unwrap();
+        ark.maintenance_kubeconfig = plane
+            .service_account_kubeconfig(&ark.namespace, "ark-maintenance")
             .unwrap();
         ark
     }
@@ -377,8 +382,9 @@ fn install_roles(plane: &ControlPlane, namespace: &str) {
     for template in [
         "serviceaccounts",
         "rbac-agent",
-        "policy-agent",
+"policy-agent",
         "rbac-operator",
+        "maintenance",
     ] {
         helm.args(["--show-only", &format!("templates/{template}.yaml")]);
     }

@@ -139,6 +139,12 @@ impl Ark {
             .await;
     }
 
+    /// Writes the status of a pod in Ark's namespace.
+    pub async fn set_own_pod_status(&self, pod: &Pod, status: Value) {
+        self.pod_status(&self.api::<Pod>(), pod, &json!({"status": status}))
+            .await;
+    }
+
     /// The directory of an emptyDir, made as a kubelet makes it.
     pub fn empty_dir(&self, pod: &Pod, volume: &str) -> PathBuf {
         let dir = self

@@ -56,6 +56,17 @@ impl Ark {
     }
 
     fn spawn(&self, name: &str, kubeconfig: &Path, log: &Path, env: &[(&str, &str)]) -> Child {
+        self.spawn_with(name, &[], kubeconfig, log, env)
+    }
+
+    fn spawn_with(
+        &self,
+        name: &str,
+        args: &[&str],
+        kubeconfig: &Path,
+        log: &Path,
+        env: &[(&str, &str)],
+    ) -> Child {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -65,6 +76,7 @@ impl Ark {
         let path = std::env::var_os("ARK_TEST_PROGRAMS")
             .map_or_else(|| program(name), |dir| PathBuf::from(dir).join(name));
         Command::new(path)
+            .args(args)
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             .env("ARK_NAMESPACE", &self.namespace)
@@ -174,6 +186,28 @@ impl Ark {
         let log = self.dir.path().join("agent.log");
         let child = self.spawn("ark-agent", &kubeconfig, &log, &env);
         self.agents.push(child);
+    }
+
+    /// Runs what the container of maintenance Job `job` runs, with `args`, to its end; whether it ended well.
+    pub fn run_maintenance(&self, job: &str, args: &[&str]) -> bool {
+        let log = self.dir.path().join("maintenance.log");
+        let env = [
+            ("ARK_NODE_NAME", "n"),
+            ("ARK_POD_NAME", job),
+            (ark_api::env::JOB_NAME, job),
+        ];
+        let mut child =
+            self.spawn_with("ark-agent", args, &self.maintenance_kubeconfig, &log, &env);
+        let ended_well = child.wait().unwrap().success();
+        if !ended_well {
+            // Shown with the test that fails, and nowhere else.
+            std::io::copy(
+                &mut std::fs::File::open(log).unwrap(),
+                &mut std::io::stderr(),
+            )
+            .unwrap();
+        }
+        ended_well
     }
 
     /// What the agents have said so far.

@@ -170,12 +170,6 @@ fn problems(object: &ResticRepository) -> Vec<String> {
     if spec.backup_storage_location.is_empty() {
         problems.push("spec.backupStorageLocation is empty".to_owned());
     }
-    if spec.maintenance_frequency.is_some() {
-        problems.push(
-            "spec.maintenanceFrequency is not supported yet by this version: leave it out"
-                .to_owned(),
-        );
-    }
     if spec.origin.is_some() {
         problems.push(
             "spec.origin marks a record read from elsewhere, which is never opened".to_owned(),
@@ -209,8 +203,6 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let mut bad = object("", "");
-        bad.spec.maintenance_frequency = Some("1h".parse().unwrap());
-        assert_eq!(problems(&bad).len(), 3);
+        assert_eq!(problems(&object("", "")).len(), 2);
     }
 }

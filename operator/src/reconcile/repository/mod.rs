@@ -1,6 +1,6 @@
 //! Controller of repositories: is it due → open or make → status.
 //!
-//! A repository is looked at when its spec, its location or its key changes, and every five minutes
+//! A repository is looked at when its spec, its location or its key changes, and once a day
 //! (sooner while it is not ready). It is made only where none is and none has been: one that was here and
 //! is gone, or is another one than it was, is a fault that a person must look at.
 
@@ -24,8 +24,8 @@ use super::{ControllerOf, Reconciler, on_change_of};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
-/// How often a repository that is ready is opened again.
-const FREQUENCY: Duration = Duration::from_mins(5);
+/// How often a repository that is ready is opened again. Maintenance and backups open it as well.
+const FREQUENCY: Duration = Duration::from_hours(24);
 /// How often one that is not is tried again.
 const SOON: Duration = Duration::from_secs(15);
 
@@ -58,6 +58,7 @@ impl Reconciler for RepositoryReconciler {
 
     async fn reconcile(&self, object: &ResticRepository, context: &Arc<Context>) -> Result<Action> {
         let name = object.name_any();
+        context.maintenance.wake();
         let Some(repository) = context
             .api::<ResticRepository>()
             .get_opt(&name)
@@ -108,6 +109,7 @@ impl Reconciler for RepositoryReconciler {
         controller: ControllerOf<ResticRepository>,
         context: &Context,
     ) -> ControllerOf<ResticRepository> {
+        context.maintenance.follow(controller.store());
         let controller = on_change_of::<ResticRepository, BackupStorageLocation>(
             controller,
             context,
