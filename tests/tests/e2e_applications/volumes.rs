@@ -87,7 +87,7 @@ fn claims_that_name_their_volumes_get_them_again() -> Result<()> {
     let namespace = &trial.namespace;
     let names = ["t-crosswise-a", "t-crosswise-b"];
     delete_volumes(&trial, &names)?;
-    let named = |name: &str, volume: &str| {
+    let bound_to = |name: &str, volume: &str| {
         let mut claim = claim(name, namespace);
         claim["spec"]["storageClassName"] = json!("t-crosswise");
         claim["spec"]["volumeName"] = json!(volume);
@@ -101,8 +101,8 @@ fn claims_that_name_their_volumes_get_them_again() -> Result<()> {
         )])?;
     }
     trial.apply(&[
-        named("d1", names[1]),
-        named("d2", names[0]),
+        bound_to("d1", names[1]),
+        bound_to("d2", names[0]),
         json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "p", "namespace": namespace,
             "annotations": {ark_api::annotation::BACKUP_VOLUMES: "d1,d2"}},
