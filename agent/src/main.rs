@@ -103,8 +103,8 @@ async fn run(not_replaced: Option<std::io::Error>) -> anyhow::Result<ExitCode> {
         .context("cannot find the API server")?;
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
-        None => watch(client, settings).await,
-        Some(maintain::COMMAND) => maintain::run(client, settings, args).await,
+        None => Box::pin(watch(client, settings)).await,
+        Some(maintain::COMMAND) => Box::pin(maintain::run(client, settings, args)).await,
         Some(other) => anyhow::bail!("{other:?} is no command of the agent"),
     }
 }

@@ -142,7 +142,7 @@ impl Settings {
                 EXPIRY_LIMIT
             }),
         };
-        let maintenance = maintenance(&get, &mut wrong);
+        let maintenance = maintenance(get, &mut wrong);
         let settings = Self {
             expiry_limit,
             namespace: get(env::NAMESPACE).unwrap_or_else(|| ark_api::DEFAULT_NAMESPACE.to_owned()),

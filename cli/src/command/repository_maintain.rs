@@ -8,7 +8,6 @@ use std::time::Duration;
 use ark_api::maintenance::{MaintenanceResult, Wanted};
 use ark_api::{ResticRepository, annotation};
 use clap::Args;
-use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 

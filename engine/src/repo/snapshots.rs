@@ -66,6 +66,29 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A snapshot of which only its id and its time are known: all that rules of retention without groups look at.
+    pub fn dated(id: impl Into<String>, time: Timestamp, offset: Offset) -> Self {
+        Self {
+            id: id.into(),
+            time,
+            offset,
+            hostname: String::new(),
+            username: String::new(),
+            uid: 0,
+            gid: 0,
+            paths: Vec::new(),
+            tags: Vec::new(),
+            excludes: Vec::new(),
+            original: None,
+            tree: String::new(),
+            parent: None,
+            program_version: String::new(),
+            summary: None,
+            coverage: Coverage::default(),
+            synced: None,
+        }
+    }
+
     fn from_file(id: Id, file: SnapshotFile) -> Result<Self, Invalid> {
         let taken = file.timestamp()?;
         Id::parse(&file.tree).ok_or_else(|| Invalid::new("its tree is not an id"))?;

@@ -48,20 +48,17 @@ pub(super) fn due(repository: &ResticRepository, frequency: Duration) -> Option<
         .map_or(frequency, |own| own.0.max(SHORTEST));
     let runs = &status.recent_maintenance;
     let ended = runs.last().and_then(|run| run.complete_timestamp.as_ref());
-    let (from, pause) = match ended {
-        Some(ended) => {
-            let failures = runs
-                .iter()
-                .rev()
-                .take_while(|run| run.result == MaintenanceResult::Failed)
-                .count();
-            (ended.0, pause(failures, frequency))
-        }
-        None => {
-            let created = repository.metadata.creation_timestamp.as_ref()?;
-            let uid = repository.uid().unwrap_or_default();
-            (created.0, share_of(&uid, frequency))
-        }
+    let (from, pause) = if let Some(ended) = ended {
+        let failures = runs
+            .iter()
+            .rev()
+            .take_while(|run| run.result == MaintenanceResult::Failed)
+            .count();
+        (ended.0, pause(failures, frequency))
+    } else {
+        let created = repository.metadata.creation_timestamp.as_ref()?;
+        let uid = repository.uid().unwrap_or_default();
+        (created.0, share_of(&uid, frequency))
     };
     let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
     Some(from.checked_add(pause).unwrap_or(Timestamp::MAX))
@@ -109,15 +106,14 @@ pub(super) fn decide(
             .get(location)
             .copied()
             .filter(|at| batches[*at].repositories.len() < rules.job_repositories);
-        match fitting {
-            Some(at) => batches[at].repositories.push(name),
-            None => {
-                open.insert(location, batches.len());
-                batches.push(Batch {
-                    location: location.to_owned(),
-                    repositories: vec![name],
-                });
-            }
+        if let Some(at) = fitting {
+            batches[at].repositories.push(name);
+        } else {
+            open.insert(location, batches.len());
+            batches.push(Batch {
+                location: location.to_owned(),
+                repositories: vec![name],
+            });
         }
     }
     batches.truncate(rules.jobs.saturating_sub(running.len()));

@@ -382,7 +382,7 @@ fn install_roles(plane: &ControlPlane, namespace: &str) {
     for template in [
         "serviceaccounts",
         "rbac-agent",
-"policy-agent",
+        "policy-agent",
         "rbac-operator",
         "maintenance",
     ] {

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use ark_api::location::AccessMode;
 use ark_api::{Restore, annotation};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -78,12 +77,12 @@ async fn remove_stored(context: &Context, restore: &Restore) -> Result<()> {
         // It was refused before anything was stored.
         return Ok(());
     };
-    let location = store::get(context, location).await?;
+    let location = store::connect(context, location).await?;
     // Nothing was stored where nothing may be written.
-    if location.spec.access_mode == Some(AccessMode::ReadOnly) {
+    if location.read_only() {
         return Ok(());
     }
-    let location = store::open_available(context, &location.name_any()).await?;
+    let location = store::open_available(context, &location.name()).await?;
     bucket::remove_restore(&location.store, &restore.name_any()).await
 }
 

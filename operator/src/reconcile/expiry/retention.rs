@@ -85,23 +85,7 @@ fn counts(backup: &Backup) -> bool {
 
 /// A backup in the form that the engine's rules judge.
 fn snapshot(name: &str, taken: Timestamp, zone: &TimeZone) -> Snapshot {
-    Snapshot {
-        id: name.to_owned(),
-        time: taken,
-        offset: zone.to_offset(taken),
-        hostname: String::new(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        paths: Vec::new(),
-        tags: Vec::new(),
-        excludes: Vec::new(),
-        original: None,
-        tree: String::new(),
-        parent: None,
-        program_version: String::new(),
-        summary: None,
-    }
+    Snapshot::dated(name, taken, zone.to_offset(taken))
 }
 
 #[cfg(test)]

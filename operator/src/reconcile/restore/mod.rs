@@ -517,8 +517,8 @@ async fn attempt_it(
         spool: &spool,
         applier: &applier,
         claims: Mutex::new(HashMap::new()),
-        disks: std::sync::OnceLock::new(),
-        before: std::sync::OnceLock::new(),
+        disks: OnceLock::new(),
+        before: OnceLock::new(),
         made: Mutex::default(),
         sending: tokio::sync::RwLock::default(),
     };
