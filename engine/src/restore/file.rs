@@ -270,6 +270,10 @@ impl Run<'_> {
                 if let Some(group) = &file.group {
                     self.complete_names(group);
                 }
+                // From here on nobody makes another name of it that waits.
+                if file.old.is_none() || file.group.is_some() {
+                    self.unfinished().retain(|other| !Arc::ptr_eq(other, file));
+                }
             }
         }
         file.state().fd = None;
@@ -307,7 +311,6 @@ impl Run<'_> {
             self.set_attributes(at, &file.attributes, before);
             if kept.is_none() {
                 self.take_place(file)?;
-                self.unfinished().retain(|other| !Arc::ptr_eq(other, file));
             }
         }
         if unchanged {
@@ -388,6 +391,14 @@ impl Run<'_> {
             self.rows.add(&file.path(), FileOperation::Write, message);
         }
         true
+    }
+
+    /// Something was made for the sake of a file that is not complete.
+    pub(super) fn note_unfinished(&self, file: &Arc<File>) {
+        let mut unfinished = self.unfinished();
+        if !unfinished.iter().any(|other| Arc::ptr_eq(other, file)) {
+            unfinished.push(Arc::clone(file));
+        }
     }
 
     fn unfinished(&self) -> MutexGuard<'_, Vec<Arc<File>>> {

@@ -224,9 +224,13 @@ impl Run<'_> {
             }
         }
         match (&mut *stage, &other.temporary) {
-            (Stage::Making(_, names), temporary) => {
+            (Stage::Making(file, names), temporary) => {
                 if temporary.is_some() {
                     Self::hold(dir);
+                    // Whatever ends the run, this name goes.
+                    if let Some(file) = file.upgrade() {
+                        self.note_unfinished(&file);
+                    }
                 }
                 names.push(other);
             }
