@@ -8,7 +8,8 @@ use ark_api::restore::RestoreSpec;
 use ark_api::{Backup, Restore};
 use kube::ResourceExt;
 
-use super::{has_begun, is_work};
+use super::has_begun;
+use super::work;
 use crate::collect::namespaces::is_pattern;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -66,6 +67,13 @@ pub(super) fn scope(spec: &RestoreSpec, backup: Option<&Backup>) -> Scope {
     })
 }
 
+/// Whether a restore has not ended, and is to be executed here.
+fn is_open(restore: &Restore) -> bool {
+    let status = restore.status.as_ref();
+    let phase = status.and_then(|status| status.phase).unwrap_or_default();
+    !phase.is_terminal() && work::of(restore) != work::Work::None
+}
+
 /// All work that `restore`, which works in `scope`, has to do with. One that nobody has judged yet does not count.
 pub(super) fn work<'a>(
     restore: &Restore,
@@ -87,7 +95,7 @@ pub(super) fn work<'a>(
         status.is_some_and(|status| condition::is_true(&status.conditions, kind::WAITING))
     };
     let others = known
-        .filter(|other| is_work(other))
+        .filter(|other| is_open(other))
         .filter(|other| has_begun(other) || queued(other))
         .map(|other| make(other, scope(&other.spec, None), has_begun(other)));
     queue::gather(make(restore, own, false), others, running)
