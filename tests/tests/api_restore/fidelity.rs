@@ -109,15 +109,17 @@ async fn controllers_know_their_revisions_again() {
     let world = World::start().await;
     world.make_app().await;
     let app = world.app.clone();
-    let spec = json!({"selector": {"matchLabels": {"app": "special"}},
-        "template": {"metadata": {"labels": {"app": "special"}},
-            "spec": {"containers": [{"name": "c", "image": "x",
-                "command": ["sh", "-c", "echo '<a>' && sleep 9 > /dev/null # \u{2028}\u{2029}"]}]}}});
+    let spec = |label: &str| {
+        json!({"selector": {"matchLabels": {"app": label}},
+            "template": {"metadata": {"labels": {"app": label}},
+                "spec": {"containers": [{"name": "c", "image": "x",
+                    "command": ["sh", "-c", "echo '<a>' && sleep 9 > /dev/null # \u{2028}\u{2029}"]}]}}})
+    };
     let mut stateful = json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
-        "metadata": {"name": "special", "namespace": app}, "spec": spec.clone()});
+        "metadata": {"name": "special", "namespace": app}, "spec": spec("stateful")});
     stateful["spec"]["serviceName"] = json!("none");
     let daemons = json!({"apiVersion": "apps/v1", "kind": "DaemonSet",
-        "metadata": {"name": "special", "namespace": app}, "spec": spec});
+        "metadata": {"name": "special", "namespace": app}, "spec": spec("daemon")});
     create(&stateful.to_string());
     create(&daemons.to_string());
     let synced = async |w: &World, resource: &str| {
