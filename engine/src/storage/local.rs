@@ -503,7 +503,8 @@ fn absent<T>(path: &Path, result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            for there in path.ancestors() {
+            // Without a slash at its end, which would have a link followed.
+            for there in path.components().as_path().ancestors() {
                 match fs::symlink_metadata(there) {
                     Ok(meta) if meta.is_symlink() && fs::metadata(there).is_err() => {
                         let message = format!("{} is a link that leads nowhere", there.display());
