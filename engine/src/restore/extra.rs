@@ -56,7 +56,9 @@ impl Run<'_> {
                 return Ok(());
             }
         };
-        let extra = there.iter().filter(|name| !names.contains(*name));
+        // What is being made has another name until it is complete.
+        let is_extra = |name: &&OsString| !names.contains(*name) && !self.is_temporary(name);
+        let extra = there.iter().filter(is_extra);
         if !dir.whole {
             self.tell_what_stays(dir, fd.as_fd(), extra);
             return Ok(());

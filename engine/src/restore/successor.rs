@@ -39,6 +39,13 @@ impl Run<'_> {
         name
     }
 
+    /// Whether this restore made it, and is not done with it.
+    pub(super) fn is_temporary(&self, name: &OsStr) -> bool {
+        let own = format!("{:016x}-", self.token);
+        let rest = name.as_bytes().strip_prefix(PREFIX);
+        rest.is_some_and(|rest| rest.starts_with(own.as_bytes()))
+    }
+
     /// Gives a complete entry its own name. If that fails it goes.
     pub(super) fn put_in_place(
         &self,
@@ -80,17 +87,16 @@ impl Run<'_> {
         let Ok(fd) = self.open_dir(dir) else { return };
         // Whoever must know what is in it looks for themselves.
         let names = list(fd.as_fd()).unwrap_or_default();
-        let own = format!("{:016x}-", self.token);
         for name in names {
-            let Some(rest) = name.as_bytes().strip_prefix(PREFIX) else {
+            if !name.as_bytes().starts_with(PREFIX) || self.is_temporary(&name) {
                 continue;
-            };
+            }
             let is_left = |meta: &Meta| {
                 let age = Timestamp::now().duration_since(meta.ctime);
                 meta.kind != Kind::Dir && age > LEFT
             };
             let left = Meta::at(&*fd, name.as_os_str()).is_ok_and(|meta| is_left(&meta));
-            if left && !rest.starts_with(own.as_bytes()) {
+            if left {
                 // It is in nobody's way, and the next restore tries again.
                 _ = rustix::fs::unlinkat(&*fd, &name, AtFlags::empty());
             }

@@ -174,6 +174,33 @@ fn names_of_one_file_replace_others_together_or_not_at_all() {
     assert_eq!(names(&target.join("dir")), ["also"]);
 }
 
+/// What is being made under another name is no extra: the files of a directory are complete after it was gone through.
+#[test]
+fn a_restore_that_deletes_does_not_delete_what_it_makes() {
+    let bench = Bench::new();
+    let source = bench.source();
+    for n in 0..40 {
+        fs::write(source.join(format!("file {n}")), trees::noise(n, 300_000)).unwrap();
+    }
+    for name in ["name 1", "name 2"] {
+        fs::hard_link(source.join("file 0"), source.join(name)).unwrap();
+    }
+    let repo = bench.init();
+    let id = bench.archive(&repo).snapshot_id;
+    for name in names(&source) {
+        symlink("elsewhere", bench.target().join(name)).unwrap();
+    }
+    fs::write(bench.target().join("extra"), "x").unwrap();
+    let deleting = RestoreRequest {
+        delete_extra: true,
+        ..request(&bench, &id)
+    };
+    let report = run(&repo, &deleting).unwrap();
+    assert_eq!((&report.errors[..], report.deleted), (&[][..], 1));
+    assert_same(&source, &bench.target());
+    assert_eq!(names(&bench.target()), names(&source));
+}
+
 /// What a killed restore left is removed once it is old; what is young may be of one that goes on.
 #[test]
 fn what_killed_restores_left_goes_when_it_is_old() {
