@@ -5,10 +5,11 @@ mod agent;
 use std::fs;
 
 use agent::{Phase, back_up, files, same_files};
-use ark_api::PodVolumeRestore;
 use ark_api::pod_volume_restore::WhenNotEmpty;
+use ark_api::{PodVolumeBackup, PodVolumeRestore};
 use ark_tests::node::{Node, claim, gate_runs, until};
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -195,4 +196,41 @@ async fn a_volume_that_holds_files_is_not_filled_unasked() {
         assert_eq!(gate.join("html.done").exists(), done, "{name}");
         assert_eq!(gate.join("html.failed").exists(), !done, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_ends_what_runs_tells_its_gate_and_leaves_what_is_finished() {
+    let mut node = Node::new().await;
+    let (source, dir) = node.pod_with_empty_dir("source", "html").await;
+    files(&dir);
+    node.start_agent();
+    let taken = back_up(&node, node.backup("b", &source, "html")).await;
+    let snapshot = taken.snapshot_id.clone().unwrap();
+    let (late, target, gate) = node.gated_pod("late", "html").await;
+    let image = json!({"phase": "Pending", "initContainerStatuses": [{
+        "name": "ark-restore-wait", "image": "none", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff"}},
+    }]});
+    node.pod_status(&late, image).await;
+    node.create(node.restore("late", &late, "html", &snapshot))
+        .await;
+    let restores = node.api::<PodVolumeRestore>();
+    until("a restore that waits", async || {
+        let status = restores.get("late").await.unwrap().status?;
+        (status.reason.as_deref() == Some("GateNotStarted")).then_some(())
+    })
+    .await;
+    let backups = node.api::<PodVolumeBackup>();
+    let cancel = Patch::Merge(json!({"spec": {"cancel": true}}));
+    let params = PatchParams::default();
+    backups.patch("b", &params, &cancel).await.unwrap();
+    restores.patch("late", &params, &cancel).await.unwrap();
+    let status = node.restored("late").await.status.unwrap();
+    assert_eq!(status.phase, Some(Phase::Canceled), "{:?}", status.message);
+    assert!(gate.join("html.failed").exists());
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    // The agent has seen both changes by now, in whatever order.
+    back_up(&node, node.backup("after", &source, "html")).await;
+    let finished = backups.get("b").await.unwrap().status.unwrap();
+    assert_eq!(finished, taken);
 }
