@@ -43,10 +43,11 @@ pub(crate) async fn wrong_snapshots(
         .map(|object| {
             let repository = repositories.get(&object.namespace).cloned();
             async move {
-                let repository = repository
-                    .ok_or_else(|| Error::Bug("a repository was not opened".to_owned()))?;
                 let name = object.name.clone();
-                let wrong = blocking(move || object.wrong(&repository)).await?;
+                let wrong = match repository.flatten() {
+                    Some(repository) => blocking(move || object.wrong(&repository)).await?,
+                    None => Some("the agent named a snapshot where no repository is".to_owned()),
+                };
                 Ok::<_, Error>(wrong.map(|why| (name, why)))
             }
         })
@@ -115,12 +116,13 @@ fn not_of(tags: &[String], uid: &str) -> bool {
     named.next() != Some(&own_tag(uid)) || named.next().is_some()
 }
 
+/// The repository of a namespace, if there is one.
 async fn open(
     context: &Context,
     location: &str,
     store: &Store,
     namespace: &str,
-) -> Result<Repository> {
+) -> Result<Option<Repository>> {
     let Some((_, password)) = store::repository_password(context, location).await? else {
         return Err(Error::Waiting(format!(
             "the repository key of location {location} is missing"
@@ -132,7 +134,13 @@ async fn open(
         no_lock: true,
         ..OpenOptions::default()
     };
-    blocking(move || Ok(Repository::open(store, &[password], options, runtime)?)).await
+    blocking(
+        move || match Repository::open(store, &[password], options, runtime) {
+            Err(ark_engine::Error::NoRepository { .. }) => Ok(None),
+            opened => Ok(Some(opened?)),
+        },
+    )
+    .await
 }
 
 async fn blocking<T: Send + 'static>(
