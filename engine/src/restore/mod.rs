@@ -23,6 +23,7 @@
 //! snapshot.
 
 mod attributes;
+mod buffers;
 mod compare;
 mod content;
 mod deletion;

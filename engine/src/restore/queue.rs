@@ -19,6 +19,7 @@ use futures::FutureExt as _;
 use tokio::runtime::Handle;
 
 use super::{
+    buffers::Buffers,
     compare::Comparison,
     file::File,
     plan::{Limits, Range, Want},
@@ -56,8 +57,8 @@ pub(super) struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     ready: VecDeque<(Range, Result<Vec<u8>>)>,
-    /// Memory of ranges that were written, for the next ones: never more pieces than are on their way at once.
-    buffers: Vec<Vec<u8>>,
+    /// Memory for ranges.
+    buffers: Buffers,
     ranges: VecDeque<(Id, Range)>,
     /// Blobs in `ranges`.
     waiting: usize,
@@ -190,10 +191,8 @@ impl Queue {
     /// A range was written; its memory is for the next one.
     pub(super) fn written(self: &Arc<Self>, bytes: u32, buffer: Vec<u8>) {
         let mut state = self.lock();
-        // The memory of a blob larger than any range is given back.
-        if (1..=self.limits.range as usize).contains(&buffer.capacity()) {
-            state.buffers.push(buffer);
-        }
+        let most = usize::try_from(self.limits.in_flight).unwrap_or(usize::MAX);
+        state.buffers.give(buffer, most);
         state.flying -= 1;
         state.flying_bytes -= u64::from(bytes);
         self.ask(&mut state);
@@ -216,15 +215,11 @@ impl Queue {
             state.flying += 1;
             state.flying_bytes += bytes;
             let queue = Arc::clone(self);
-            let buffer = state.buffers.pop();
+            let buffer = state.buffers.take(range.length as usize);
+            let capacity = buffer.capacity();
             drop(self.runtime.spawn(async move {
                 let path = pack::path(&pack);
                 let (start, length) = (u64::from(range.start), u64::from(range.length));
-                // Large enough for all that will be read into it.
-                let room = || Vec::with_capacity(queue.limits.range.max(range.length) as usize);
-                let buffer = buffer
-                    .filter(|buffer| buffer.capacity() >= range.length as usize)
-                    .unwrap_or_else(room);
                 let read = queue.store.read_range_into(&path, start, length, buffer);
                 // A worker waits for it, whatever becomes of it.
                 let data = AssertUnwindSafe(read)
@@ -233,6 +228,8 @@ impl Queue {
                     .unwrap_or_else(|panic| Err(panics::error("a read", panic.as_ref())));
                 let mut state = queue.lock();
                 state.asked -= 1;
+                let came = data.as_ref().map_or(0, Vec::capacity);
+                state.buffers.changed(capacity, came);
                 state.ready.push_back((range, data));
                 drop(state);
                 queue.changed.notify_all();
