@@ -4,7 +4,7 @@ use ark_api::condition::{self, kind, reason};
 use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::restore::RestorePhase;
 use ark_api::results::ItemAction;
-use ark_api::{PodVolumeRestore, Restore, annotation, label, layout};
+use ark_api::{PodVolumeRestore, ResticRepository, Restore, annotation, label, layout, naming};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
@@ -77,6 +77,16 @@ async fn a_lost_application_comes_back_in_order() {
             .await
             .is_none()
     );
+    // The repository has an object again, which may only open it.
+    let repository = naming::repository(&app, "default");
+    world
+        .until("the object of the repository", async |w| {
+            let found = w.api::<ResticRepository>().get_opt(&repository).await;
+            (found.unwrap()?.spec.open_only == Some(true)).then_some(())
+        })
+        .await;
+    let made = world.stored(&format!("{}/config", layout::repository(&app)));
+    assert!(!made.exists(), "a restore makes no repository");
     // Only the emptyDir can be filled; the claim is still waited for, and it is said.
     world
         .until("a condition that says what is waited for", async |w| {

@@ -32,6 +32,15 @@ async fn a_gate_passes_limit_ranges_quotas_and_the_restricted_level() {
             "requests.ephemeral-storage": "1Gi", "limits.ephemeral-storage": "1Gi"}}}),
         )
         .await;
+    world
+        .until(
+            "figures of the quota, without which no pod is admitted",
+            async |w| {
+                let quota = w.get("resourcequotas", Some(&w.app), "q").await?;
+                quota.pointer("/status/hard").map(|_| ())
+            },
+        )
+        .await;
     let mut strict = pod(&app, "web", &[("tmp", "")]);
     strict["spec"]["securityContext"] = json!({"runAsNonRoot": true, "runAsUser": 1000,
         "seccompProfile": {"type": "RuntimeDefault"}});
@@ -72,7 +81,8 @@ async fn a_gate_that_cannot_start_is_no_success() {
     world
         .restore(
             "r",
-            json!({"backupName": "b", "itemOperationTimeout": "3s"}),
+            json!({"backupName": "b", "itemOperationTimeout": "4s", "volumeBindTimeout": "1m",
+                "volumeQueueTimeout": "1m"}),
         )
         .await;
     world.schedule("web", &world.node).await;

@@ -292,10 +292,10 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> R
     }
     let (backup, location) = match find(context, &order, &status).await? {
         Ok(found) => found,
-        Err(why) => return Ok(invalid_or_failed(&status, why)),
+        Err(why) => return invalid_or_failed(context, restore, &status, why).await,
     };
     if let Err(why) = claim(context, restore, &location, &status).await? {
-        return Ok(invalid_or_failed(&status, why));
+        return invalid_or_failed(context, restore, &status, why).await;
     }
     copies::stamp(&context.api(), restore).await?;
     let writer = Writer::new(context, restore);
@@ -364,14 +364,23 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> R
     }
 }
 
-/// Before anything was touched, a restore that cannot work is invalid; afterwards it failed.
-fn invalid_or_failed(status: &RestoreStatus, why: String) -> Verdict {
+/// Before anything was touched, a restore that cannot work is invalid; afterwards it failed, and whoever waits for
+/// its volumes is told.
+async fn invalid_or_failed(
+    context: &Context,
+    restore: &Restore,
+    status: &RestoreStatus,
+    why: String,
+) -> Result<Verdict> {
     let mut verdict = Verdict::invalid(vec![why]);
     if status.phase.unwrap_or_default() != RestorePhase::New {
         verdict.phase = RestorePhase::Failed;
         verdict.failure_reason = verdict.validation_errors.pop();
+        let why = verdict.failure_reason.as_deref().unwrap_or_default();
+        let name = restore.name_any();
+        give_up(context, restore, &format!("restore {name} failed: {why}")).await?;
     }
-    verdict
+    Ok(verdict)
 }
 
 /// The backup and its open location. The inner error is for the user.
