@@ -230,6 +230,7 @@ fn controllers(context: &Arc<Context>) -> JoinSet<()> {
         reconcile::restore::RestoreReconciler::default(),
         shared(),
     ));
+    set.spawn(reconcile::restore::sweep_gates(shared()));
     set.spawn(run::watch::watch::<ark_api::Backup>(shared()));
     set.spawn(run::watch::watch::<ark_api::Restore>(shared()));
     set.spawn(reconcile::run(

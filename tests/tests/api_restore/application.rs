@@ -7,7 +7,7 @@ use ark_api::results::ItemAction;
 use ark_api::{PodVolumeRestore, ResticRepository, Restore, annotation, label, layout, naming};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::world::{GATE_IMAGE, World, claim, config_map, gate, kubectl, pod, taken};
@@ -358,4 +358,31 @@ async fn deleting_a_restore_cancels_it() {
             .await
             .is_none()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_of_a_restore_deleted_while_no_operator_ran_are_told() {
+    let mut world = World::start().await;
+    let app = world.app.clone();
+    let name = lost_application(&world, "b").await;
+    world.restore("r", json!({"backupName": "b"})).await;
+    world.schedule(&name, &world.node).await;
+    world.fills(1).await;
+    world.kill_operator();
+    let api = world.api::<Restore>();
+    api.delete("r", &DeleteParams::default()).await.unwrap();
+    // Whatever holds its end up belongs to an operator that is away.
+    let bare = json!({"metadata": {"finalizers": null}});
+    drop(
+        api.patch("r", &PatchParams::default(), &Patch::Merge(bare))
+            .await,
+    );
+    world.start_operator();
+    world
+        .until("a word to the gate", async |w| {
+            let pod = w.get("pods", Some(&app), &name).await?;
+            let told = pod["metadata"]["annotations"][annotation::GAVE_UP].as_str()?;
+            told.contains("was deleted").then_some(())
+        })
+        .await;
 }

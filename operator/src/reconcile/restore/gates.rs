@@ -4,19 +4,25 @@
 //! a gate that starts only later finds it there. A pod that cannot be told is logged; its gate ends at its own
 //! deadline. Idempotent.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
 use ark_api::pod_volume_backup::PodReference;
-use ark_api::{annotation, label, naming};
+use ark_api::{Restore, annotation, label, naming};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use crate::error::{Error, Result, describe, is_not_found};
+use crate::context::Context;
+use crate::error::{Result, describe, is_conflict, is_not_found};
+use crate::list;
 
 /// Longest reason: what a gate passes on.
 const MAX_REASON: usize = 3 * 1024;
-/// Pods a page.
-const PAGE: u32 = 500;
+/// Pause before a look that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Tells one gate.
 pub(crate) async fn tell(client: &Client, pod: &PodReference, why: &str) {
@@ -31,7 +37,8 @@ pub(crate) async fn tell(client: &Client, pod: &PodReference, why: &str) {
         .await
     {
         Ok(_) => {}
-        Err(error) if is_not_found(&error) => {}
+        // It is gone, or another pod has its name.
+        Err(error) if is_not_found(&error) || is_conflict(&error) => {}
         Err(error) => {
             tracing::warn!(namespace = pod.namespace, pod = pod.name, error = %describe(&error),
                 "cannot tell the gate of a pod that its volumes are given up");
@@ -41,29 +48,74 @@ pub(crate) async fn tell(client: &Client, pod: &PodReference, why: &str) {
 
 /// Tells every gate that still waits for the restore with this uid.
 pub(crate) async fn tell_all(client: &Client, restore_uid: &str, why: &str) -> Result<()> {
-    let api: Api<Pod> = Api::all(client.clone());
-    let mut params = ListParams::default()
-        .labels(&format!("{}={restore_uid}", label::RESTORE_UID))
-        .limit(PAGE);
+    let selector = format!("{}={restore_uid}", label::RESTORE_UID);
+    for pod in waiting(client, &selector).await? {
+        tell(client, &pod.reference, why).await;
+    }
+    Ok(())
+}
+
+/// Tells the gates whose restores were deleted while no operator ran; once, at the start. Ends when the process
+/// stops.
+pub(crate) async fn sweep(context: Arc<Context>) {
     loop {
-        let list = api
-            .list(&params)
-            .await
-            .map_err(Error::kube("list the restore's pods"))?;
-        for pod in list.items.iter().filter(|pod| waits(pod)) {
-            let reference = PodReference {
+        match tell_orphans(&context).await {
+            Ok(()) => return context.shutdown.cancelled().await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for gates whose restores are gone");
+            }
+        }
+        tokio::select! {
+            () = context.shutdown.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+async fn tell_orphans(context: &Context) -> Result<()> {
+    let pods = waiting(&context.client, label::RESTORE_UID).await?;
+    if pods.is_empty() {
+        return Ok(());
+    }
+    // Listed after the pods, so that no restore is missed that made one of them.
+    let restores: Vec<Restore> = context.list(&ListParams::default()).await?;
+    let known: HashSet<String> = restores.iter().filter_map(ResourceExt::uid).collect();
+    for pod in pods.iter().filter(|pod| !known.contains(&pod.restore_uid)) {
+        let why = "its restore was deleted before the volumes were back";
+        tell(&context.client, &pod.reference, why).await;
+    }
+    Ok(())
+}
+
+/// A pod whose gate stands.
+struct Waiting {
+    reference: PodReference,
+    restore_uid: String,
+}
+
+/// Pods with these labels whose gates stand.
+async fn waiting(client: &Client, selector: &str) -> Result<Vec<Waiting>> {
+    let api: Api<Pod> = Api::all(client.clone());
+    let params = ListParams::default()
+        .labels(selector)
+        .fields("status.phase=Pending");
+    let pods = list::all(&api, &params, "restored pods that are pending").await?;
+    let standing = pods.into_iter().filter(waits);
+    Ok(standing
+        .map(|pod| Waiting {
+            reference: PodReference {
                 namespace: pod.namespace().unwrap_or_default(),
                 name: pod.name_any(),
                 uid: pod.uid().unwrap_or_default(),
                 ..PodReference::default()
-            };
-            tell(client, &reference, why).await;
-        }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(()),
-        }
-    }
+            },
+            restore_uid: pod
+                .labels()
+                .get(label::RESTORE_UID)
+                .cloned()
+                .unwrap_or_default(),
+        })
+        .collect())
 }
 
 /// Whether a pod's gate has not let its application start.

@@ -81,6 +81,8 @@ use crate::run::{Activity, Stop, Subject, attempts};
 use crate::run_log::{About, RunLog};
 use crate::store::{self, OpenLocation};
 
+pub(crate) use self::gates::sweep as sweep_gates;
+
 /// Progress is written at most this often.
 const PROGRESS: Duration = Duration::from_secs(1);
 

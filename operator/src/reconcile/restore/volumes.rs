@@ -207,13 +207,16 @@ async fn advance(
             if view.fill.is_some() {
                 cancel(common.context, &work.name).await;
             }
-            for pod in [&work.job.reference].into_iter().chain(&work.job.gates) {
-                gates::tell(&common.context.client, pod, &finished.message).await;
-            }
             finished
         }
         Step::Done(finished) => finished,
     };
+    // An agent that failed has told the gates itself; there may be none, or it may never have begun.
+    if !finished.usable {
+        for pod in [&work.job.reference].into_iter().chain(&work.job.gates) {
+            gates::tell(&common.context.client, pod, &finished.message).await;
+        }
+    }
     record(
         common.report,
         &work.job.reference,
