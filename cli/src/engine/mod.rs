@@ -231,6 +231,8 @@ fn watched(engine: Engine, printer: Printer, runtime: &Runtime) -> Result<Engine
                 Ok(EngineExit::Done) if lacks && !is_backup => Ok(EngineExit::Error),
                 done => done,
             };
+            // With it goes the record of this process, before the process does.
+            drop(run);
             // Nobody listens any more only when the process ends.
             drop(sender.send(Ended::Done(done)));
         })?;
