@@ -11,7 +11,10 @@ mod common;
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use ark_engine::{ArchiveRequest, Cancel, FileOperation, Outcome, Progress};
+use ark_engine::{
+    ArchiveRequest, Cancel, FileOperation, Outcome, Progress,
+    maintain::{Forget, forget},
+};
 use common::{Bench, archive, compare::assert_same, files, restore, trees};
 
 #[test]
@@ -260,4 +263,37 @@ fn check_finds_a_flipped_bit() {
     assert_eq!(restored.errors.len(), 1, "{:?}", restored.errors);
     assert_eq!(restored.errors[0].operation, FileOperation::Read);
     assert_eq!((restored.files, files(&bench.target()).len()), (4, 4));
+}
+
+#[test]
+fn snapshots_are_forgotten_by_their_tags_and_a_second_time_nothing_is() {
+    let bench = Bench::new();
+    trees::plain(&bench.source(), 3, 1000);
+    let repo = bench.init();
+    for backup in ["one", "two", "two", "three"] {
+        let tags = vec!["ns=test".to_owned(), format!("backup-uid={backup}")];
+        let request = ArchiveRequest {
+            tags,
+            ..bench.request()
+        };
+        archive(&repo, &request).unwrap();
+    }
+    let tags = [
+        "backup-uid=two",
+        "backup-uid=three",
+        "backup-uid=tw",
+        "nobody",
+    ];
+    let what = Forget::Tagged(tags.map(str::to_owned).to_vec());
+    let forgotten = |dry_run| {
+        let report = forget(&repo, &what, dry_run, &Cancel::new()).unwrap();
+        report.removed.len()
+    };
+    assert_eq!(
+        (forgotten(true), forgotten(false), forgotten(false)),
+        (3, 3, 0)
+    );
+    let left = repo.snapshots().unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(left[0].tags.contains(&"backup-uid=one".to_owned()));
 }
