@@ -66,6 +66,25 @@ pub(crate) async fn acquire(
     Ok(Ok(()))
 }
 
+/// Removes what a restore stored and gives its name back, the claim last. Does nothing, and returns `false`, when the
+/// claim is not `ours`: a restore that failed because its name was taken must not take another's artefacts with it.
+pub(crate) async fn release(store: &Store, restore: &str, ours: &RestoreClaim) -> Result<bool> {
+    let path = layout::restore_claim(restore);
+    let found = store.read(&path, MAX_CLAIM).await?;
+    let found: Option<RestoreClaim> = found.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if found.as_ref() != Some(ours) {
+        return Ok(false);
+    }
+    let dir = layout::restore_dir(restore);
+    for entry in store.list_recursive(&dir).await? {
+        if !entry.is_dir && entry.name != layout::CLAIM {
+            store.delete(&format!("{dir}/{}", entry.name)).await?;
+        }
+    }
+    store.delete(&path).await?;
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     use ark_engine::StoreConfig;
@@ -103,5 +122,26 @@ mod tests {
             .unwrap();
         let why = acquire(&store, "odd", &mine).await.unwrap();
         assert!(why.unwrap_err().contains("unknown"));
+    }
+
+    #[tokio::test]
+    async fn only_the_claim_s_owner_removes_what_lies_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_owned();
+        let store = Store::open(&StoreConfig::Local { root }).unwrap();
+        let mine = claim("c1", "u1");
+        acquire(&store, "r", &mine).await.unwrap().unwrap();
+        store
+            .write(&layout::restore_logs("r"), "x".into())
+            .await
+            .unwrap();
+        for other in [claim("c2", "u1"), claim("c1", "u2")] {
+            assert!(!release(&store, "r", &other).await.unwrap());
+        }
+        assert_eq!(store.list("restores/r").await.unwrap().len(), 2);
+        assert!(release(&store, "r", &mine).await.unwrap());
+        assert!(store.list("restores/r").await.unwrap().is_empty());
+        // Again, as after a crash.
+        assert!(!release(&store, "r", &mine).await.unwrap());
     }
 }

@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 
 use ark_api::volume::VolumeRow;
-use ark_api::{Backup, PodVolumeBackup, layout};
+use ark_api::{Backup, PodVolumeBackup, Restore, layout};
 use ark_engine::{Entry, Store};
 use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::bucket::artefact::read_json_gz;
 use crate::bucket::claim::{self, Claim};
+use crate::bucket::restore_claim::{self, RestoreClaim};
 use crate::error::{Class, Error, Result};
 
 /// Largest marker that is read.
@@ -132,13 +133,18 @@ pub(super) async fn remove_backup(store: &Store, backup: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the artefacts of a restore.
-pub(super) async fn remove_restore(store: &Store, restore: &str) -> Result<()> {
-    let dir = layout::restore_dir(restore);
-    for entry in store.list_recursive(&dir).await? {
-        if !entry.is_dir {
-            store.delete(&format!("{dir}/{}", entry.name)).await?;
-        }
+/// Removes what a restore of `cluster` stored, if it is its own.
+pub(super) async fn remove_restore(store: &Store, cluster: &str, restore: &Restore) -> Result<()> {
+    let name = restore.name_any();
+    let ours = RestoreClaim {
+        cluster: cluster.to_owned(),
+        restore_uid: restore.uid().unwrap_or_default(),
+    };
+    if !restore_claim::release(store, &name, &ours).await? {
+        tracing::info!(
+            restore = name,
+            "nothing of this restore's lies at the location"
+        );
     }
     Ok(())
 }

@@ -83,7 +83,7 @@ async fn remove_stored(context: &Context, restore: &Restore) -> Result<()> {
         return Ok(());
     }
     let location = store::open_available(context, &location.name()).await?;
-    bucket::remove_restore(&location.store, &restore.name_any()).await
+    bucket::remove_restore(&location.store, &context.cluster, restore).await
 }
 
 #[cfg(test)]

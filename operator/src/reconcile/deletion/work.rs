@@ -349,8 +349,7 @@ async fn namespaces_of_objects(context: &Context, backup: &Backup) -> Result<Vec
 
 /// Deletes a restore: its artefacts, then the object.
 async fn delete_restore(context: &Context, store: &Store, restore: &Restore) -> Result<()> {
-    let name = restore.name_any();
-    bucket::remove_restore(store, &name).await?;
+    bucket::remove_restore(store, &context.cluster, restore).await?;
     delete_object(context, restore).await
 }
 
