@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ark_api::backup::BackupPhase;
+use ark_api::condition::reason;
 use ark_api::location::BackupStorageLocation;
 use ark_api::{Backup, DeleteBackupRequest, PodVolumeBackup, Restore, label};
 use ark_engine::Store;
@@ -279,6 +280,14 @@ async fn mark_stored(
         Owner::Ours(marker) => {
             job.owns_directory = true;
             marker
+        }
+        // A directory that is not mounted for a moment looks the same as one that holds nothing.
+        Owner::Nobody if store.list("").await?.is_empty() => {
+            return Err(Error::Location {
+                name: judge::location_of(&job.backup),
+                message: "there is nothing at all; is it mounted?".to_owned(),
+                reason: reason::LOCATION_UNAVAILABLE,
+            });
         }
         Owner::Nobody => None,
         Owner::Other => {

@@ -206,7 +206,8 @@ async fn look(
         .collect();
     let gone = vanish::candidates(&of_here, &there);
     let gone = vanish::confirm(&store, gone).await?;
-    let decision = vanish::decide(&of_here, &gone, &memory.missing);
+    let is_bare = !gone.is_empty() && store.list("").await?.is_empty();
+    let decision = vanish::decide(&of_here, &gone, &memory.missing, is_bare);
     memory.missing = gone.iter().filter_map(|backup| backup.uid()).collect();
     outcome.held = decision.held;
     for backup in decision.remove {

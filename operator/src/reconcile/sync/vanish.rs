@@ -62,14 +62,17 @@ pub(super) async fn confirm<'a>(
     Ok(gone)
 }
 
-/// Decides over those that are `gone`. `before`: uids of those that were gone at the last look.
+/// Decides over those that are `gone`. `before`: uids of those that were gone at the last look. `is_bare`: there is
+/// nothing at all at the location, so that it may not even be the directory it was.
 pub(super) fn decide<'a>(
     known: &[&'a Backup],
     gone: &[&'a Backup],
     before: &HashSet<String>,
+    is_bare: bool,
 ) -> Decision<'a> {
     let expected = known.iter().filter(|backup| has_marker(backup)).count();
-    if gone.len() >= FEW && gone.len() == expected {
+    let all = !gone.is_empty() && gone.len() == expected;
+    if all && (is_bare || gone.len() >= FEW) {
         return Decision {
             remove: Vec::new(),
             held: Some(expected),
@@ -141,15 +144,17 @@ mod tests {
         ];
         let known: Vec<&Backup> = all.iter().collect();
         let gone = [&all[0]];
-        assert!(decide(&known, &gone, &set(&[])).remove.is_empty());
-        let second = decide(&known, &gone, &set(&["a"]));
+        assert!(decide(&known, &gone, &set(&[]), false).remove.is_empty());
+        let second = decide(&known, &gone, &set(&["a"]), false);
         assert_eq!(names(&second.remove), ["a"]);
         let both = [&all[0], &all[1]];
-        let held = decide(&known, &both, &set(&["a", "b"]));
+        let held = decide(&known, &both, &set(&["a", "b"]), false);
         assert!(held.remove.is_empty());
         assert_eq!(held.held, Some(2));
-        // Of a single one, nothing can be told from its being all.
+        // Of a single one, nothing can be told from its being all, unless nothing else is there either.
         let single = [&all[0]];
-        assert_eq!(names(&decide(&single, &single, &set(&["a"])).remove), ["a"]);
+        assert_eq!(decide(&single, &single, &set(&["a"]), true).held, Some(1));
+        let alone = decide(&single, &single, &set(&["a"]), false);
+        assert_eq!(names(&alone.remove), ["a"]);
     }
 }
