@@ -272,9 +272,9 @@ async fn tell(context: &Context, location: &BackupStorageLocation, plan: &Plan) 
         condition::get(&status.conditions, kind::EXPIRY).map(|condition| condition.status.clone())
     });
     let uid = location.uid().unwrap_or_default();
+    let generation = location.metadata.generation;
     let api = context.api::<BackupStorageLocation>();
     crate::status::update(&api, &name, &uid, |location| {
-        let generation = location.metadata.generation;
         let status = location.status.get_or_insert_default();
         condition::set(
             &mut status.conditions,

@@ -165,10 +165,15 @@ fn last_good(items: &[Item]) -> Vec<usize> {
         if !item.phase.is_restorable() {
             continue;
         }
-        let rank = |item: &Item| (item.phase == BackupPhase::Completed, item.taken);
+        // Of two taken in one second, the name with the later time in it decides.
+        let rank = |index: usize| {
+            let item = &items[index];
+            let complete = item.phase == BackupPhase::Completed;
+            (complete, item.taken, item.name.as_str())
+        };
         best.entry((item.cluster.as_str(), schedule))
             .and_modify(|known| {
-                if rank(item) > rank(&items[*known]) {
+                if rank(index) > rank(*known) {
                     *known = index;
                 }
             })
@@ -264,6 +269,9 @@ mod tests {
             deleted(&items, &rules(30)),
             ["first", "second", "partial", "failed"]
         );
+        // Taken in one second.
+        let twins = [of("s", item("s-1", 1, 6)), of("s", item("s-2", 1, 6))];
+        assert_eq!(deleted(&twins, &rules(30)), ["s-1"]);
         // Of another cluster's schedule of the same name, the last is another.
         items[1].expire_last = false;
         items[0].cluster = "there".to_owned();

@@ -172,8 +172,9 @@ async fn backups_of(context: &Context, schedule: &str) -> Result<Vec<Backup>> {
 async fn refuse(context: &Context, schedule: &Schedule, problems: &[String]) -> Result<()> {
     let before = phase(schedule);
     let (name, uid) = (schedule.name_any(), schedule.uid().unwrap_or_default());
+    let judged = schedule.metadata.generation;
     crate::status::update(&context.api::<Schedule>(), &name, &uid, |schedule| {
-        status::refuse(schedule, problems);
+        status::refuse(schedule, problems, judged);
     })
     .await?;
     if before != SchedulePhase::FailedValidation {

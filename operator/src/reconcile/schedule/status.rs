@@ -21,6 +21,8 @@ const SHOWN: usize = 200;
 /// What is said after a decision that made no Backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
+    /// Generation of the spec that was judged.
+    generation: Option<i64>,
     /// When the next run starts.
     pub(super) next: Option<Timestamp>,
     paused: bool,
@@ -56,6 +58,7 @@ impl Summary {
             _ => None,
         };
         Self {
+            generation: schedule.metadata.generation,
             next,
             paused: *decision == Decision::Paused,
             skipped: match decision {
@@ -90,9 +93,12 @@ fn last_good(backups: &[Backup]) -> Option<(String, Timestamp)> {
         .max_by(|(a_name, a), (b_name, b)| a.cmp(b).then_with(|| a_name.cmp(b_name)))
 }
 
-/// The spec makes no sense.
-pub(super) fn refuse(schedule: &mut Schedule, problems: &[String]) {
+/// The spec of the generation `judged` makes no sense. Says nothing of a spec that changed since.
+pub(super) fn refuse(schedule: &mut Schedule, problems: &[String], judged: Option<i64>) {
     let generation = schedule.metadata.generation;
+    if generation != judged {
+        return;
+    }
     let status = schedule.status.get_or_insert_default();
     status.phase = Some(SchedulePhase::FailedValidation);
     status.validation_errors = problems.to_vec();
@@ -126,9 +132,12 @@ fn whole(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// No Backup was made.
+/// No Backup was made. Says nothing of a spec that changed since it was judged: its change has it judged again.
 pub(super) fn apply(schedule: &mut Schedule, summary: &Summary, now: Timestamp) {
     let generation = schedule.metadata.generation;
+    if generation != summary.generation {
+        return;
+    }
     let now = Time(whole(now));
     let status: &mut ScheduleStatus = schedule.status.get_or_insert_default();
     status.phase = Some(SchedulePhase::Enabled);
@@ -239,6 +248,28 @@ mod tests {
             foreign,
         ];
         assert_eq!(last_good(&backups).unwrap().0, "b");
+    }
+
+    #[test]
+    fn a_spec_that_changed_since_it_was_judged_is_not_said_to_have_been() {
+        let summary = Summary {
+            generation: Some(1),
+            next: None,
+            paused: true,
+            skipped: None,
+            waiting: None,
+            made: None,
+            good: None,
+            retained: Vec::new(),
+        };
+        let mut schedule = Schedule::new("s", ark_api::schedule::ScheduleSpec::default());
+        schedule.metadata.generation = Some(2);
+        apply(&mut schedule, &summary, at("2026-01-01T00:00:00Z"));
+        refuse(&mut schedule, &["no".to_owned()], Some(1));
+        assert!(schedule.status.is_none());
+        schedule.metadata.generation = Some(1);
+        apply(&mut schedule, &summary, at("2026-01-01T00:00:00Z"));
+        assert_eq!(schedule.status.unwrap().observed_generation, Some(1));
     }
 
     #[test]

@@ -292,12 +292,12 @@ async fn tell(
     let now = context.clock.time();
     let uid = location.uid().unwrap_or_default();
     let says = says(outcome);
+    let generation = location.metadata.generation;
     crate::status::update(
         &context.api::<BackupStorageLocation>(),
         &name,
         &uid,
         |location| {
-            let generation = location.metadata.generation;
             let status = location.status.get_or_insert_default();
             status.last_synced_time = Some(now.clone());
             condition::set(
