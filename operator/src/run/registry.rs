@@ -87,13 +87,15 @@ struct Shared {
 struct Entry {
     subject: Subject,
     failures: u32,
+    /// Why the last run of the object failed.
+    cause: Option<String>,
     state: State,
 }
 
 enum State {
     Running(Stop),
-    /// It failed for this reason.
-    Resting(Instant, String),
+    /// It failed, and may be started again then.
+    Resting(Instant),
 }
 
 impl Registry {
@@ -123,10 +125,12 @@ impl Registry {
             if running || stop.now.is_cancelled() {
                 return;
             }
-            let failures = before.map_or(0, |entry| entry.failures);
+            let (failures, cause) =
+                before.map_or((0, None), |entry| (entry.failures, entry.cause.clone()));
             let entry = Entry {
                 subject: subject.clone(),
                 failures,
+                cause,
                 state: State::Running(stop.clone()),
             };
             runs.insert(subject.uid.clone(), entry);
@@ -151,7 +155,7 @@ impl Registry {
         match self.0.runs().get(uid).map(|entry| &entry.state) {
             None => Activity::None,
             Some(State::Running(_)) => Activity::Running,
-            Some(State::Resting(until, _)) => {
+            Some(State::Resting(until)) => {
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     Activity::None
@@ -164,10 +168,7 @@ impl Registry {
 
     /// Why the last run of the object failed, if this process knows.
     pub(crate) fn cause(&self, uid: &str) -> Option<String> {
-        match &self.0.runs().get(uid)?.state {
-            State::Running(_) => None,
-            State::Resting(_, cause) => Some(cause.clone()),
-        }
+        self.0.runs().get(uid)?.cause.clone()
     }
 
     /// What runs, of one kind.
@@ -270,7 +271,8 @@ impl Drop for Ending {
                         entry.failures += 1;
                         let rest = rest(entry.failures);
                         self.shared.log(*kind, name, &error, rest);
-                        entry.state = State::Resting(Instant::now() + rest, error.sentence());
+                        entry.cause = Some(error.sentence());
+                        entry.state = State::Resting(Instant::now() + rest);
                     }
                 }
             }
@@ -344,7 +346,10 @@ mod tests {
     async fn a_failed_run_rests_and_longer_each_time() {
         let (registry, _shutdown) = registry();
         for seconds in [1, 2, 4] {
-            registry.start(subject("a"), |_| async {
+            let told = registry.clone();
+            registry.start(subject("a"), |_| async move {
+                // The next run can say why the one before it failed.
+                assert_eq!(told.cause("a").is_some(), seconds > 1);
                 Err(Error::Waiting("the moon".to_owned()))
             });
             while registry.activity("a") == Activity::Running {

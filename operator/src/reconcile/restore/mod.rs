@@ -223,8 +223,10 @@ async fn act(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> Result<(
         None => Err(Error::Stopping),
         Some(Ok(verdict)) => end(context, restore, &verdict).await,
         Some(Err(error)) => {
-            let told = Writer::new(context, restore).interrupt(&error).await;
-            if let Err(error) = told {
+            let status = restore.status.as_ref();
+            let before = status.and_then(|status| status.attempt).unwrap_or_default();
+            let told = Writer::new(context, restore).interrupt(before, &error);
+            if let Err(error) = told.await {
                 tracing::warn!(restore = restore.name_any(), %error, "why an attempt ended cannot be written");
             }
             Err(error)

@@ -203,12 +203,13 @@ impl<'a> Writer<'a> {
         .await
     }
 
-    /// An attempt ended with an error that may pass; another one follows.
-    pub(crate) async fn interrupt(&self, error: &Error) -> Result<Restore> {
+    /// The run ended with an error that may pass, and another one follows. `before` is the number of attempts before
+    /// the run: if it came as far as one of its own, that is kept with the reason.
+    pub(crate) async fn interrupt(&self, before: i32, error: &Error) -> Result<Restore> {
         self.change(|status, now| {
             let waiting = (error.reason(), error.sentence());
-            if status.phase == Some(RestorePhase::InProgress) {
-                let number = status.attempt.unwrap_or_default();
+            let number = status.attempt.unwrap_or_default();
+            if number > before {
                 attempts::note(&mut status.failed_attempts, number, Some(&waiting.1));
             }
             set_waiting(status, Some(&waiting), self.generation, now);
