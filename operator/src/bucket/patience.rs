@@ -39,9 +39,14 @@ impl Patience {
     /// How long to wait after `error` before the step is tried again; nothing if it is not.
     pub(crate) fn wait(&mut self, error: &Error) -> Option<Duration> {
         let store = matches!(error, Error::Store { .. } | Error::Location { .. });
+        let server = matches!(error, Error::Kube { .. });
         let passing = matches!(error.class(), Class::Transient | Class::Waiting);
-        let server = matches!(error, Error::Kube { .. }) && self.deadline.is_some();
-        if !passing || !(store || server) {
+        // A store that is mounted anew, or given space, fails in ways that look lasting until then.
+        let worth_it = match self.deadline {
+            None => store && passing,
+            Some(_) => (server && passing) || (store && error.class() != Class::Bug),
+        };
+        if !worth_it {
             return None;
         }
         let last = Duration::from_secs(WAITS[WAITS.len() - 1]);
@@ -138,7 +143,9 @@ mod tests {
         let waited = begin.elapsed();
         assert!(tries > 30, "{tries}");
         assert!(waited > Duration::from_mins(9) && waited < Duration::from_mins(10));
-        let mut patience = Patience::until(begin);
-        assert!(patience.wait(&failure(Class::Permanent)).is_none());
+        let wait = |error: Error| Patience::until(begin).wait(&error).is_some();
+        assert!(wait(failure(Class::Permanent)), "a disk that is full");
+        assert!(!wait(failure(Class::Bug)));
+        assert!(!wait(Error::Cancelled));
     }
 }
