@@ -10,7 +10,6 @@ use ark_api::{PodVolumeBackup, PodVolumeRestore};
 use ark_tests::node::{Node, claim, gate_runs, until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -225,7 +225,8 @@ async fn act(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> Result<(
         Some(Err(error)) => {
             let status = restore.status.as_ref();
             let before = status.and_then(|status| status.attempt).unwrap_or_default();
-            let told = Writer::new(context, restore).interrupt(before, &error);
+            let writer = Writer::new(context, restore);
+            let told = writer.interrupt(before, &error);
             if let Err(error) = told.await {
                 tracing::warn!(restore = restore.name_any(), %error, "why an attempt ended cannot be written");
             }
