@@ -216,14 +216,15 @@ pub(crate) fn finished(
     let status = status.common();
     let Finish {
         phase,
-        reason,
+        reason: why,
         message,
         file_errors,
         file_error_count,
         usable: _,
     } = finish;
     *status.phase = Some(*phase);
-    *status.reason = (*phase != VolumePhase::Completed).then(|| (*reason).to_owned());
+    // A volume that was left as it is has ended well, and says so.
+    *status.reason = (*why != reason::OK).then(|| (*why).to_owned());
     *status.message = message.as_deref().map(cut);
     status.file_errors.clone_from(file_errors);
     *status.file_error_count = i64::try_from(*file_error_count).ok().filter(|n| *n > 0);
@@ -325,6 +326,20 @@ mod tests {
         assert!(!restored(&[FileOperation::Chown, FileOperation::Write]));
         let many = Finish::with_file_errors(&[error(FileOperation::Chown)], 1, "restored");
         assert!(!many.usable, "what was not listed may be anything");
+    }
+
+    #[test]
+    fn a_volume_that_was_left_as_it_is_ends_well_and_says_why() {
+        let said = |finish: &Finish| {
+            let mut status = PodVolumeBackupStatus::default();
+            finished(&mut status, finish, Some(1), &now());
+            (status.phase.unwrap(), status.reason)
+        };
+        let kept = Finish::kept("file");
+        assert!(kept.usable);
+        let why = Some(reason::VOLUME_NOT_EMPTY.to_owned());
+        assert_eq!(said(&kept), (VolumePhase::Completed, why));
+        assert_eq!(said(&Finish::completed()), (VolumePhase::Completed, None));
     }
 
     #[test]
