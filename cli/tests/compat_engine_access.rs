@@ -9,12 +9,7 @@
 
 mod engine_harness;
 
-use std::{
-    fs,
-    io::Write as _,
-    path::PathBuf,
-    process::{Child, Stdio},
-};
+use std::{fs, io::Write as _, path::PathBuf, process::Child};
 
 use engine_harness::{PASSWORD, Place, Ran, files, ids, signal, wait_until};
 use rustix::process::Signal;
