@@ -92,7 +92,30 @@ fn roles_allow_what_they_should_and_nothing_else() {
         ),
         ("ark-operator", "patch persistentvolumes".to_owned(), true),
         ("ark-operator", "escalate clusterroles".to_owned(), true),
-        ("ark-operator", "delete pods -n shop".to_owned(), false),
+        // What an earlier restore held is taken out of the way; data never is.
+        ("ark-operator", "delete pods -n shop".to_owned(), true),
+        (
+            "ark-operator",
+            "delete deployments.apps -n shop".to_owned(),
+            true,
+        ),
+        ("ark-operator", "delete jobs.batch -n shop".to_owned(), true),
+        (
+            "ark-operator",
+            "delete daemonsets.apps -n shop".to_owned(),
+            false,
+        ),
+        (
+            "ark-operator",
+            "delete persistentvolumeclaims -n shop".to_owned(),
+            false,
+        ),
+        ("ark-operator", "delete persistentvolumes".to_owned(), false),
+        (
+            "ark-operator",
+            "delete configmaps -n shop".to_owned(),
+            false,
+        ),
         ("ark-operator", "delete namespaces".to_owned(), false),
         ("ark-operator", format!("delete secrets {own}"), false),
         ("ark-operator", "update clusterroles".to_owned(), false),
