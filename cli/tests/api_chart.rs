@@ -56,6 +56,7 @@ fn may(namespace: &str, account: &str, question: &str) -> bool {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of rights")]
 fn roles_allow_what_they_should_and_nothing_else() {
     let namespace = "chart-default";
     helm(&[
