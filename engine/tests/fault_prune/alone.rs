@@ -128,16 +128,19 @@ fn a_prune_whose_time_is_over_still_ends_well() {
 fn nothing_is_removed_while_clocks_disagree() {
     let bench = prepared(FormatVersion::V2);
     let repo = open(&bench.repo_dir(), None, bench.runtime.handle());
-    let pack = files(&bench.repo_dir().join("data")).pop().unwrap();
-    let stray = bench.repo_dir().join("data/00").join("0".repeat(64));
-    fs::create_dir_all(stray.parent().unwrap()).unwrap();
-    fs::write(&stray, "written by somebody without a lock").unwrap();
-    let later = std::time::SystemTime::now() + Duration::from_mins(3);
-    fs::File::open(&stray).unwrap().set_modified(later).unwrap();
+    let packs = files(&bench.repo_dir().join("data"));
+    let pack = packs[0].clone();
+    let set_time = |time| {
+        for pack in &packs {
+            fs::File::open(pack).unwrap().set_modified(time).unwrap();
+        }
+    };
+    let now = std::time::SystemTime::now();
+    set_time(now + Duration::from_mins(3));
     let error = pruned(&repo).unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
-    assert!(stray.exists() && pack.exists());
-    fs::remove_file(&stray).unwrap();
+    assert!(packs.iter().all(|pack| pack.exists()));
+    set_time(now);
 
     // A store that says its lock files are an hour old.
     let root = bench.repo_dir();
