@@ -211,7 +211,8 @@ fn walk(directory: &std::path::Path) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_ends_without_a_word_is_a_failed_run_with_its_reason() {
     let (ark, repository) = with_a_backup().await;
-    ask(&ark, &repository, &Wanted::Maintenance.request("1")).await;
+    let request = Wanted::Maintenance.request("1");
+    ask(&ark, &repository, &request).await;
     let (_, pod) = job(&ark).await;
     let killed: Value = json!({
         "phase": "Failed",
@@ -233,4 +234,6 @@ async fn a_job_that_ends_without_a_word_is_a_failed_run_with_its_reason() {
         "{message}"
     );
     assert_eq!(failed.last_maintenance_time, None);
+    // The request is not carried out again and again.
+    assert_eq!(failed.maintenance_request, Some(request));
 }

@@ -4,8 +4,8 @@
 //! its pod gives, so that the next attempt waits and people see why. Written once: a run that ended after the Job,
 //! or names the Job, stands for it.
 
-use ark_api::ResticRepository;
 use ark_api::maintenance::{MaintenanceResult, MaintenanceRun, REMEMBERED_RUNS};
+use ark_api::{ResticRepository, annotation};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -133,8 +133,16 @@ async fn write(
     Ok(())
 }
 
+/// Remembers a run. A request that is open counts as carried out, so that the next attempt waits as after any failure:
+/// otherwise a Job that runs out of memory would be made again at once, without end.
 fn append(repository: &mut ResticRepository, run: MaintenanceRun) {
-    let runs = &mut repository.status.get_or_insert_default().recent_maintenance;
+    let request = repository
+        .annotations()
+        .get(annotation::MAINTENANCE_REQUEST)
+        .cloned();
+    let status = repository.status.get_or_insert_default();
+    status.maintenance_request = request.or(status.maintenance_request.take());
+    let runs = &mut status.recent_maintenance;
     runs.push(run);
     let surplus = runs.len().saturating_sub(REMEMBERED_RUNS);
     runs.drain(..surplus);
