@@ -64,11 +64,13 @@ impl Tier {
 }
 
 /// Counted tests.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Count {
     passed: u64,
     failed: u64,
     ignored: u64,
+    /// The names of the tests that failed, so that the end of a long log names them.
+    failures: Vec<String>,
 }
 
 impl Count {
@@ -76,6 +78,7 @@ impl Count {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -123,6 +126,9 @@ pub fn run(wanted: &[Tier], filter: &[String]) -> Result<()> {
     }
     for reason in &reasons {
         print::note(&format!("failed: {reason}"));
+    }
+    for name in &total.failures {
+        print::note(&format!("failed test: {name}"));
     }
     print::data(&format!("{} passed, {} failed", total.passed, total.failed));
     if reasons.is_empty() {
@@ -220,6 +226,7 @@ fn counted(command: &mut Command) -> Result<(Count, bool)> {
         if let Some(one) = parse(&line) {
             count.add(one);
         }
+        count.failures.extend(failed_test(&line));
         print::data(&line);
     }
     let status = child.wait().context("cannot wait for cargo")?;
@@ -239,7 +246,14 @@ fn parse(line: &str) -> Option<Count> {
         passed: number("passed")?,
         failed: number("failed")?,
         ignored: number("ignored")?,
+        failures: Vec::new(),
     })
+}
+
+/// The name in a line such as `test restore::a_name ... FAILED`.
+fn failed_test(line: &str) -> Option<String> {
+    let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+    Some(name.to_owned())
 }
 
 /// The names of all integration test targets of the workspace.
@@ -285,9 +299,12 @@ mod tests {
             passed: 3,
             failed: 1,
             ignored: 2,
+            failures: Vec::new(),
         };
         assert_eq!(parse(line), Some(count));
         assert_eq!(parse("test a ... ok"), None);
+        assert_eq!(failed_test("test a::b ... FAILED"), Some("a::b".to_owned()));
+        assert_eq!(failed_test("test a::b ... ok"), None);
     }
 
     #[test]
