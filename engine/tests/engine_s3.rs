@@ -65,7 +65,7 @@ async fn contract(store: &Store) {
     for (offset, len) in [(3, 3), (5, 1), (100, 1), (u64::MAX - 1, 1)] {
         let error = store.read_range("a", offset, len).await.unwrap_err();
         assert!(
-            matches!(error, Error::Store { .. }),
+            matches!(error, Error::ObjectShort { .. }),
             "{offset} {len} {error:?}"
         );
         assert_ne!(error.class(), Class::Transient, "{error:?}");

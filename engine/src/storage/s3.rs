@@ -264,26 +264,52 @@ impl S3 {
         let mut pieces = reader.into_bytes_stream(range).await.map_err(fail)?;
         data.reserve_exact(usize::try_from(len).unwrap_or_default());
         loop {
-            let piece = pieces.try_next().await.map_err(|error| {
-                fail(match error.downcast::<opendal::Error>() {
-                    Ok(error) => error,
-                    Err(error) => passing(&error.to_string()),
-                })
-            })?;
-            match piece {
-                Some(piece) => data.extend_from_slice(&piece),
-                None if data.len() as u64 == len => return Ok(data),
-                None => {
-                    // A connection that broke is another error: the object itself is shorter.
-                    return Err(Error::ObjectShort {
-                        location: self.place.to_string(),
-                        message: format!("{} bytes came where {len} were asked for", data.len()),
-                        path: path.clone(),
-                    });
+            let piece = match pieces.try_next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) if data.len() as u64 == len => return Ok(data),
+                Ok(None) => return Err(self.wrong_length(&path, offset, len, None).await),
+                Err(error) => {
+                    let error = match error.downcast::<opendal::Error>() {
+                        Ok(error) => error,
+                        Err(error) => passing(&error.to_string()),
+                    };
+                    if error.kind() == ErrorKind::Unexpected && !error.is_temporary() {
+                        return Err(self.wrong_length(&path, offset, len, Some(error)).await);
+                    }
+                    return Err(fail(error));
                 }
-            }
+            };
+            data.extend_from_slice(&piece);
             if data.len() as u64 > len {
-                return Err(fail(passing("more bytes came than were asked for")));
+                let error = passing("more bytes came than were asked for");
+                return Err(self.wrong_length(&path, offset, len, Some(error)).await);
+            }
+        }
+    }
+
+    /// Why a whole response holds another number of bytes than was asked for. A store that is asked for
+    /// more than there is answers with what there is, or with all of it where the range is beyond its
+    /// numbers, and OpenDAL gives these answers no kind of their own. Only the object's size tells an
+    /// object that is too short, which is damage, from a failure of the store, which never is.
+    async fn wrong_length(
+        &self,
+        path: &str,
+        offset: u64,
+        len: u64,
+        error: Option<opendal::Error>,
+    ) -> Error {
+        match self.clone().stat(path.to_owned()).await {
+            Ok(Some(meta)) if meta.size < offset.saturating_add(len) => Error::ObjectShort {
+                location: self.place.to_string(),
+                path: path.to_owned(),
+                message: format!(
+                    "{len} bytes from {offset} on were asked for, the object has {}",
+                    meta.size
+                ),
+            },
+            _ => {
+                let error = error.unwrap_or_else(|| passing("the answer ended early"));
+                self.error("read", path, &error)
             }
         }
     }

@@ -4,8 +4,7 @@
 //! `e2e_`); all others, and the tests beside the code, are `unit`. The targets are asked from cargo,
 //! so none can be forgotten. A tier that cannot run is a failure with the reason, never a pass.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+mod run;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
@@ -50,6 +49,15 @@ impl Tier {
             Self::Api => "api",
             Self::Fault => "fault",
             Self::E2e => "e2e",
+        }
+    }
+
+    /// How many test programs run at once. Controllers' tests wait more than they compute; the others keep
+    /// both processors busy or share one cluster.
+    fn side_by_side(self) -> usize {
+        match self {
+            Self::Unit | Self::Engine | Self::Compat | Self::E2e => 1,
+            Self::Api | Self::Fault => 3,
         }
     }
 
@@ -109,11 +117,9 @@ pub fn run(wanted: &[Tier], filter: &[String]) -> Result<()> {
         match run_tier(tier, &mine, filter) {
             Ok(count) => total.add(count),
             Err((count, error)) => {
-                total.add(count);
                 // What failed outside a test counts too: nothing ran that could have passed.
-                if count.failed == 0 {
-                    total.failed += 1;
-                }
+                total.failed += u64::from(count.failed == 0);
+                total.add(count);
                 reasons.push(format!("{}: {error:#}", tier.name()));
             }
         }
@@ -146,33 +152,37 @@ fn run_tier(
     let nothing = |error| (Count::default(), error);
     let progress = Progress::start(&format!("tests: {}", tier.name()));
     prepare(tier).map_err(nothing)?;
-    let mut command = exec::cargo();
-    command.args(["test", "--no-fail-fast", "--workspace"]);
+    let mut chosen = Vec::new();
     if tier == Tier::Unit {
-        command.args(["--lib", "--bins"]);
+        chosen.extend(["--lib", "--bins"]);
     }
     for target in targets {
-        command.args(["--test", target]);
+        chosen.extend(["--test", target]);
     }
-    command.arg("--").args(filter);
+    let programs = run::build(&chosen).map_err(nothing)?;
+    let mut arguments = filter.to_vec();
     if tier == Tier::E2e {
         // One cluster, and times that mean something.
-        command.arg("--test-threads=1");
+        arguments.push("--test-threads=1".to_owned());
     }
-    command.env("PATH", path().map_err(nothing)?);
+    let mut variables = vec![("PATH", path().map_err(nothing)?)];
     if let Some(restic) = tools::find(Tool::NewestRestic).map_err(nothing)? {
-        command.env("ARK_TEST_RESTIC", restic);
+        variables.push(("ARK_TEST_RESTIC", restic.into()));
     }
-    let (count, success) = counted(&mut command).map_err(nothing)?;
-    progress.done();
-    if success {
-        return Ok(count);
-    }
-    let reason = match count.failed {
-        0 => anyhow!("the tests could not be built or broke off, see above"),
-        failed => anyhow!("{failed} tests failed, see above"),
+    let setup = run::Setup {
+        side_by_side: tier.side_by_side(),
+        arguments: &arguments,
+        variables: &variables,
     };
-    Err((count, reason))
+    let count = run::run(&programs, &setup);
+    progress.done();
+    match count.failed {
+        0 => Ok(count),
+        failed => {
+            let error = anyhow!("{failed} tests failed, see above");
+            Err((count, error))
+        }
+    }
 }
 
 /// Builds and installs what a tier needs.
@@ -210,52 +220,6 @@ fn path() -> Result<std::ffi::OsString> {
     std::env::join_paths(folders).context("PATH cannot be extended")
 }
 
-/// Runs cargo test, passing its output on, and counts what it reports.
-fn counted(command: &mut Command) -> Result<(Count, bool)> {
-    print::command(command);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
-    let output = child.stdout.take().context("cargo has no output")?;
-    let mut count = Count::default();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read cargo's output")?;
-        let line = String::from_utf8_lossy(&line);
-        if let Some(one) = parse(&line) {
-            count.add(one);
-        }
-        count.failures.extend(failed_test(&line));
-        print::data(&line);
-    }
-    let status = child.wait().context("cannot wait for cargo")?;
-    Ok((count, status.success()))
-}
-
-/// `test result: ok. 3 passed; 0 failed; 1 ignored; …`
-fn parse(line: &str) -> Option<Count> {
-    let rest = line.strip_prefix("test result: ")?;
-    let number = |word: &str| {
-        let part = rest
-            .split(['.', ';'])
-            .find_map(|part| part.trim().strip_suffix(word));
-        part.and_then(|text| text.trim().parse().ok())
-    };
-    Some(Count {
-        passed: number("passed")?,
-        failed: number("failed")?,
-        ignored: number("ignored")?,
-        failures: Vec::new(),
-    })
-}
-
-/// The name in a line such as `test restore::a_name ... FAILED`.
-fn failed_test(line: &str) -> Option<String> {
-    let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
-    Some(name.to_owned())
-}
-
 /// The names of all integration test targets of the workspace.
 fn targets() -> Result<Vec<String>> {
     let mut command = exec::cargo();
@@ -289,22 +253,6 @@ mod tests {
         assert_eq!(Tier::of("e2e_quickstart"), Tier::E2e);
         assert_eq!(Tier::of("golden_help"), Tier::Unit);
         assert_eq!(Tier::of("apiary"), Tier::Unit);
-    }
-
-    #[test]
-    fn results_are_counted() {
-        let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; \
-                    finished in 0.00s";
-        let count = Count {
-            passed: 3,
-            failed: 1,
-            ignored: 2,
-            failures: Vec::new(),
-        };
-        assert_eq!(parse(line), Some(count));
-        assert_eq!(parse("test a ... ok"), None);
-        assert_eq!(failed_test("test a::b ... FAILED"), Some("a::b".to_owned()));
-        assert_eq!(failed_test("test a::b ... ok"), None);
     }
 
     #[test]
