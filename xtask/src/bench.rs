@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::tools::{self, Tool};
-use crate::{exec, place, print};
+use crate::{exec, image, place, print};
 
 /// What is measured.
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,8 @@ pub enum BenchCommand {
     Vs(Vs),
     /// The memory of each operation on a repository of ten million blobs, beside the newest restic
     Memory(Memory),
+    /// Many volumes and large ones through a real agent on a real API server, beside the command and restic
+    Agent,
 }
 
 /// How it is measured.
@@ -64,7 +66,22 @@ pub fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Vs(options) => vs(&options),
         BenchCommand::Memory(options) => memory(&options),
+        BenchCommand::Agent => agent(),
     }
+}
+
+/// The harness is built for debugging, what it measures as it is released.
+fn agent() -> Result<()> {
+    tools::ensure(&Tool::CONTROL_PLANE)?;
+    tools::ensure(&[Tool::Helm, Tool::NewestRestic])?;
+    image::build_programs()?;
+    let mut cargo = exec::cargo();
+    cargo
+        .args(["bench", "--locked", "--profile", "dev"])
+        .args(["-p", "ark-bench", "--bench", "agent"])
+        .env("ARK_TEST_PROGRAMS", image::programs_dir()?)
+        .env("ARK_TEST_RESTIC", tools::path(Tool::NewestRestic)?);
+    hand_over(cargo)
 }
 
 fn vs(options: &Vs) -> Result<()> {
