@@ -309,7 +309,24 @@ fn caches_and_large_files_are_left_out_as_by_restic() {
     assert!(out.status.success(), "{}", common::restic::text(&out));
     let snapshots = repo.snapshots().unwrap();
     let [ours, theirs] = [0, 1].map(|n| text(&restic, &snapshots[n], &source));
-    assert_same_text(&ours, &theirs);
+    // Ark marks directories of which something was left out; restic does not.
+    let mark = "not everything in this directory was backed up";
+    assert_eq!(ours.matches(mark).count(), 2, "cache and plain");
+    let ours: serde_json::Value = serde_json::from_str(&ours).unwrap();
+    let theirs: serde_json::Value = serde_json::from_str(&theirs).unwrap();
+    assert_eq!(without_errors(ours), theirs);
+}
+
+/// A tree without what Ark says of directories that it did not read whole.
+fn without_errors(mut tree: serde_json::Value) -> serde_json::Value {
+    for node in tree["nodes"].as_array_mut().unwrap() {
+        let node = node.as_object_mut().unwrap();
+        node.shift_remove("error");
+        if let Some(below) = node.remove("subtree") {
+            node.insert("subtree".to_owned(), without_errors(below));
+        }
+    }
+    tree
 }
 
 /// A stream is cut as restic cuts a file of the same bytes.
@@ -387,8 +404,16 @@ fn a_stream_that_fails_is_no_snapshot() {
     let request = StreamRequest::default();
     let error = ark_engine::archive_stream(&repo, &request, &b"x"[..], &Progress::new(), &cancel);
     assert!(matches!(error, Err(Error::Cancelled)));
-    let report =
-        ark_engine::archive_stream(&repo, &request, &b""[..], &Progress::new(), &Cancel::new());
-    assert_eq!(report.unwrap().bytes_total, 0);
+    let archive = |request: &StreamRequest| {
+        ark_engine::archive_stream(&repo, request, &b""[..], &Progress::new(), &Cancel::new())
+    };
+    // A dump that failed before its first byte looks like this, so it needs a word.
+    assert!(matches!(archive(&request), Err(Error::Refused { .. })));
+    assert!(repo.snapshots().unwrap().is_empty());
+    let allowed = StreamRequest {
+        allow_empty: true,
+        ..request
+    };
+    assert_eq!(archive(&allowed).unwrap().bytes_total, 0);
     bench.restic().check();
 }

@@ -74,6 +74,7 @@ fn a_refresh_that_fails_does_not_lose_the_lock() {
         let request = StreamRequest {
             file_name: "stream".to_owned(),
             host: "host".to_owned(),
+            allow_empty: true,
             ..StreamRequest::default()
         };
         let report =
