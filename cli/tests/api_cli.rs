@@ -312,3 +312,112 @@ fn a_wait_that_is_given_up_leaves_the_backup_alone() {
         ran.err
     );
 }
+
+#[test]
+fn locations_are_changed_and_there_is_one_default() {
+    let ark = Ark::new("locations");
+    ark.run("backup-location create a --provider local --bucket a --default")
+        .ends(0);
+    let second = ark
+        .run("backup-location create b --provider local --bucket b --default")
+        .ends(1);
+    assert!(
+        second.err.contains("location a is the default already"),
+        "{}",
+        second.err
+    );
+    ark.run("backup-location create b --provider local --bucket b --config region=x,profile=y")
+        .ends(0);
+    let ran = ark
+        .run("backup-location set b --default --access-mode ReadOnly --backup-sync-period 5m --credential s=k -o json")
+        .ends(0);
+    assert!(
+        ran.err.contains("Location a is not the default any more"),
+        "{}",
+        ran.err
+    );
+    let changed: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(changed["spec"]["accessMode"], "ReadOnly");
+    assert_eq!(changed["spec"]["credential"]["key"], "k");
+    assert_eq!(changed["spec"]["objectStorage"]["bucket"], "b");
+    let defaults: Value =
+        serde_json::from_str(&ark.run("backup-location get -o json").ends(0).out).unwrap();
+    let defaults: Vec<&Value> = defaults["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|location| location["spec"]["default"] == true)
+        .map(|location| &location["metadata"]["name"])
+        .collect();
+    assert_eq!(defaults, ["b"]);
+
+    ark.run("backup-location set b --config profile=,region=z")
+        .ends(0);
+    let text = ark.run("backup-location get b -o yaml").ends(0).out;
+    assert!(
+        text.contains("region: z") && !text.contains("profile"),
+        "{text}"
+    );
+    let none = ark.run("backup-location set b --default=false").ends(0);
+    assert!(
+        none.err.contains("no location is the default"),
+        "{}",
+        none.err
+    );
+
+    let missing = ark.run("backup-location set c --default").ends(1);
+    assert!(
+        missing
+            .err
+            .contains("cannot read BackupStorageLocation \"c\""),
+        "{}",
+        missing.err
+    );
+    ark.run("backup-location set b --credential k").ends(2);
+    ark.run("backup-location set b --cacert /does/not/exist")
+        .ends(1);
+}
+
+#[test]
+fn a_location_is_deleted_with_the_records_of_its_backups() {
+    let ark = Ark::new("location-delete");
+    for name in ["a", "b"] {
+        ark.run(&format!(
+            "backup-location create {name} --provider local --bucket {name}"
+        ))
+        .ends(0);
+        ark.run(&format!(
+            "backup create of-{name} --storage-location {name}"
+        ))
+        .ends(0);
+    }
+    let busy = ark.run("backup-location delete a --confirm").ends(1);
+    assert!(
+        busy.err.contains("work goes on: backup of-a (New)"),
+        "{}",
+        busy.err
+    );
+    ark.set_status("backup", "of-a", &json!({"phase": "Completed"}));
+    ark.run("restore create r --from-backup of-a").ends(0);
+    let busy = ark.run("backup-location delete a --confirm").ends(1);
+    assert!(busy.err.contains("restore r reads"), "{}", busy.err);
+    ark.set_status("restore", "r", &json!({"phase": "Completed"}));
+
+    ark.run("schedule create s --schedule @daily --storage-location a")
+        .ends(0);
+    let asked = ark.run("backup-location delete a").ends(2);
+    for words in ["a holds 1 backup: of-a", "make no more backups: s"] {
+        assert!(asked.err.contains(words), "{}", asked.err);
+    }
+    ark.run("backup get of-a").ends(0);
+    let ran = ark.run("backup-location delete a --confirm").ends(0);
+    assert!(
+        ran.out.contains("What is stored there stays") && ran.out.contains("ark-repository-key-a"),
+        "{}",
+        ran.out
+    );
+    ark.run("backup get of-a").ends(1);
+    ark.run("backup get of-b").ends(0);
+    ark.run("backup-location get a").ends(1);
+    ark.run("backup-location delete a --confirm").ends(1);
+}

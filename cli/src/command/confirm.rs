@@ -34,6 +34,16 @@ impl Doomed {
         cluster: &Cluster,
         consequence: &str,
     ) -> Result<Vec<K>> {
+        let found = self.found(context, cluster).await?;
+        self.meant(context, found, consequence)
+    }
+
+    /// The objects that the options name, before anybody is asked.
+    pub(crate) async fn found<K: Kind>(
+        &self,
+        context: &Context,
+        cluster: &Cluster,
+    ) -> Result<Vec<K>> {
         let names: &[String] = if self.all { &[] } else { &self.names };
         let found: Vec<K> = objects(cluster, names, self.selector.as_deref()).await?;
         if found.is_empty() {
@@ -42,9 +52,18 @@ impl Doomed {
                 K::kind(&()),
                 cluster.namespace()
             ));
-            return Ok(found);
         }
-        if self.confirm {
+        Ok(found)
+    }
+
+    /// `found` after asking whether it is meant; nothing if the answer was no. `consequence` ends the question.
+    pub(crate) fn meant<K: Kind>(
+        &self,
+        context: &Context,
+        found: Vec<K>,
+        consequence: &str,
+    ) -> Result<Vec<K>> {
+        if self.confirm || found.is_empty() {
             return Ok(found);
         }
         let names: Vec<String> = found.iter().map(kube::ResourceExt::name_any).collect();

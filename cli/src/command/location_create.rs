@@ -1,6 +1,6 @@
 //! `ark backup-location create`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ark_api::BackupStorageLocation;
 use ark_api::duration::Duration;
@@ -8,6 +8,7 @@ use ark_api::location::{AccessMode, BackupStorageLocationSpec, ObjectStorage, Se
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
+use kube::ResourceExt;
 
 use super::backup_download::file_error;
 use super::filters::Pairs;
@@ -15,6 +16,7 @@ use super::output::{Output, checked_name};
 use super::{Context, key_warning};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::kube::Cluster;
 use crate::print::structured;
 
 /// Create a backup storage location.
@@ -67,13 +69,22 @@ pub(crate) struct LocationCreate {
 
 /// What may be done at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Access {
+pub(super) enum Access {
     /// Everything.
     #[value(name = "ReadWrite")]
     ReadWrite,
     /// Only restores.
     #[value(name = "ReadOnly")]
     ReadOnly,
+}
+
+impl From<Access> for AccessMode {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::ReadWrite => Self::ReadWrite,
+            Access::ReadOnly => Self::ReadOnly,
+        }
+    }
 }
 
 /// Runs the command.
@@ -86,6 +97,10 @@ pub(crate) async fn run(context: &Context, args: LocationCreate) -> Result<Exit>
         return Ok(Exit::Done);
     }
     let cluster = context.cluster().await?;
+    if location.spec.default == Some(true) {
+        let name = location.metadata.name.as_deref().unwrap_or_default();
+        refuse_second_default(&cluster, name).await?;
+    }
     let location = cluster.create(&location).await?;
     let name = location.metadata.name.clone().unwrap_or_default();
     context.printer.out(&format!(
@@ -94,6 +109,26 @@ pub(crate) async fn run(context: &Context, args: LocationCreate) -> Result<Exit>
     ))?;
     key_warning::show(context, std::slice::from_ref(&location));
     Ok(Exit::Done)
+}
+
+/// There is one default location at most: a second one would have backups that name none refused.
+async fn refuse_second_default(cluster: &Cluster, name: &str) -> Result<()> {
+    let locations: Vec<BackupStorageLocation> = cluster.list("").await?;
+    let Some(default) = locations
+        .iter()
+        .find(|location| location.spec.default == Some(true) && location.name_any() != name)
+    else {
+        return Ok(());
+    };
+    Err(Error::State {
+        message: format!(
+            "location {} is the default already, and there is one default at most",
+            default.name_any()
+        ),
+        hint: format!(
+            "create it without --default, then `ark backup-location set {name} --default`, which takes the default over"
+        ),
+    })
 }
 
 pub(crate) fn object(args: LocationCreate) -> Result<BackupStorageLocation> {
@@ -113,13 +148,7 @@ pub(crate) fn object(args: LocationCreate) -> Result<BackupStorageLocation> {
         output: _,
     } = args;
     checked_name(&name)?;
-    let ca_cert = match cacert {
-        Some(path) => {
-            let pem = std::fs::read(&path).map_err(|e| file_error("read", &path, &e))?;
-            Some(STANDARD.encode(pem))
-        }
-        None => None,
-    };
+    let ca_cert = cacert.map(|path| certificates(&path)).transpose()?;
     let spec = BackupStorageLocationSpec {
         provider,
         config: config.map(|c| c.0).unwrap_or_default(),
@@ -131,10 +160,7 @@ pub(crate) fn object(args: LocationCreate) -> Result<BackupStorageLocation> {
             ca_cert_ref: None,
         },
         default: default.then_some(true),
-        access_mode: access_mode.map(|m| match m {
-            Access::ReadWrite => AccessMode::ReadWrite,
-            Access::ReadOnly => AccessMode::ReadOnly,
-        }),
+        access_mode: access_mode.map(AccessMode::from),
         backup_sync_period,
         validation_frequency,
         origin: None,
@@ -144,7 +170,14 @@ pub(crate) fn object(args: LocationCreate) -> Result<BackupStorageLocation> {
     Ok(location)
 }
 
-fn secret_key(pairs: Pairs) -> Result<SecretKeySelector> {
+/// The certificates in a file, as a location holds them.
+pub(super) fn certificates(path: &Path) -> Result<String> {
+    let pem = std::fs::read(path).map_err(|e| file_error("read", path, &e))?;
+    Ok(STANDARD.encode(pem))
+}
+
+/// The Secret and key that `--credential` names.
+pub(super) fn secret_key(pairs: Pairs) -> Result<SecretKeySelector> {
     let mut pairs = pairs.0.into_iter();
     match (pairs.next(), pairs.next()) {
         (Some((name, key)), None) if !key.is_empty() => Ok(SecretKeySelector {

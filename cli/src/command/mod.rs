@@ -17,7 +17,9 @@ mod generate_docs;
 mod key_export;
 mod key_warning;
 mod location_create;
+mod location_delete;
 mod location_get;
+mod location_set;
 mod logs;
 mod output;
 mod repository_describe;
@@ -236,6 +238,10 @@ pub(crate) enum LocationVerb {
     Create(Box<location_create::LocationCreate>),
     /// List backup storage locations
     Get(output::Get),
+    /// Change a backup storage location: what may be done there, how often it is read, whether it is the default
+    Set(Box<location_set::LocationSet>),
+    /// Delete backup storage locations; what is stored there stays
+    Delete(location_delete::LocationDelete),
 }
 
 /// What belongs to restic.
@@ -298,6 +304,9 @@ pub(crate) enum DeleteNoun {
     /// Delete schedules; the backups they made stay
     #[command(alias = "schedules")]
     Schedule(schedule_delete::ScheduleDelete),
+    /// Delete backup storage locations; what is stored there stays
+    #[command(aliases = ["backup-locations", "bsl"])]
+    BackupLocation(location_delete::LocationDelete),
 }
 
 /// What can be paused.
@@ -407,6 +416,11 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> Result<Exit> {
         Command::BackupLocation(LocationVerb::Create(args))
         | Command::Create(CreateNoun::BackupLocation(args)) => {
             location_create::run(context, *args).await
+        }
+        Command::BackupLocation(LocationVerb::Set(args)) => location_set::run(context, *args).await,
+        Command::BackupLocation(LocationVerb::Delete(args))
+        | Command::Delete(DeleteNoun::BackupLocation(args)) => {
+            location_delete::run(context, args).await
         }
         Command::BackupLocation(LocationVerb::Get(args))
         | Command::Get(GetNoun::BackupLocations(args)) => location_get::run(context, args).await,
