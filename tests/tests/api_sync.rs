@@ -252,3 +252,28 @@ async fn an_import_that_was_interrupted_is_done_again() {
     let status = found(&ark, "b").await.status.unwrap();
     assert_eq!(status.phase, Some(BackupPhase::Completed));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_backup_that_was_stored_appears_as_what_it_is() {
+    let mut ark = Ark::with_location().await;
+    completed(&ark, "b").await;
+    ark.kill_operator();
+    change_marker(&ark, "b", |marker| {
+        marker["status"]["phase"] = json!("Canceled");
+        marker["status"]["failureReason"] = json!("cancelled; 1 of 2 volumes can be restored");
+    });
+    ark.delete::<Backup>("b").await;
+    ark.start_operator();
+    read_often(&ark).await;
+    let status = found(&ark, "b").await.status.unwrap();
+    assert_eq!(status.phase, Some(BackupPhase::Canceled));
+    synced(&ark, "are in the cluster").await;
+    // It goes like any other when the bucket no longer holds it.
+    completed(&ark, "other").await;
+    fs::remove_dir_all(ark.bucket().join(layout::backup_dir("b"))).unwrap();
+    let api = ark.api::<Backup>();
+    until(&format!("end of b; {}", ark.tail()), async || {
+        api.get_opt("b").await.unwrap().is_none().then_some(())
+    })
+    .await;
+}

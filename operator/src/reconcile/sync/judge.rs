@@ -56,7 +56,12 @@ pub(super) fn judge(name: &str, marker: &[u8], location: &str) -> Found {
         return Found::Refused("its marker has no status".to_owned());
     };
     match status.phase {
-        Some(BackupPhase::Completed | BackupPhase::PartiallyFailed | BackupPhase::Deleting) => {}
+        Some(
+            BackupPhase::Completed
+            | BackupPhase::PartiallyFailed
+            | BackupPhase::Canceled
+            | BackupPhase::Deleting,
+        ) => {}
         phase => {
             return Found::Refused(format!(
                 "its marker says that the backup is {:?}, and a marker is only written for one that has ended",
@@ -188,6 +193,16 @@ mod tests {
             panic!("refused");
         };
         assert_eq!(backup.status.unwrap().phase, Some(BackupPhase::Deleting));
+    }
+
+    #[test]
+    fn a_cancelled_backup_that_was_stored_appears() {
+        let mut cancelled = marker();
+        cancelled["status"]["phase"] = json!("Canceled");
+        let Found::Backup(backup) = judged(&cancelled) else {
+            panic!("refused");
+        };
+        assert_eq!(backup.status.unwrap().phase, Some(BackupPhase::Canceled));
     }
 
     #[test]

@@ -28,9 +28,11 @@ fn has_marker(backup: &Backup) -> bool {
     backup.metadata.deletion_timestamp.is_none()
         && match phase {
             Some(BackupPhase::Completed | BackupPhase::PartiallyFailed) => true,
-            // One of this cluster's has a request, which deletes the object in the end. One that came from the bucket
-            // and has no phase is an import that was interrupted.
-            None | Some(BackupPhase::New | BackupPhase::Deleting) => backup.spec.origin.is_some(),
+            // One of this cluster's has a request, which deletes the object in the end, or was cancelled, perhaps before
+            // anything was stored. One that came from the bucket and has no phase is an import that was interrupted.
+            None | Some(BackupPhase::New | BackupPhase::Deleting | BackupPhase::Canceled) => {
+                backup.spec.origin.is_some()
+            }
             _ => false,
         }
 }
