@@ -40,25 +40,28 @@ pub(crate) struct Found {
 
 /// How long to wait for a first word.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long a repository may stay not ready; its controller tries it again in the meantime.
-const NOT_READY: Duration = Duration::from_secs(20);
+/// How long a repository may stay not ready where nothing would be lost; its controller tries it again in the
+/// meantime.
+pub(crate) const NOT_READY: Duration = Duration::from_secs(20);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The repository of `namespace` at the location `location`, whose store is `store`.
+/// The repository of `namespace` at the location `location`, whose store is `store`. It may stay not ready for
+/// `patience`.
 pub(crate) async fn ensure(
     context: &Context,
     namespace: &str,
     location: &str,
     store: &Store,
-    mode: Mode,
+    patience: Duration,
     stop: &CancellationToken,
 ) -> Result<Found> {
+    let mode = Mode::Make;
     let identifier = store.child(&layout::repository(namespace)).location();
     let object = object(namespace, location, &identifier, mode);
     create(context, &object, mode).await?;
     let name = object.name_any();
-    let ready = wait(context, &name, (namespace, location), mode, stop).await?;
+    let ready = wait(context, &name, (namespace, location), patience, stop).await?;
     Ok(Found { identifier, ready })
 }
 
@@ -136,7 +139,7 @@ async fn wait(
     context: &Context,
     name: &str,
     (namespace, location): (&str, &str),
-    mode: Mode,
+    patience: Duration,
     stop: &CancellationToken,
 ) -> Result<Result<String, String>> {
     let api = context.api::<ResticRepository>();
@@ -158,7 +161,7 @@ async fn wait(
                 "ResticRepository {name} is about another namespace or location"
             )));
         }
-        if let Some(answer) = judge(&found, mode, begin.elapsed()) {
+        if let Some(answer) = judge(&found, patience, begin.elapsed()) {
             return Ok(answer.map(|()| name.to_owned()));
         }
         tokio::select! {
@@ -169,14 +172,19 @@ async fn wait(
 }
 
 /// What a repository's status means after it was waited for `waited`; nothing if the wait goes on.
-fn judge(object: &ResticRepository, mode: Mode, waited: Duration) -> Option<Result<(), String>> {
+fn judge(
+    object: &ResticRepository,
+    patience: Duration,
+    waited: Duration,
+) -> Option<Result<(), String>> {
     let status = object.status.clone().unwrap_or_default();
     // Word about an earlier spec (one that was only to be opened, say) is no word about this one. A repository
     // that is ready stays so.
     let current = status.observed_generation == object.metadata.generation;
     match status.phase.unwrap_or_default() {
-        RepositoryPhase::Ready if mode == Mode::Open || current => Some(Ok(())),
-        RepositoryPhase::NotReady if current && waited >= NOT_READY => {
+        RepositoryPhase::Ready if current => Some(Ok(())),
+        RepositoryPhase::NotReady if current && waited < patience => None,
+        RepositoryPhase::NotReady if current => {
             let unknown = || "no reason is known".to_owned();
             Some(Err(status.message.unwrap_or_else(unknown)))
         }
@@ -210,20 +218,23 @@ mod tests {
     fn a_word_about_the_present_spec_decides() {
         use RepositoryPhase::{NotReady, Ready};
         let (now, soon, late) = (Duration::ZERO, NOT_READY, PATIENCE);
-        for (object, mode, waited, want) in [
-            (seen(Some(Ready), 2), Mode::Make, now, Some(true)),
-            (seen(Some(Ready), 1), Mode::Make, soon, None),
-            (seen(Some(Ready), 1), Mode::Open, now, Some(true)),
-            (seen(Some(NotReady), 2), Mode::Make, now, None),
-            (seen(Some(NotReady), 2), Mode::Make, soon, Some(false)),
+        let hours = Duration::from_hours(4);
+        for (object, patience, waited, want) in [
+            (seen(Some(Ready), 2), NOT_READY, now, Some(true)),
+            (seen(Some(Ready), 1), NOT_READY, soon, None),
+            (seen(Some(NotReady), 2), NOT_READY, now, None),
+            (seen(Some(NotReady), 2), NOT_READY, soon, Some(false)),
+            // There are volumes that are stored already.
+            (seen(Some(NotReady), 2), hours, late, None),
+            (seen(Some(NotReady), 2), hours, hours, Some(false)),
             // It was only to be opened then, and is to be made now.
-            (seen(Some(NotReady), 1), Mode::Make, soon, None),
-            (seen(Some(NotReady), 1), Mode::Make, late, Some(false)),
-            (seen(None, 2), Mode::Open, soon, None),
-            (seen(None, 2), Mode::Open, late, Some(false)),
+            (seen(Some(NotReady), 1), NOT_READY, soon, None),
+            (seen(Some(NotReady), 1), NOT_READY, late, Some(false)),
+            (seen(None, 2), NOT_READY, soon, None),
+            (seen(None, 2), NOT_READY, late, Some(false)),
         ] {
-            let got = judge(&object, mode, waited).map(|answer| answer.is_ok());
-            assert_eq!(got, want, "{mode:?} {waited:?} {:?}", object.status);
+            let got = judge(&object, patience, waited).map(|answer| answer.is_ok());
+            assert_eq!(got, want, "{patience:?} {waited:?} {:?}", object.status);
         }
     }
 

@@ -263,6 +263,17 @@ fn phase(plane: &xtask::cluster::ControlPlane, node: &Node, name: &str) -> Optio
         .then_some(phase)
 }
 
+/// A process that ends with the test, even one that was stopped.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_lock_is_waited_for_in_words() {
     xtask::tools::ensure(&[xtask::tools::Tool::Restic]).unwrap();
@@ -279,24 +290,24 @@ async fn somebody_elses_lock_is_waited_for_in_words() {
         (locks.count() == 0).then_some(())
     })
     .await;
-    let mut restic = std::process::Command::new("restic")
+    let restic = std::process::Command::new("restic")
         .args(["--no-cache", "check", "--read-data", "--repo"])
         .arg(&repository)
         .env("RESTIC_PASSWORD", ark_tests::node::PASSWORD)
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
+    let mut restic = Killed(restic);
+    let pid = restic.0.id().to_string();
     let signal = |which: &str| {
-        let pid = restic.id().to_string();
         let mut kill = std::process::Command::new("kill");
         xtask::exec::output(kill.args([which, &pid])).unwrap();
     };
     until("lock of restic", async || {
         let locks = fs::read_dir(repository.join("locks")).unwrap();
-        locks
-            .flatten()
-            .any(|l| l.metadata().is_ok_and(|m| m.len() > 0))
-            .then_some(())
+        // Until it is complete it has a longer name, and is no lock yet.
+        let complete = |lock: fs::DirEntry| lock.file_name().len() == 64;
+        locks.flatten().any(complete).then_some(())
     })
     .await;
     signal("-STOP");
@@ -309,7 +320,7 @@ async fn somebody_elses_lock_is_waited_for_in_words() {
     .await;
     signal("-CONT");
     assert!(
-        restic.wait().unwrap().success(),
+        restic.0.wait().unwrap().success(),
         "the repository is not sound"
     );
     let status = node.ended("second").await.status.unwrap();

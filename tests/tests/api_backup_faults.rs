@@ -4,6 +4,8 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+use std::path::Path;
+
 use ark_api::backup::{BackupPhase, BackupStatus};
 use ark_api::condition::{self, kind};
 use ark_api::pod_volume_backup::PodVolumeBackupSpec;
@@ -281,6 +283,18 @@ async fn the_claim_of_a_backup_deleted_while_no_operator_ran_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_lost_after_the_volumes_is_waited_for() {
+    // A file in its place, so that nobody can make the directory again.
+    let unplugged = |bucket: &Path| std::fs::write(bucket, "not mounted").unwrap();
+    waits_for_the_store(unplugged, |bucket| std::fs::remove_file(bucket).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_point_without_its_file_system_is_no_verdict_about_volumes() {
+    let empty = |bucket: &Path| std::fs::create_dir(bucket).unwrap();
+    waits_for_the_store(empty, |bucket| std::fs::remove_dir_all(bucket).unwrap()).await;
+}
+
+async fn waits_for_the_store(replace: impl Fn(&Path), remove: impl Fn(&Path)) {
     let ark = Ark::with_location().await;
     one_volume(&ark).await;
     ark.backup("b", json!({})).await;
@@ -289,8 +303,7 @@ async fn a_store_that_is_lost_after_the_volumes_is_waited_for() {
     let snapshot = ark.snapshot_for(&objects[0], &uid).await;
     let aside = ark.store_root().join("unplugged");
     std::fs::rename(ark.bucket(), &aside).unwrap();
-    // A file in its place, so that nobody can make the directory again.
-    std::fs::write(ark.bucket(), "not mounted").unwrap();
+    replace(&ark.bucket());
     ark.complete_with(&objects[0], &snapshot).await;
     let api = ark.api::<Backup>();
     until(
@@ -303,7 +316,7 @@ async fn a_store_that_is_lost_after_the_volumes_is_waited_for() {
         },
     )
     .await;
-    std::fs::remove_file(ark.bucket()).unwrap();
+    remove(&ark.bucket());
     std::fs::rename(&aside, ark.bucket()).unwrap();
     let done = ark.ended("b", BackupPhase::Completed).await;
     let status = done.status.unwrap();

@@ -6,8 +6,10 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -80,8 +82,14 @@ pub(super) struct Setup<'a> {
 /// What a test program said, and how long it took.
 struct Outcome {
     name: String,
-    output: std::io::Result<std::process::Output>,
+    output: Result<Said>,
     took: Duration,
+}
+
+struct Said {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
 }
 
 /// Runs the programs, prints what each says when it ends, and counts tests. A program that ends
@@ -113,37 +121,55 @@ pub(super) fn run(programs: &[Program], setup: &Setup<'_>) -> Count {
 
 fn run_one(program: &Program, setup: &Setup<'_>) -> Outcome {
     let since = Instant::now();
-    let output = Command::new(&program.executable)
+    Outcome {
+        name: program.name.clone(),
+        output: said(program, setup),
+        took: since.elapsed(),
+    }
+}
+
+/// The output goes to files: a process that a test left behind would keep a pipe open for ever.
+fn said(program: &Program, setup: &Setup<'_>) -> Result<Said> {
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let status = Command::new(&program.executable)
         .args(setup.arguments)
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder)
         .envs(setup.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .output();
-    Outcome {
-        name: program.name.clone(),
-        output,
-        took: since.elapsed(),
-    }
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?)
+        .status()
+        .context("it could not be started")?;
+    let text = |file: &mut File| -> Result<String> {
+        file.rewind()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    Ok(Said {
+        status,
+        stdout: text(&mut stdout)?,
+        stderr: text(&mut stderr)?,
+    })
 }
 
 fn report(outcome: &Outcome) -> Count {
     let Outcome { name, output, took } = outcome;
     let mut count = Count::default();
     let ended = match output {
-        Ok(output) => {
-            print::note(&String::from_utf8_lossy(&output.stderr));
-            let text = String::from_utf8_lossy(&output.stdout);
-            for line in text.lines() {
+        Ok(said) => {
+            print::note(&said.stderr);
+            for line in said.stdout.lines() {
                 if let Some(one) = parse(line) {
                     count.add(one);
                 }
                 count.failures.extend(failed_test(line));
             }
-            print::data(&text);
-            (!output.status.success()).then(|| output.status.to_string())
+            print::data(&said.stdout);
+            (!said.status.success()).then(|| said.status.to_string())
         }
-        Err(error) => Some(format!("it could not be started: {error}")),
+        Err(error) => Some(format!("{error:#}")),
     };
     print::note(&format!("{name}: {}", print::seconds(*took)));
     if let Some(how) = ended

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ark_api::backup::{Backup, BackupPhase, BackupStatus};
+use ark_api::condition::reason;
 use ark_api::volume::VolumeRow;
 use ark_api::{PodVolumeBackup, layout};
 use ark_engine::Store;
@@ -245,7 +246,11 @@ impl Run<'_> {
         let objects = work.take(&mut volumes).await?;
         let (context, location, ended) = (self.context, &self.plan.location, &objects);
         let wrong = self.with_store(self.end_patience(), |store| async move {
-            wrong_snapshots(context, location, &store, ended).await
+            let wrong = wrong_snapshots(context, location, &store, ended).await?;
+            if !wrong.is_empty() {
+                self.holds_claim(&store).await?;
+            }
+            Ok(wrong)
         });
         work.settle(&mut volumes, &wrong.await?);
         let phase = if self.stop.wish.is_cancelled() {
@@ -313,6 +318,25 @@ impl Run<'_> {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Whether the store holds what this run wrote there first. A mount point without its file system holds
+    /// nothing, and what is absent there is no verdict about anything.
+    async fn holds_claim(&self, store: &Store) -> Result<()> {
+        if claim::read(store, &self.name()).await?.as_ref() == Some(&self.ours()) {
+            return Ok(());
+        }
+        Err(Error::Store {
+            message: format!(
+                "{} no longer holds what this backup wrote when it began",
+                store.location()
+            ),
+            hint: "see whether the file system or the bucket of the location is the one it was; \
+                   the backup goes on once it is back"
+                .to_owned(),
+            class: Class::Waiting,
+            reason: reason::LOCATION_UNAVAILABLE,
+        })
     }
 
     async fn claim(&self, store: &Store) -> Result<Claimed> {

@@ -189,8 +189,19 @@ impl Volumes<'_> {
         store: &Store,
     ) -> Result<(String, repository::Found)> {
         let (context, location) = (self.context, &self.plan.location);
-        let (mode, stop) = (repository::Mode::Make, &self.stop.now);
-        let found = repository::ensure(context, &namespace, location, store, mode, stop).await?;
+        // An earlier attempt may have had volumes stored, which a store that is away for a while must not cost.
+        let attempt = self
+            .backup
+            .status
+            .as_ref()
+            .and_then(|status| status.attempt);
+        let patience = match attempt {
+            Some(2..) => self.plan.volume_timeout,
+            _ => repository::NOT_READY,
+        };
+        let stop = &self.stop.now;
+        let found =
+            repository::ensure(context, &namespace, location, store, patience, stop).await?;
         if let Err(why) = &found.ready {
             self.log.error(
                 About::Namespace(&namespace),

@@ -65,7 +65,8 @@ pub(super) async fn look(context: &Context, object: &ResticRepository) -> Result
             reason: reason::DAMAGED,
             message: format!(
                 "the repository at {} was replaced: it had id {known} and now has {}; \
-                 delete this ResticRepository object if that was intended",
+                 bring the earlier one back, or point the location to where it is. Its backups restore \
+                 from nowhere else",
                 opened.identifier, opened.id
             ),
         }),
@@ -103,7 +104,8 @@ async fn open(context: &Context, object: &ResticRepository) -> Result<Opened> {
             Err(ark_engine::Error::NoRepository { location }) if seen_before => {
                 return Err(Error::Store {
                     message: format!("the repository that was at {location} is gone"),
-                    hint: "bring it back; or delete this ResticRepository object, and the next backup starts a new one"
+                    hint: "bring it back, or point the location to the bucket and prefix that hold it; backups of \
+                           another namespace and to other locations go on"
                         .to_owned(),
                     class: crate::error::Class::Waiting,
                     reason: reason::DAMAGED,
