@@ -33,6 +33,8 @@ pub const HTTP_ADDRESS: &str = "ARK_HTTP_ADDRESS";
 pub const ARTEFACT_ADDRESS: &str = "ARK_ARTEFACT_ADDRESS";
 /// Expired backups of one location that the operator deletes at once without an acknowledgement; 100 when unset.
 pub const EXPIRY_LIMIT: &str = "ARK_EXPIRY_LIMIT";
+/// `true`: the operator restores and reads locations, and makes, deletes, expires and maintains nothing.
+pub const RESTORE_ONLY: &str = "ARK_RESTORE_ONLY";
 /// File that holds by how many seconds the operator's clock is ahead. For tests: programs built for use do not read it.
 pub const TEST_CLOCK: &str = "ARK_TEST_CLOCK";
 /// Directory in which `ark engine backup` and the agent keep fingerprints of what they read; without it they keep none.

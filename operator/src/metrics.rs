@@ -1,5 +1,6 @@
 //! Counters for Prometheus. No label ever holds anything a user typed except names of objects.
 
+mod census;
 mod upkeep;
 
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use ark_api::volume::VolumeRow;
+
+use self::census::Census;
 pub(crate) use self::upkeep::{ScheduleLabels, Upkeep};
 
 /// Labels of what happened to objects of one kind.
@@ -35,6 +39,15 @@ pub(crate) struct LocationLabels {
     pub(crate) location: String,
 }
 
+/// Labels of what became of volumes.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct VolumeLabels {
+    /// Class of its row, in lower case.
+    class: String,
+    /// Reason in its row, in lower case.
+    reason: String,
+}
+
 /// All counters of the process. Clones count together.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -42,6 +55,12 @@ pub(crate) struct Metrics {
     pub(crate) backups: Family<Outcome, Counter>,
     /// Seconds from start to end of backups.
     pub(crate) backup_seconds: Histogram,
+    /// Seconds from the creation of backups to their start.
+    pub(crate) backup_queue_wait: Histogram,
+    /// Volumes of backups that were stored, by class and reason of their rows.
+    volumes: Family<VolumeLabels, Counter>,
+    /// Objects by kind and phase.
+    pub(crate) census: Census,
     /// Restores that ended, by phase.
     pub(crate) restores: Family<Outcome, Counter>,
     /// Seconds from start to end of restores.
@@ -74,6 +93,9 @@ impl Metrics {
         let seconds = || Histogram::new(exponential_buckets(1.0, 2.0, 15));
         let backups = Family::default();
         let backup_seconds = seconds();
+        let backup_queue_wait = seconds();
+        let volumes = Family::default();
+        let census = Census::register(&mut registry);
         let restores = Family::default();
         let restore_seconds = seconds();
         let location_available = Family::default();
@@ -89,6 +111,16 @@ impl Metrics {
             "backup_duration_seconds",
             "Time from start to end of backups",
             backup_seconds.clone(),
+        );
+        registry.register(
+            "backup_queue_wait_seconds",
+            "Time from the creation of backups to their start",
+            backup_queue_wait.clone(),
+        );
+        registry.register(
+            "backup_volumes",
+            "Volumes of backups that were stored, by class and reason of their rows",
+            volumes.clone(),
         );
         registry.register(
             "restores",
@@ -140,6 +172,9 @@ impl Metrics {
         Self {
             backups,
             backup_seconds,
+            backup_queue_wait,
+            volumes,
+            census,
             restores,
             restore_seconds,
             location_available,
@@ -155,8 +190,20 @@ impl Metrics {
         }
     }
 
+    /// Counts the volumes of a backup that is stored.
+    pub(crate) fn count_volumes(&self, rows: &[VolumeRow]) {
+        for row in rows {
+            let labels = VolumeLabels {
+                class: format!("{:?}", row.class).to_lowercase(),
+                reason: format!("{:?}", row.reason).to_lowercase(),
+            };
+            self.volumes.get_or_create(&labels).inc();
+        }
+    }
+
     /// The counters in the OpenMetrics text format.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        self.census.take();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
@@ -177,5 +224,30 @@ mod tests {
             text.contains(r#"ark_backups_total{phase="completed"} 1"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let documented = include_str!("../../docs/reference/metrics.md");
+        // Families without a series are not in the text, so the names come from the source.
+        let sources = [
+            include_str!("metrics.rs"),
+            include_str!("metrics/census.rs"),
+            include_str!("metrics/upkeep.rs"),
+        ];
+        let names: Vec<&str> = sources
+            .iter()
+            .filter_map(|source| source.split("#[cfg(test)]").next())
+            .flat_map(|code| code.split("registry.register(").skip(1))
+            .filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next())
+            .collect();
+        assert!(names.len() > 20, "{names:?}");
+        for name in names {
+            let forms = [format!("`ark_{name}`"), format!("`ark_{name}_total`")];
+            assert!(
+                forms.iter().any(|form| documented.contains(form)),
+                "metrics.md lacks {name}"
+            );
+        }
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) restore_bind_timeout: Duration,
     /// Expired backups of one location that are deleted at once without an acknowledgement.
     pub(crate) expiry_limit: usize,
+    /// Only restores are done, and locations read; see [`RESTORE_ONLY`].
+    pub(crate) restore_only: bool,
     /// Backups that run at the same time, at most.
     pub(crate) concurrent_backups: usize,
     /// Directory for spool files; every run makes its own inside and removes it.
@@ -60,6 +62,9 @@ pub(crate) struct Settings {
     /// Log format.
     pub(crate) log_format: LogFormat,
 }
+
+/// Why something is not done in restore-only mode, for statuses.
+pub(crate) const RESTORE_ONLY: &str = "the operator is in restore-only mode (operator.restoreOnly in the chart's values): it makes, deletes, expires and maintains nothing";
 
 /// Value of [`Settings::expiry_limit`] when nothing is said.
 const EXPIRY_LIMIT: usize = 100;
@@ -103,17 +108,7 @@ impl Settings {
                 }
             },
         };
-        let log_format = match get(env::LOG_FORMAT).as_deref() {
-            None | Some("text") => LogFormat::Text,
-            Some("json") => LogFormat::Json,
-            Some(other) => {
-                wrong.push(format!(
-                    "{}={other:?} is neither text nor json",
-                    env::LOG_FORMAT
-                ));
-                LogFormat::Text
-            }
-        };
+        let log_format = log_format(get, &mut wrong);
         let concurrent_backups = match get(env::CONCURRENT_BACKUPS) {
             None => CONCURRENT_BACKUPS,
             Some(text) => text
@@ -142,9 +137,11 @@ impl Settings {
                 EXPIRY_LIMIT
             }),
         };
-        let maintenance = maintenance(get, &mut wrong);
+        let restore_only = restore_only(get, &mut wrong);
+        let maintenance = maintenance(get, &mut wrong).filter(|_| !restore_only);
         let settings = Self {
             expiry_limit,
+            restore_only,
             namespace: get(env::NAMESPACE).unwrap_or_else(|| ark_api::DEFAULT_NAMESPACE.to_owned()),
             pod: get(env::POD_NAME).unwrap_or_else(|| format!("process-{}", std::process::id())),
             local_store_root,
@@ -165,6 +162,32 @@ impl Settings {
             Ok(settings)
         } else {
             Err(wrong)
+        }
+    }
+}
+
+/// How log lines are written.
+fn log_format(get: impl Fn(&str) -> Option<String>, wrong: &mut Vec<String>) -> LogFormat {
+    match get(env::LOG_FORMAT).as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            let name = env::LOG_FORMAT;
+            wrong.push(format!("{name}={other:?} is neither text nor json"));
+            LogFormat::Text
+        }
+    }
+}
+
+/// Whether the operator is in restore-only mode.
+fn restore_only(get: impl Fn(&str) -> Option<String>, wrong: &mut Vec<String>) -> bool {
+    match get(env::RESTORE_ONLY).as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            let name = env::RESTORE_ONLY;
+            wrong.push(format!("{name}={other:?} is neither true nor false"));
+            false
         }
     }
 }
@@ -238,11 +261,12 @@ mod tests {
             (env::LOCAL_STORE_ROOT, "relative"),
             (env::RESTORE_BIND_TIMEOUT, "soon"),
             (env::EXPIRY_LIMIT, "many"),
+            (env::RESTORE_ONLY, "perhaps"),
             (env::CONCURRENT_BACKUPS, "0"),
             (env::MAINTENANCE_FREQUENCY, "1s"),
             (env::MAINTENANCE_JOBS, "0"),
         ])
         .unwrap_err();
-        assert_eq!(wrong.len(), 9, "{wrong:?}");
+        assert_eq!(wrong.len(), 10, "{wrong:?}");
     }
 }

@@ -6,11 +6,16 @@
 
 use std::io::{Read as _, Write as _};
 
-use ark_api::ResticRepository;
+use ark_api::backup::BackupPhase;
 use ark_api::repository::{RepositoryPhase, ResticRepositorySpec};
+use ark_api::restore::RestorePhase;
+use ark_api::schedule::SchedulePhase;
+use ark_api::{Backup, DeleteBackupRequest, ResticRepository, Restore, Schedule};
 use ark_tests::ark::Ark;
 use ark_tests::node::until;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
 
 async fn get(address: String, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -39,6 +44,106 @@ async fn it_is_healthy_ready_and_counts() {
         "{metrics}"
     );
     assert!(metrics.contains("ark_leader 1"), "{metrics}");
+
+    let node = ark.node("n").await;
+    ark.pod(
+        "web",
+        &node,
+        json!({}),
+        json!([{"name": "data", "emptyDir": {}}]),
+    )
+    .await;
+    ark.backup("b", json!({})).await;
+    ark.ended("b", BackupPhase::Completed).await;
+    let (_, metrics) = get(ark.said("http=").await, "/metrics").await;
+    for line in [
+        r#"ark_objects{kind="Backup",phase="completed"} 1"#,
+        r#"ark_backup_volumes_total{class="chosen",reason="notannotated"} 1"#,
+        "ark_backup_queue_wait_seconds_count 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_restore_only_mode_it_restores_and_reads_and_does_nothing_else() {
+    let mut ark = Ark::with_location().await;
+    ark.put::<ConfigMap>(json!({"metadata": {"name": "settings"}, "data": {"a": "b"}}))
+        .await;
+    for name in ["kept", "lost"] {
+        ark.backup(name, json!({})).await;
+        ark.ended(name, BackupPhase::Completed).await;
+    }
+    ark.kill_operator();
+    ark.delete::<Backup>("lost").await;
+    ark.env
+        .push(("ARK_RESTORE_ONLY".to_owned(), "true".to_owned()));
+    ark.start_operator();
+
+    // What lies at the location appears, and is restored.
+    let backups = ark.api::<Backup>();
+    until(&format!("import; {}", ark.tail()), async || {
+        let backup = backups.get_opt("lost").await.unwrap()?;
+        backup.status?.phase
+    })
+    .await;
+    let spec = json!({"backupName": "lost", "namespaceMapping": {ark.shop.clone(): format!("{}-copy", ark.shop)}});
+    ark.create(Restore::new("r", serde_json::from_value(spec).unwrap()))
+        .await;
+    let restores = ark.api::<Restore>();
+    let phase = until(&format!("end of the restore; {}", ark.tail()), async || {
+        let phase = restores.get("r").await.unwrap().status?.phase?;
+        phase.is_terminal().then_some(phase)
+    })
+    .await;
+    assert_eq!(phase, RestorePhase::Completed);
+
+    ark.backup("new", json!({})).await;
+    let refused = ark.ended("new", BackupPhase::FailedValidation).await;
+    let said = refused.status.unwrap().validation_errors.join("; ");
+    assert!(said.contains("restore-only mode"), "{said}");
+    let spec = json!({"schedule": "* * * * *", "template": {"includedNamespaces": [ark.shop]}});
+    ark.create(Schedule::new("s", serde_json::from_value(spec).unwrap()))
+        .await;
+    let schedules = ark.api::<Schedule>();
+    let said = until(
+        &format!("word on the schedule; {}", ark.tail()),
+        async || {
+            let status = schedules.get("s").await.unwrap().status?;
+            (status.phase == Some(SchedulePhase::FailedValidation))
+                .then(|| status.validation_errors.join("; "))
+        },
+    )
+    .await;
+    assert!(said.contains("restore-only mode"), "{said}");
+    let spec = serde_json::from_value(json!({"backupName": "kept"})).unwrap();
+    ark.create(DeleteBackupRequest::new("d", spec)).await;
+    let requests = ark.api::<DeleteBackupRequest>();
+    let said = until(
+        &format!("word on the request; {}", ark.tail()),
+        async || requests.get("d").await.unwrap().status?.waiting_for,
+    )
+    .await;
+    assert!(said.contains("restore-only mode"), "{said}");
+
+    // Out of the mode, what was put off is done.
+    ark.kill_operator();
+    ark.env.retain(|(name, _)| name != "ARK_RESTORE_ONLY");
+    ark.start_operator();
+    until(&format!("end of the backup; {}", ark.tail()), async || {
+        backups
+            .get_opt("kept")
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    until(&format!("schedule; {}", ark.tail()), async || {
+        let phase = schedules.get("s").await.unwrap().status?.phase;
+        (phase == Some(SchedulePhase::Enabled)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,7 @@ use tokio::sync::Notify;
 use self::plan::Batch;
 use crate::context::Context;
 use crate::error::{Error, Result, is_conflict};
+use crate::settings::RESTORE_ONLY;
 use crate::status::FIELD_MANAGER;
 
 /// Longest pause between two looks at what is due.
@@ -89,7 +90,12 @@ impl Shared {
 /// Runs until the process stops. Without a template there is no maintenance.
 pub(crate) async fn run(context: Arc<Context>) {
     let Some(rules) = context.settings.maintenance.clone() else {
-        tracing::info!("repositories are not maintained: no template for Jobs is set");
+        let why = if context.settings.restore_only {
+            RESTORE_ONLY
+        } else {
+            "no template for Jobs is set"
+        };
+        tracing::info!(why, "repositories are not maintained");
         context.shutdown.cancelled().await;
         return;
     };

@@ -68,6 +68,12 @@ pub(crate) trait Reconciler: Send + Sync + 'static {
         context: &Arc<Context>,
     ) -> impl Future<Output = Result<Action>> + Send;
 
+    /// The phase of an object, for the count of objects by phase; `None` for kinds that are not counted, or are counted
+    /// by another controller.
+    fn phase_of(_object: &Self::Kind) -> Option<String> {
+        None
+    }
+
     /// Adds further reasons to look at objects again.
     fn triggers(
         &self,
@@ -142,6 +148,12 @@ pub(crate) async fn run<R: Reconciler>(reconciler: R, context: Arc<Context>) {
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned());
     let controller = reconciler.triggers(controller, &context);
     let kind = R::Kind::kind(&()).into_owned();
+    let known = controller.store();
+    context.metrics.census.follow(&kind, move || {
+        let known = known.state();
+        let readable = known.iter().filter_map(|object| object.0.as_ref().ok());
+        readable.filter_map(R::phase_of).collect()
+    });
     let shared = Arc::new(Shared {
         reconciler,
         context,

@@ -451,6 +451,7 @@ impl Run<'_> {
             cancelled,
         };
         status::finish(&mut backup, self.plan, &outcome, &self.context.clock.time());
+        self.context.metrics.count_volumes(rows);
         let phase = backup
             .status
             .as_ref()

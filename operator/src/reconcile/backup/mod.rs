@@ -41,6 +41,7 @@ use crate::metrics::Outcome;
 use crate::run::queue::Turn;
 use crate::run::registry::Kind;
 use crate::run::{Activity, Subject};
+use crate::settings::RESTORE_ONLY;
 use crate::status::FIELD_MANAGER;
 
 /// How long a new backup waits for its location to be judged.
@@ -91,6 +92,11 @@ impl Reconciler for BackupReconciler {
             }
             Job::GoOn => {}
         }
+        if context.settings.restore_only && (has_begun(&backup) || backup.spec.cancel != Some(true))
+        {
+            leave(context, &backup).await?;
+            return Ok(Action::await_change());
+        }
         if backup.spec.cancel == Some(true) && !has_begun(&backup) {
             cancel(context, &backup).await?;
             return Ok(Action::await_change());
@@ -118,11 +124,21 @@ impl Reconciler for BackupReconciler {
             uid: backup.uid().unwrap_or_default(),
             scope: turn::scope(&backup.spec, &namespaces, &context.namespace),
         };
+        if !has_begun(&backup)
+            && let Some(created) = backup.creation_timestamp()
+        {
+            let waited = context.clock.now().duration_since(created.0).as_secs_f64();
+            context.metrics.backup_queue_wait.observe(waited.max(0.0));
+        }
         let shared = Arc::clone(context);
         context.runs.start(subject, move |stop| async move {
             Box::pin(act::act(&shared, &backup, &plan, &stop)).await
         });
         Ok(Action::await_change())
+    }
+
+    fn phase_of(backup: &Backup) -> Option<String> {
+        Some(format!("{:?}", phase(backup)))
     }
 
     fn triggers(
@@ -308,6 +324,18 @@ fn labels(backup: &Backup, location: &str) -> BTreeMap<String, String> {
         labels.insert(label::SCHEDULE_NAME.to_owned(), schedule.to_owned());
     }
     labels
+}
+
+/// In restore-only mode: one that has not begun is refused. One that an earlier process began is left as it is, and goes
+/// on when the mode ends.
+async fn leave(context: &Context, backup: &Backup) -> Result<()> {
+    if has_begun(backup) {
+        context
+            .event(backup, EventType::Warning, "RestoreOnly", RESTORE_ONLY)
+            .await;
+        return Ok(());
+    }
+    refuse(context, backup, &[RESTORE_ONLY.to_owned()]).await
 }
 
 async fn refuse(context: &Context, backup: &Backup, problems: &[String]) -> Result<()> {

@@ -36,6 +36,7 @@ pub(super) use self::work::delete_object;
 use super::{ControllerOf, Reconciler, on_change_of};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::settings::RESTORE_ONLY;
 
 /// How long an answered request stays.
 const KEPT: Duration = Duration::from_hours(24);
@@ -60,6 +61,11 @@ impl Reconciler for DeletionReconciler {
         let Some(request) = open_request(context, &object.name_any()).await? else {
             return expire(context, object).await;
         };
+        if context.settings.restore_only {
+            let waits = Verdict::Waits(RESTORE_ONLY.to_owned());
+            answer(context, &request, &waits).await?;
+            return Ok(Action::await_change());
+        }
         let backup = find_backup(context, &request.spec.backup_name).await?;
         let Some(backup) = backup else {
             return without_backup(context, &request).await;
@@ -76,6 +82,11 @@ impl Reconciler for DeletionReconciler {
             Some(_) => Action::requeue(AGAIN),
             None => Action::requeue(KEPT),
         })
+    }
+
+    fn phase_of(request: &DeleteBackupRequest) -> Option<String> {
+        let phase = request.status.as_ref().and_then(|status| status.phase);
+        Some(format!("{:?}", phase.unwrap_or_default()))
     }
 
     fn triggers(

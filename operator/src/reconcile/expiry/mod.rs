@@ -59,7 +59,10 @@ impl Reconciler for ExpiryReconciler {
         context: &Arc<Context>,
     ) -> Result<Action> {
         let name = object.name_any();
-        if !available(object) || object.spec.access_mode == Some(AccessMode::ReadOnly) {
+        if context.settings.restore_only
+            || !available(object)
+            || object.spec.access_mode == Some(AccessMode::ReadOnly)
+        {
             return Ok(Action::await_change());
         }
         let acknowledged = object

@@ -99,6 +99,11 @@ pub(crate) struct RestoreReconciler {
 impl Reconciler for RestoreReconciler {
     type Kind = Restore;
 
+    fn phase_of(restore: &Restore) -> Option<String> {
+        let phase = restore.status.as_ref().and_then(|status| status.phase);
+        Some(format!("{:?}", phase.unwrap_or_default()))
+    }
+
     async fn reconcile(&self, object: &Restore, context: &Arc<Context>) -> Result<Action> {
         if work::of(object) == Work::None {
             return Ok(Action::await_change());

@@ -35,6 +35,7 @@ use super::{ControllerOf, Reconciler, on_change_of};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::metrics::ScheduleLabels;
+use crate::settings::RESTORE_ONLY;
 
 /// Longest time between two looks at the clock.
 const CLOCK_LOOK: Duration = Duration::from_mins(1);
@@ -68,6 +69,10 @@ impl Reconciler for ScheduleReconciler {
         let Some(schedule) = found.filter(is_work) else {
             return Ok(Action::await_change());
         };
+        if context.settings.restore_only {
+            refuse(context, &schedule, &[RESTORE_ONLY.to_owned()]).await?;
+            return Ok(Action::await_change());
+        }
         let locations: Vec<BackupStorageLocation> = context.list(&ListParams::default()).await?;
         let default = context.settings.default_location.as_deref();
         let valid = match validate::validate(&schedule, &locations, default) {

@@ -210,6 +210,10 @@ impl<K: VolumeObject> UnattendedReconciler<K> {
 impl<K: VolumeObject> Reconciler for UnattendedReconciler<K> {
     type Kind = K;
 
+    fn phase_of(object: &Self::Kind) -> Option<String> {
+        Some(format!("{:?}", object.phase()))
+    }
+
     async fn reconcile(&self, object: &K, context: &Arc<Context>) -> Result<Action> {
         let uid = object.uid().unwrap_or_default();
         if object.is_imported() || object.phase().is_terminal() {
