@@ -90,6 +90,24 @@ async fn expired_backups_go_and_the_last_good_one_of_a_schedule_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_goes_when_its_time_is_over_and_not_minutes_later() {
+    let ark = with_clock().await;
+    // The location has been looked at by then, and the next look without a reason is minutes away.
+    backup(&ark, "long", None).await;
+    let short: Backup = serde_json::from_value(json!({
+        "apiVersion": "ark.heptio.com/v1", "kind": "Backup", "metadata": {"name": "short"},
+        "spec": {"includedNamespaces": [ark.shop], "ttl": "2s"},
+    }))
+    .unwrap();
+    ark.api::<Backup>()
+        .create(&PostParams::default(), &short)
+        .await
+        .unwrap();
+    left(&ark, &["long"]).await;
+    assert!(!ark.bucket().join(layout::marker("short")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_expired_backups_than_the_limit_wait_for_an_acknowledgement() {
     let mut ark = with_clock().await;
     ark.env

@@ -5,7 +5,8 @@
 //! backups that another cluster made, wait until somebody acknowledges them; backups that were found in a bucket a
 //! short while ago wait; the last good backup of a schedule does not expire by time alone.
 //!
-//! Looks at a location every few minutes, and only while it is available and may be written to.
+//! Looks at a location every few minutes and when the next backup expires, and only while it is available and may be
+//! written to.
 
 mod plan;
 pub(crate) mod retention;
@@ -31,8 +32,8 @@ use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
 use self::plan::{Fate, Item, Plan, Rules};
-use super::Reconciler;
 use super::deletion::{available, location_of};
+use super::{ControllerOf, Reconciler, on_change_of};
 use crate::context::Context;
 use crate::error::{Error, Result, is_conflict};
 use crate::metrics::LocationLabels;
@@ -46,8 +47,15 @@ const REFUSED_KEPT: SignedDuration = SignedDuration::from_hours(720);
 /// The controller.
 #[derive(Default)]
 pub(crate) struct ExpiryReconciler {
-    /// When a location was last looked at, and its acknowledgement at that time.
-    last: Mutex<HashMap<String, (Instant, Option<String>)>>,
+    known: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+/// What is known of a location that was looked at.
+struct Known {
+    /// When it is looked at again.
+    next: Instant,
+    /// Its acknowledgement when it was looked at.
+    acknowledged: Option<String>,
 }
 
 impl Reconciler for ExpiryReconciler {
@@ -72,27 +80,86 @@ impl Reconciler for ExpiryReconciler {
         if let Some(left) = self.not_due(&name, acknowledged.as_ref()) {
             return Ok(Action::requeue(left));
         }
-        let plan = look(context, object).await?;
-        tell(context, object, &plan).await?;
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, (Instant::now(), acknowledged));
-        Ok(Action::requeue(PERIOD))
+        // What changes during the look counts after it.
+        let planned = Known {
+            next: Instant::now() + PERIOD,
+            acknowledged,
+        };
+        lock(&self.known).insert(name.clone(), planned);
+        match look(context, object).await {
+            Ok(pause) => Ok(Action::requeue(self.soon(&name, pause))),
+            Err(error) => {
+                lock(&self.known).remove(&name);
+                Err(error)
+            }
+        }
+    }
+
+    fn triggers(
+        &self,
+        controller: ControllerOf<BackupStorageLocation>,
+        context: &Context,
+    ) -> ControllerOf<BackupStorageLocation> {
+        let known = self.known.clone();
+        let clock = context.clock.clone();
+        on_change_of::<_, Backup>(controller, context, move |location, backup| {
+            let name = location.name_any();
+            let Some(expires) = ends(backup).filter(|_| location_of(backup) == name) else {
+                return false;
+            };
+            let at = Instant::now() + until(expires, clock.now());
+            let mut known = lock(&known);
+            let sooner = known.get_mut(&name).filter(|known| at < known.next);
+            sooner.is_some_and(|known| {
+                known.next = at;
+                true
+            })
+        })
     }
 }
 
 impl ExpiryReconciler {
     /// Until the next look, if nothing was acknowledged since the last one.
     fn not_due(&self, location: &str, acknowledged: Option<&String>) -> Option<Duration> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, before) = last.get(location)?;
-        let left = (*at + PERIOD).saturating_duration_since(Instant::now());
-        (before.as_ref() == acknowledged && !left.is_zero()).then_some(left)
+        let known = lock(&self.known);
+        let known = known.get(location)?;
+        let left = known.next.saturating_duration_since(Instant::now());
+        (known.acknowledged.as_ref() == acknowledged && !left.is_zero()).then_some(left)
+    }
+
+    /// Has the location looked at after `pause` at the latest, and says when that is.
+    fn soon(&self, location: &str, pause: Duration) -> Duration {
+        let now = Instant::now();
+        let mut known = lock(&self.known);
+        known.get_mut(location).map_or(pause, |known| {
+            known.next = known.next.min(now + pause);
+            known.next.saturating_duration_since(now)
+        })
     }
 }
 
-async fn look(context: &Context, location: &BackupStorageLocation) -> Result<Plan> {
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When the time of a backup that has ended is over.
+fn ends(backup: &Backup) -> Option<Timestamp> {
+    let status = backup.status.as_ref()?;
+    let ended = status.phase.unwrap_or_default().is_terminal();
+    Some(status.expiration.as_ref().filter(|_| ended)?.0)
+}
+
+/// How long it is until `time`, [`PERIOD`] at the most; a second more, because times are whole seconds.
+fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now))
+        .unwrap_or_default()
+        .saturating_add(Duration::from_secs(1))
+        .min(PERIOD)
+}
+
+/// Requests the deletion of what expired, says in the status what waits, and returns how long it is until something
+/// else expires.
+async fn look(context: &Context, location: &BackupStorageLocation) -> Result<Duration> {
     let name = location.name_any();
     let now = context.clock.now();
     let requests: Vec<DeleteBackupRequest> = context.list(&ListParams::default()).await?;
@@ -126,7 +193,12 @@ async fn look(context: &Context, location: &BackupStorageLocation) -> Result<Pla
             }
         }
     }
-    Ok(plan)
+    let next = items
+        .iter()
+        .filter_map(|item| item.expires.filter(|expires| *expires > now));
+    let pause = next.min().map_or(PERIOD, |next| until(next, now));
+    tell(context, location, &plan).await?;
+    Ok(pause)
 }
 
 /// What the rules of schedules keep: for each backup of a schedule that has rules, the reasons, or none.
