@@ -1,18 +1,20 @@
 //! What happens to a restore that the user cancels while it runs. What it made stays. Volumes that are being filled
 //! are cancelled and their gates told, controllers whose pods wait for volumes are made without replicas, and everything else that was
-//! not dealt with yet is left out: each with a row.
+//! not dealt with yet is left out: each with a row. Left out are controllers whose pods have all their volumes, too: made without
+//! replicas, they would take these pods for their own and end them.
 //!
 //! Order: volumes, so that their gates are told first; then the controllers; then rows. Fails only if the API server
 //! does not answer, and the next attempt does the same again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
+use ark_api::PodVolumeRestore;
 use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::results::ItemAction;
 use tokio::time::Instant;
 
-use super::plan::{OwnerKey, owner_key};
+use super::plan::{OwnerKey, Pod, owner_key};
 use super::report::Report;
 use super::run::Run;
 use super::volumes;
@@ -36,8 +38,8 @@ pub(super) async fn cancelled(run: &Run<'_>) -> Result<()> {
         .canceling()
         .await?;
     super::give_up(context, restore, WHY).await?;
-    wait_for_agents(run, &uid).await?;
-    hold_controllers(run).await;
+    let fills = wait_for_agents(run, &uid).await?;
+    hold_controllers(run, &fills).await;
     skip_the_rest(run);
     Ok(())
 }
@@ -54,8 +56,8 @@ pub(super) fn summary(report: &Report) -> String {
     )
 }
 
-/// Waits until no agent works for the restore any more, and says what became of each volume.
-async fn wait_for_agents(run: &Run<'_>, uid: &str) -> Result<()> {
+/// Waits until no agent works for the restore any more, says what became of each volume, and returns them.
+async fn wait_for_agents(run: &Run<'_>, uid: &str) -> Result<Vec<PodVolumeRestore>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let fills = volumes::of_restore(run.common.context, uid).await?;
@@ -74,7 +76,7 @@ async fn wait_for_agents(run: &Run<'_>, uid: &str) -> Result<()> {
                     super::world::ended(fill).unwrap_or_else(|| super::fill::Finished::failed(WHY));
                 volumes::record(run.report(), &fill.spec.pod, &fill.spec.volume, &finished);
             }
-            return Ok(());
+            return Ok(fills);
         }
         tokio::select! {
             () = run.common.stop.now.cancelled() => return Err(crate::error::Error::Stopping),
@@ -83,15 +85,59 @@ async fn wait_for_agents(run: &Run<'_>, uid: &str) -> Result<()> {
     }
 }
 
+/// The volumes that are back, by pod and name, and the claims; by their names in the cluster.
+#[derive(Debug, Default)]
+struct Back<'a> {
+    volumes: HashSet<(&'a str, &'a str, &'a str)>,
+    claims: HashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Back<'a> {
+    fn of(fills: &'a [PodVolumeRestore]) -> Self {
+        let mut back = Self::default();
+        for fill in fills {
+            if !super::world::ended(fill).is_some_and(|finished| finished.usable) {
+                continue;
+            }
+            let (pod, claim) = (&fill.spec.pod, fill.spec.claim.as_ref());
+            let volume = fill.spec.volume.as_str();
+            back.volumes
+                .insert((pod.namespace.as_str(), pod.name.as_str(), volume));
+            back.claims
+                .extend(claim.map(|claim| (pod.namespace.as_str(), claim.name.as_str())));
+        }
+        back
+    }
+
+    /// Whether a pod, restored to `namespace`, has all its volumes.
+    fn has_all(&self, namespace: &str, pod: &Pod) -> bool {
+        pod.missing.is_empty()
+            && pod.wanted.iter().all(|wanted| {
+                let volume = &wanted.volume;
+                let claim = volume.claim.as_deref();
+                self.volumes
+                    .contains(&(namespace, pod.name.as_str(), volume.name.as_str()))
+                    || claim.is_some_and(|claim| self.claims.contains(&(namespace, claim)))
+            })
+    }
+}
+
 /// Makes the controllers whose pods wait for volumes so that they make no pods.
-async fn hold_controllers(run: &Run<'_>) {
-    let held: BTreeSet<OwnerKey> = run
+async fn hold_controllers(run: &Run<'_>, fills: &[PodVolumeRestore]) {
+    let back = Back::of(fills);
+    let unfilled = run
         .plan
         .pods
         .iter()
-        .filter(|pod| !pod.wanted.is_empty() || !pod.missing.is_empty())
+        .filter(|pod| !back.has_all(run.target(&pod.namespace), pod));
+    let users = run.plan.users.iter().filter(|(owner, claims)| {
+        let namespace = run.target(&owner.0);
+        let mut claims = claims.iter();
+        !claims.all(|claim| back.claims.contains(&(namespace, claim.as_str())))
+    });
+    let held: BTreeSet<OwnerKey> = unfilled
         .flat_map(|pod| pod.owners.clone())
-        .chain(run.plan.users.keys().cloned())
+        .chain(users.map(|(owner, _)| owner.clone()))
         .collect();
     for (resource, entries) in &run.plan.resources {
         if stage(resource) != Stage::AfterPods || resource == PODS {
@@ -129,5 +175,34 @@ fn skip_the_rest(run: &Run<'_>) {
                     .row(resource, target, &entry.name, action, WHY, false);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn fill(pod: &str, volume: &str, claim: Option<&str>, phase: &str) -> PodVolumeRestore {
+        let claim = claim.map(|name| json!({"name": name}));
+        serde_json::from_value(json!({
+            "apiVersion": "ark.heptio.com/v1", "kind": "PodVolumeRestore", "metadata": {"name": "r"},
+            "spec": {"pod": {"namespace": "shop", "name": pod}, "volume": volume, "claim": claim},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_is_back_is_known_by_pod_and_volume_and_by_claim() {
+        let fills = [
+            fill("small", "data", None, "Completed"),
+            fill("db", "data", Some("db"), "Completed"),
+            fill("large", "data", Some("large"), "Canceled"),
+        ];
+        let back = Back::of(&fills);
+        assert!(back.volumes.contains(&("shop", "small", "data")));
+        assert!(back.claims.contains(&("shop", "db")));
+        assert_eq!((back.volumes.len(), back.claims.len()), (2, 1));
     }
 }
