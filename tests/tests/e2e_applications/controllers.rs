@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xtask::wait::{self, Look};
 
-use crate::trial::{LIMIT, Trial, claim, claim_volume, container, deployment, items, template};
+use crate::trial::{
+    LIMIT, claim, claim_volume, container, deployment, items, start, start_with, template,
+};
 
 /// Characters that Go's encoder escapes in JSON, and that a shell script is full of.
 const ODD: &str = "echo '<a> & \u{2028}' > /tmp/x && sleep 100000";
@@ -43,7 +45,7 @@ fn daemon_set(name: &str, namespace: &str) -> Value {
 
 #[test]
 fn controllers_whose_templates_hold_odd_characters_go_on_working() -> Result<()> {
-    let trial = Trial::start("t-odd-characters")?;
+    let trial = start("t-odd-characters")?;
     let namespace = &trial.namespace;
     let pod = json!({
         "containers": [container(ODD, &[("cache", "/cache")])],
@@ -96,12 +98,12 @@ fn controllers_whose_templates_hold_odd_characters_go_on_working() -> Result<()>
     trial.here(&["scale", "sts/db", "--replicas=3"])?;
     trial.works()?;
     ensure!(trial.shell("db-1", "cat /data/f")? == "data of db-1 <&>");
-    trial.lose()
+    trial.leave()
 }
 
 #[test]
 fn a_running_job_has_one_pod_after_its_restore() -> Result<()> {
-    let trial = Trial::start("t-job")?;
+    let trial = start("t-job")?;
     let pod = json!({
         "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
         "containers": [container("until test -f /tmp/end; do sleep 0.2; done", &[])],
@@ -132,12 +134,12 @@ fn a_running_job_has_one_pod_after_its_restore() -> Result<()> {
         "job/long",
         "--timeout=60s",
     ])?;
-    trial.lose()
+    trial.leave()
 }
 
 #[test]
 fn an_update_leaves_a_running_deployment_running() -> Result<()> {
-    let trial = Trial::start("t-update")?;
+    let trial = start("t-update")?;
     let pod = json!({
         "containers": [container("sleep 100000", &[("cache", "/cache")])],
         "volumes": [{"name": "cache", "emptyDir": {}}],
@@ -168,12 +170,12 @@ fn an_update_leaves_a_running_deployment_running() -> Result<()> {
     let web = trial.get(&["deploy", "web"])?;
     ensure!(web["spec"]["replicas"] == 2, "{}", web["spec"]);
     trial.works()?;
-    trial.lose()
+    trial.leave()
 }
 
 #[test]
 fn a_restore_that_a_webhook_broke_succeeds_when_it_is_tried_again() -> Result<()> {
-    let trial = Trial::start_with("t-webhook", &json!({"t-webhook": "closed"}))?;
+    let trial = start_with("t-webhook", &json!({"t-webhook": "closed"}))?;
     let hook = "t-webhook";
     let without_hook = || {
         trial.kubectl(&[
@@ -223,13 +225,13 @@ fn a_restore_that_a_webhook_broke_succeeds_when_it_is_tried_again() -> Result<()
     trial.restore(&backup, 2, "Completed", &[])?;
     trial.works()?;
     ensure!(trial.shell("deploy/web", "cat /data/f")? == "precious");
-    trial.lose()
+    trial.leave()
 }
 
 #[test]
 fn a_copy_beside_the_original_takes_nothing_from_it() -> Result<()> {
-    let trial = Trial::start("t-original")?;
-    let copy = Trial::start("t-copy")?;
+    let trial = start("t-original")?;
+    let copy = start("t-copy")?;
     let namespace = &trial.namespace;
     let role = "t-copy-lists-nodes";
     trial.apply(&[
@@ -284,13 +286,13 @@ fn a_copy_beside_the_original_takes_nothing_from_it() -> Result<()> {
         "{again}"
     );
     trial.kubectl(&["delete", "clusterrole,clusterrolebinding", role])?;
-    copy.lose()?;
-    trial.lose()
+    copy.leave()?;
+    trial.leave()
 }
 
 #[test]
 fn a_token_that_the_user_made_comes_back_with_its_pod() -> Result<()> {
-    let trial = Trial::start("t-token")?;
+    let trial = start("t-token")?;
     let namespace = &trial.namespace;
     let secret = |name: &str| {
         json!({
@@ -335,5 +337,5 @@ fn a_token_that_the_user_made_comes_back_with_its_pod() -> Result<()> {
         account["secrets"][0]["name"] == "app-token-manual",
         "{account}"
     );
-    trial.lose()
+    trial.leave()
 }

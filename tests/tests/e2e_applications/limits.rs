@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::trial::{Trial, container, deployment};
+use crate::trial::{Trial, container, deployment, start, start_with};
 
 /// Writes one line into each directory once, and waits.
 const WRITE: &str = "for d in /s /e; do test -f $d/f || echo first > $d/f; done; sleep 100000";
@@ -17,7 +17,7 @@ fn resources(cpu: (&str, &str), memory: (&str, &str)) -> Value {
 
 #[test]
 fn the_gate_is_admitted_wherever_its_pod_was() -> Result<()> {
-    let trial = Trial::start_with(
+    let trial = start_with(
         "t-limits",
         &json!({"pod-security.kubernetes.io/enforce": "restricted"}),
     )?;
@@ -68,12 +68,12 @@ fn the_gate_is_admitted_wherever_its_pod_was() -> Result<()> {
         let text = trial.shell("deploy/d", &format!("cat {file}"))?;
         ensure!(text == "first\nsecond", "{file}: {text:?}");
     }
-    trial.lose()
+    trial.leave()
 }
 
 #[test]
 fn a_pod_keeps_its_own_limits_and_its_quality_class_with_a_gate() -> Result<()> {
-    let trial = Trial::start("t-quality")?;
+    let trial = start("t-quality")?;
     let namespace = &trial.namespace;
     let pod = |name: &str, mut spec: Value| {
         spec["terminationGracePeriodSeconds"] = json!(0);
@@ -128,5 +128,5 @@ fn a_pod_keeps_its_own_limits_and_its_quality_class_with_a_gate() -> Result<()> 
     for name in ["best-effort", "guaranteed", "of-the-pod"] {
         ensure!(trial.shell(name, "cat /e/f")? == name);
     }
-    trial.lose()
+    trial.leave()
 }

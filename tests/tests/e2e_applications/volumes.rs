@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use xtask::cluster::NODE_NAME;
 use xtask::exec;
 
-use crate::trial::{Trial, claim, claim_volume, container, deployment};
+use crate::trial::{Trial, claim, claim_volume, container, deployment, start};
 
 /// A PersistentVolume that is a directory of the node, and that nobody provisions.
 fn static_volume(name: &str, class: &str, path: &Path) -> Value {
@@ -48,7 +48,7 @@ fn delete_volumes(trial: &Trial, names: &[&str]) -> Result<()> {
 
 #[test]
 fn a_retained_volume_is_bound_again_with_its_data() -> Result<()> {
-    let trial = Trial::start("t-retained")?;
+    let trial = start("t-retained")?;
     let pod = json!({
         "containers": [container("sleep 100000", &[("data", "/data")])],
         "volumes": [claim_volume("data")],
@@ -78,12 +78,12 @@ fn a_retained_volume_is_bound_again_with_its_data() -> Result<()> {
     });
     policy("Delete")?;
     worked?;
-    trial.lose()
+    trial.leave()
 }
 
 #[test]
 fn claims_that_name_their_volumes_get_them_again() -> Result<()> {
-    let trial = Trial::start("t-crosswise")?;
+    let trial = start("t-crosswise")?;
     let namespace = &trial.namespace;
     let names = ["t-crosswise-a", "t-crosswise-b"];
     delete_volumes(&trial, &names)?;
@@ -142,7 +142,7 @@ fn claims_that_name_their_volumes_get_them_again() -> Result<()> {
 
 #[test]
 fn a_static_volume_that_is_gone_comes_back_and_is_filled() -> Result<()> {
-    let trial = Trial::start("t-static")?;
+    let trial = start("t-static")?;
     let namespace = &trial.namespace;
     let name = "t-static";
     delete_volumes(&trial, &[name])?;
@@ -177,7 +177,7 @@ fn a_static_volume_that_is_gone_comes_back_and_is_filled() -> Result<()> {
 
 #[test]
 fn a_claim_deleted_by_mistake_while_its_pod_runs_is_in_the_backup() -> Result<()> {
-    let trial = Trial::start("t-terminating")?;
+    let trial = start("t-terminating")?;
     let pod = json!({
         "containers": [container("sleep 100000", &[("data", "/data")])],
         "volumes": [claim_volume("data")],
@@ -194,5 +194,5 @@ fn a_claim_deleted_by_mistake_while_its_pod_runs_is_in_the_backup() -> Result<()
     trial.restore(&backup, 1, "Completed", &[])?;
     trial.works()?;
     ensure!(trial.shell("deploy/web", "cat /data/f")? == "precious");
-    trial.lose()
+    trial.leave()
 }
