@@ -43,17 +43,30 @@ impl Storage {
     }
 }
 
-/// Makes the images known to the node, installs Ark, or brings an installed one up to date, and waits until its default location can be
-/// used.
+/// Makes the images known to the node, installs Ark, or brings an installed one up to date, and waits until its default
+/// location can be used.
 pub fn run(cluster: &Cluster, images: &[Archive], storage: Storage) -> Result<()> {
     print::step("installing Ark with its chart");
-    cluster.import(images)?;
+    if is_of_a_test(cluster)? {
+        remove(cluster)?;
+    }
     let minio = minio(cluster, storage)?;
+    let values = values(cluster, images, storage, minio.as_ref())?;
+    with_values(cluster, images, &values, storage.location())
+}
+
+/// The same with any values, `location` among them.
+pub fn with_values(
+    cluster: &Cluster,
+    images: &[Archive],
+    values: &Value,
+    location: &str,
+) -> Result<()> {
+    cluster.import(images)?;
     let chart = place::workspace().join("charts/ark");
-    let values = cluster.dir().join("quickstart-values.json");
-    let body = chart_values(cluster, images, storage, minio.as_ref())?;
-    std::fs::write(&values, format!("{body:#}\n"))
-        .with_context(|| format!("cannot write {}", values.display()))?;
+    let file = cluster.dir().join("quickstart-values.json");
+    std::fs::write(&file, format!("{values:#}\n"))
+        .with_context(|| format!("cannot write {}", file.display()))?;
 
     forget_interrupted(cluster)?;
     if is_installed(cluster)? {
@@ -66,10 +79,56 @@ pub fn run(cluster: &Cluster, images: &[Archive], storage: Storage) -> Result<()
     helm.args(["upgrade", "--install", RELEASE])
         .arg(&chart)
         .args(["--namespace", NAMESPACE, "--create-namespace", "--values"])
-        .arg(&values)
+        .arg(&file)
         .args(["--wait", "--timeout", "3m"]);
     exec::run(&mut helm).with_context(|| cluster.report(NAMESPACE))?;
-    wait_location(cluster, storage.location())
+    wait_location(cluster, location)
+}
+
+/// Removes Ark, all its objects and keys, and what could not be read without these: the stores of [`run`].
+pub fn remove(cluster: &Cluster) -> Result<()> {
+    print::step("removing Ark and all its objects");
+    let mut helm = cluster.program("helm")?;
+    helm.args(["uninstall", RELEASE, "--namespace", NAMESPACE]);
+    exec::run(helm.args(["--ignore-not-found", "--wait", "--timeout", "2m"]))?;
+    let mut kubectl = cluster.program("kubectl")?;
+    kubectl.args([
+        "delete",
+        "--ignore-not-found",
+        "--timeout=120s",
+        "--filename",
+    ]);
+    exec::run(kubectl.arg(place::workspace().join("charts/ark/crds")))?;
+    let mut kubectl = cluster.program("kubectl")?;
+    kubectl.args(["delete", "namespace", NAMESPACE, "--ignore-not-found"]);
+    exec::run(kubectl.arg("--timeout=120s"))?;
+    for store in ["store", "minio"] {
+        let bucket = cluster.dir().join(store).join(BUCKET);
+        if bucket.exists() {
+            std::fs::remove_dir_all(&bucket)
+                .with_context(|| format!("cannot remove {}", bucket.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a test left an installation whose default location is another kind of store than [`run`] makes: a location
+/// does not become another one.
+fn is_of_a_test(cluster: &Cluster) -> Result<bool> {
+    if !is_installed(cluster)? {
+        return Ok(false);
+    }
+    let mut kubectl = cluster.kubectl()?;
+    kubectl.args(["get", "backupstoragelocations.ark.heptio.com"]);
+    kubectl.args([Storage::Local.location(), "--ignore-not-found"]);
+    kubectl.args([
+        "--namespace",
+        NAMESPACE,
+        "--output",
+        "jsonpath={.spec.provider}",
+    ]);
+    let provider = exec::output(&mut kubectl)?;
+    Ok(!matches!(provider.as_str(), "" | "local"))
 }
 
 /// MinIO, if it is wanted or if an earlier installation uses it: its location stays then.
@@ -84,7 +143,7 @@ fn minio(cluster: &Cluster, storage: Storage) -> Result<Option<Minio>> {
 }
 
 /// The chart's values for this cluster.
-fn chart_values(
+pub fn values(
     cluster: &Cluster,
     images: &[Archive],
     storage: Storage,
