@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::object::{VolumeObject, VolumeStatus as _};
 use crate::report::{self, Finish};
-use crate::writes::Writes;
+use crate::writes::{self, Writes};
 
 /// Longest wait between two tries of a write that must succeed.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -33,6 +33,7 @@ pub(crate) struct Reporter<K: VolumeObject> {
     pub(crate) status: K::Status,
     written: Map<String, Value>,
     writes: Arc<Writes>,
+    tell_every: Duration,
     shutdown: CancellationToken,
 }
 
@@ -59,9 +60,16 @@ impl<K: VolumeObject> Reporter<K> {
             generation: meta.generation,
             written: as_map(&status),
             status,
+            tell_every: writes::asked_pause(meta.annotations.as_ref()),
             writes,
             shutdown,
         }
+    }
+
+    /// Time between two writes that only tell how far it is: no less than `own`, nor than the
+    /// object asks for.
+    pub(crate) fn tell_every(&self, own: Duration) -> Duration {
+        own.max(self.tell_every)
     }
 
     /// Says that it waits for a slot, and where it stands. What was said of that before is only renewed when the agent

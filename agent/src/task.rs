@@ -265,7 +265,7 @@ impl<K: VolumeObject> Task<K> {
                 biased;
                 () = self.stop.cancelled() => return Err(Error::Cancelled),
                 slot = place.slot() => return slot,
-                () = tokio::time::sleep(patience) => patience = PLACE,
+                () = tokio::time::sleep(patience) => patience = self.reporter.tell_every(PLACE),
             }
             self.reporter.queued(&place.words()).await?;
         }
@@ -300,6 +300,7 @@ impl<K: VolumeObject> Task<K> {
         let begun = Instant::now();
         let mut canceling = false;
         let result = loop {
+            let pause = self.reporter.tell_every(writes::pause(begun.elapsed()));
             tokio::select! {
                 biased;
                 result = &mut result => break result,
@@ -309,7 +310,7 @@ impl<K: VolumeObject> Task<K> {
                         self.gone.cancel();
                     }
                 }
-                () = tokio::time::sleep(writes::pause(begun.elapsed())), if !canceling => {
+                () = tokio::time::sleep(pause), if !canceling => {
                     if let Err(Error::ObjectGone) = self.reporter.progress(progress.snapshot()).await {
                         self.gone.cancel();
                         self.stop.cancel();

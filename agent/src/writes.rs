@@ -1,12 +1,16 @@
 //! How often the agent writes statuses, all volumes together.
 //!
-//! Writes that must be made (a start, an end, a new reason to wait) are a few for each volume and go a few at a time.
-//! Those that only keep people up to date (how far a transfer is, a place in a queue) share a small allowance: with many
-//! volumes each is written less often, and the API server does not notice how many there are.
+//! Writes that must be made (a start, an end, a new reason to wait) are a few for each volume and
+//! go a few at a time. Those that only keep people up to date (how far a transfer is, a place in a
+//! queue) share a small allowance: with many volumes each is written less often, and the API server
+//! does not notice how many there are. How many nodes there are it does not notice either: an
+//! object says how often the operator, which sees all of them, wants to hear of it.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ark_api::annotation;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::{Error, Result};
@@ -17,6 +21,8 @@ const PARALLEL: usize = 8;
 const EVERY: Duration = Duration::from_secs(1);
 /// How many of them are allowed at once after a quiet time.
 const BURST: u32 = 4;
+/// No object is left without a word for longer because somebody asked for it.
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// The allowance of one agent.
 #[derive(Debug)]
@@ -58,6 +64,16 @@ pub(crate) fn pause(running: Duration) -> Duration {
     (running / 10).clamp(Duration::from_secs(2), Duration::from_secs(15))
 }
 
+/// Time between two such writes that the operator asks for, which knows how many volumes run in the
+/// whole cluster. One that makes no sense is not asked for.
+pub(crate) fn asked_pause(annotations: Option<&BTreeMap<String, String>>) -> Duration {
+    annotations
+        .and_then(|all| all.get(annotation::TELL_EVERY))
+        .and_then(|text| text.parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs)
+        .min(LONGEST)
+}
+
 /// When the allowance is full again after one more write; `None` if none is left.
 fn take(full_at: Instant, now: Instant) -> Option<Instant> {
     let later = full_at.max(now) + EVERY;
@@ -84,6 +100,18 @@ mod tests {
             }
         }
         assert_eq!(written, 60 - 1 + BURST);
+    }
+
+    #[test]
+    fn what_the_operator_asks_for_is_taken_when_it_makes_sense() {
+        let asked = |text: &str| {
+            let key = annotation::TELL_EVERY.to_owned();
+            asked_pause(Some(&BTreeMap::from([(key, text.to_owned())]))).as_secs()
+        };
+        assert_eq!(asked_pause(None), Duration::ZERO);
+        for (text, seconds) in [("40", 40), ("-1", 0), ("soon", 0), ("99999999", 600)] {
+            assert_eq!(asked(text), seconds, "{text}");
+        }
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub const DELETE: &str = "ark.heptio.com/delete";
 pub const DELETE_FORCE: &str = "force";
 /// `PodVolumeBackup`: name of the claim, for readers of Velero's annotation of the same name.
 pub const PVC_NAME: &str = "ark.heptio.com/pvc-name";
+/// `PodVolumeBackup`, `PodVolumeRestore`: seconds that pass at least between two writes that only
+/// tell how far the agent is. The operator chooses them so that all volumes that run in the cluster
+/// together write a bounded number a second.
+pub const TELL_EVERY: &str = "ark.heptio.com/tell-every-seconds";
 
 /// Backup, Restore: uid of the object that was executed, written before its run starts. One that carries
 /// another object's uid is a copy and is not executed; see [`crate::run_stamp`].

@@ -39,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) runs: Registry,
     /// What the repository controller tells the maintenance loop.
     pub(crate) maintenance: crate::maintain::Shared,
+    /// What volume objects are asked for, by how many there are.
+    pub(crate) pace: crate::volumes::pace::Pace,
     /// Cancelled when the process stops or loses its lease.
     pub(crate) shutdown: CancellationToken,
     recorder: Recorder,
@@ -74,6 +76,7 @@ impl Context {
             runs: Registry::new(shutdown.clone(), metrics.clone()),
             metrics,
             maintenance: crate::maintain::Shared::default(),
+            pace: crate::volumes::pace::Pace::default(),
             shutdown,
         })
     }

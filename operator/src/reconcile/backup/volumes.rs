@@ -294,9 +294,14 @@ impl Volumes<'_> {
                 _ => {}
             }
         }
+        let more = places.len();
         let wanted: Vec<_> = places
             .into_iter()
-            .map(|at| self.create(at, work.units[at].wanted.clone()))
+            .map(|at| {
+                let mut wanted = work.units[at].wanted.clone();
+                self.context.pace.ask(more, wanted.annotations_mut());
+                self.create(at, wanted)
+            })
             .collect();
         let mut created = futures::stream::iter(wanted).buffered(PARALLEL);
         while let Some((at, created)) = created.next().await {

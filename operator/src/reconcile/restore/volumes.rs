@@ -268,7 +268,8 @@ async fn create(
     node: String,
     claim: Option<ClaimReference>,
 ) -> Result<()> {
-    let object = object(common, work, node, claim);
+    let mut object = object(common, work, node, claim);
+    common.context.pace.ask(1, object.annotations_mut());
     let api: Api<PodVolumeRestore> = common.context.api();
     let action = || format!("create PodVolumeRestore {}", work.name);
     let params = PostParams {

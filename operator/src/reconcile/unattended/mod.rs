@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ark_api::condition::reason;
@@ -16,14 +16,15 @@ use ark_api::pod_volume_backup::VolumePhase;
 use ark_api::{PodVolumeBackup, PodVolumeRestore};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::core::NamespaceResourceScope;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::Reconciler;
+use super::{ControllerOf, Reconciler};
 use crate::agents;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -49,6 +50,8 @@ pub(crate) trait VolumeObject:
     + Sync
     + 'static
 {
+    /// Where the view of all objects of this kind is kept for others.
+    fn view(context: &Context) -> &OnceLock<Store<DeserializeGuard<Self>>>;
     /// The node it is for.
     fn node(&self) -> &str;
     /// Whether it came from elsewhere, so that nobody works on it.
@@ -60,8 +63,12 @@ pub(crate) trait VolumeObject:
 }
 
 macro_rules! volume_object {
-    ($kind:ty) => {
+    ($kind:ty, $view:ident) => {
         impl VolumeObject for $kind {
+            fn view(context: &Context) -> &OnceLock<Store<DeserializeGuard<Self>>> {
+                &context.pace.$view
+            }
+
             fn node(&self) -> &str {
                 &self.spec.node
             }
@@ -88,8 +95,8 @@ macro_rules! volume_object {
     };
 }
 
-volume_object!(PodVolumeBackup);
-volume_object!(PodVolumeRestore);
+volume_object!(PodVolumeBackup, backups);
+volume_object!(PodVolumeRestore, restores);
 
 /// What is known of an object's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +252,13 @@ impl<K: VolumeObject> Reconciler for UnattendedReconciler<K> {
             .await?;
         }
         Ok(Action::requeue(AGAIN))
+    }
+
+    fn triggers(&self, controller: ControllerOf<K>, context: &Context) -> ControllerOf<K> {
+        if K::view(context).set(controller.store()).is_err() {
+            tracing::debug!("the volume objects were handed over before");
+        }
+        controller
     }
 }
 
