@@ -37,6 +37,9 @@ pub const EXPIRY_LIMIT: &str = "ARK_EXPIRY_LIMIT";
 pub const RESTORE_ONLY: &str = "ARK_RESTORE_ONLY";
 /// File that holds by how many seconds the operator's clock is ahead. For tests: programs built for use do not read it.
 pub const TEST_CLOCK: &str = "ARK_TEST_CLOCK";
+/// Number of the write at which the operator ends without warning, in place of the write: `N`
+/// before it is made. For tests: programs built for use do not read it.
+pub const TEST_END_AT_WRITE: &str = "ARK_TEST_END_AT_WRITE";
 /// Directory in which `ark engine backup` and the agent keep fingerprints of what they read; without it they keep none.
 pub const STATE_DIR: &str = "ARK_STATE_DIR";
 /// The most that directory may take on disk, as [`crate::size::parse`] reads it.

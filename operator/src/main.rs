@@ -24,6 +24,7 @@ mod plugin_config;
 mod reconcile;
 mod repository;
 mod repository_key;
+mod requests;
 mod run;
 mod run_log;
 mod settings;
@@ -122,7 +123,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         stop.clone(),
     ));
 
-    let client = json::client::connect()
+    let client = json::client::connect(&metrics)
         .await
         .context("find out how to reach the cluster")?;
     let mut candidate = leader::Candidate::new(client.clone(), &settings.namespace, &settings.pod);

@@ -48,6 +48,13 @@ pub(crate) struct VolumeLabels {
     reason: String,
 }
 
+/// Labels of a request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct RequestLabels {
+    /// What it does: `get`, `watch`, `post`, `put`, `patch`, `delete`.
+    pub(crate) verb: &'static str,
+}
+
 /// All counters of the process. Clones count together.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -81,6 +88,8 @@ pub(crate) struct Metrics {
     pub(crate) repositories_unhealthy: Gauge,
     /// Age, in seconds, of the oldest of the repositories' last checks.
     pub(crate) oldest_verification_seconds: Gauge,
+    /// Requests made of the API server, by verb.
+    pub(crate) api_requests: Family<RequestLabels, Counter>,
     /// 1 while this process leads.
     pub(crate) leader: Gauge<f64, AtomicU64>,
     registry: Arc<Registry>,
@@ -105,6 +114,7 @@ impl Metrics {
         let repository_reclaimable_bytes = Gauge::default();
         let repositories_unhealthy = Gauge::default();
         let oldest_verification_seconds = Gauge::default();
+        let api_requests = Family::default();
         let leader = Gauge::default();
         registry.register("backups", "Backups that ended, by phase", backups.clone());
         registry.register(
@@ -168,6 +178,11 @@ impl Metrics {
             "Age of the oldest of the repositories' last checks",
             oldest_verification_seconds.clone(),
         );
+        registry.register(
+            "api_requests",
+            "Requests made of the API server, by verb",
+            api_requests.clone(),
+        );
         registry.register("leader", "Whether this process leads", leader.clone());
         Self {
             backups,
@@ -185,6 +200,7 @@ impl Metrics {
             repository_reclaimable_bytes,
             repositories_unhealthy,
             oldest_verification_seconds,
+            api_requests,
             leader,
             registry: Arc::new(registry),
         }

@@ -85,7 +85,7 @@ pub(crate) async fn open(context: &Context, location: &BackupStorageLocation) ->
         ResolvedLocation::Local { dir } => StoreConfig::Local { root: dir },
         ResolvedLocation::S3(settings) => s3(context, &name, *settings).await?,
     };
-    Ok(Store::open(&config)?)
+    Ok(crate::requests::store(Store::open(&config)?))
 }
 
 /// What the spec of `location` means.

@@ -1,4 +1,5 @@
-//! The client of the API server: every request body is escaped as Go's encoder would, whoever sends it.
+//! The client of the API server: every request is counted, and its body is escaped as Go's encoder
+//! would, whoever sends it.
 //!
 //! The API server keeps some values as the bytes they came in (`ControllerRevision.data`), and controllers
 //! compare them with what Go makes.
@@ -9,11 +10,17 @@ use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
 use tower::util::MapRequestLayer;
 
+use crate::metrics::Metrics;
+
 /// A client as the environment describes it.
-pub(crate) async fn connect() -> kube::Result<Client> {
+pub(crate) async fn connect(metrics: &Metrics) -> kube::Result<Client> {
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    let metrics = metrics.clone();
     Ok(ClientBuilder::try_from(config)?
-        .with_layer(&MapRequestLayer::new(escaped))
+        .with_layer(&MapRequestLayer::new(move |request: Request<Body>| {
+            crate::requests::seen(&request, &metrics);
+            escaped(request)
+        }))
         .build())
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod deletion;
 pub(crate) mod download;
 pub(crate) mod expiry;
 pub(crate) mod location;
+mod meaning;
 pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod schedule;

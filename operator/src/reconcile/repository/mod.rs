@@ -20,6 +20,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
+use super::meaning::on_meaning_of;
 use super::{ControllerOf, Reconciler, on_change_of};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -110,10 +111,8 @@ impl Reconciler for RepositoryReconciler {
         context: &Context,
     ) -> ControllerOf<ResticRepository> {
         context.maintenance.follow(controller.store());
-        let controller = on_change_of::<ResticRepository, BackupStorageLocation>(
-            controller,
-            context,
-            |repository, location| repository.spec.backup_storage_location == location.name_any(),
+        let controller = on_meaning_of::<ResticRepository, BackupStorageLocation, _>(
+            controller, context, meaning,
         );
         on_change_of::<ResticRepository, PartialObjectMeta<Secret>>(
             controller,
@@ -139,6 +138,16 @@ impl RepositoryReconciler {
     }
 }
 
+/// What a location means to its repositories.
+fn meaning(location: &BackupStorageLocation) -> [String; 3] {
+    let phase = location.status.as_ref().and_then(|status| status.phase);
+    [
+        location.uid().unwrap_or_default(),
+        location.metadata.generation.unwrap_or_default().to_string(),
+        (phase == Some(LocationPhase::Available)).to_string(),
+    ]
+}
+
 /// Versions of everything a look depends on.
 async fn inputs(context: &Context, repository: &ResticRepository) -> Result<Inputs> {
     let location = &repository.spec.backup_storage_location;
@@ -162,12 +171,7 @@ async fn inputs(context: &Context, repository: &ResticRepository) -> Result<Inpu
         .await
         .map_err(Error::kube(format!("get BackupStorageLocation {location}")))?;
     if let Some(found) = found {
-        let phase = found.status.as_ref().and_then(|status| status.phase);
-        inputs.versions.extend([
-            found.uid().unwrap_or_default(),
-            found.metadata.generation.unwrap_or_default().to_string(),
-            (phase == Some(LocationPhase::Available)).to_string(),
-        ]);
+        inputs.versions.extend(meaning(&found));
     }
     let secret = key_secret(location);
     let found = context
