@@ -108,6 +108,63 @@ impl Ark {
         std::fs::rename(&new, self.clock_path()).unwrap();
     }
 
+    /// Makes the operators that are started from now on count their writes when
+    /// [`Ark::end_operator_at_write`] asks.
+    pub fn count_writes(&mut self) {
+        let file = self.writes_path().display().to_string();
+        self.env
+            .push((ark_api::env::TEST_END_AT_WRITE.to_owned(), file));
+    }
+
+    /// Has the operator end without warning in place of the `number`th write from now on, to the
+    /// API server or to a bucket.
+    pub fn end_operator_at_write(&self, number: u64) {
+        let new = self.writes_path().with_extension("new");
+        std::fs::write(&new, number.to_string()).unwrap();
+        std::fs::rename(&new, self.writes_path()).unwrap();
+    }
+
+    /// Takes back [`Ark::end_operator_at_write`]; whether the operator had not ended yet.
+    pub fn spare_operator(&self) -> bool {
+        std::fs::remove_file(self.writes_path()).is_ok()
+    }
+
+    /// Whether the operator has ended by itself; then another may be started.
+    pub fn operator_has_ended(&mut self) -> bool {
+        let child = self.operator.as_mut().unwrap();
+        let ended = child.try_wait().unwrap().is_some();
+        if ended {
+            self.operator = None;
+        }
+        ended
+    }
+
+    fn writes_path(&self) -> PathBuf {
+        self.dir.path().join("writes")
+    }
+
+    /// Memory of the operator that is in use now, in bytes.
+    pub fn operator_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.operator_pid());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Requests that the operator has made of the API server so far.
+    pub async fn operator_requests(&self) -> u64 {
+        let address = self.said("http=").await;
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        let fetch = move || xtask::http::get((address.ip(), address.port()), "/metrics").unwrap();
+        let answer = tokio::task::spawn_blocking(fetch).await.unwrap();
+        let page = String::from_utf8(answer.body).unwrap();
+        page.lines()
+            .filter(|line| line.starts_with("ark_api_requests_total{"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+
     fn clock_path(&self) -> PathBuf {
         self.dir.path().join("clock")
     }
