@@ -14,6 +14,7 @@ mod collect;
 mod context;
 mod copies;
 mod error;
+mod holder;
 mod http;
 mod json;
 mod leader;

@@ -153,6 +153,15 @@ pub fn run(wanted: &[Tier], filter: &[String]) -> Result<()> {
     }
 }
 
+/// How many scenarios of a target run at once on the one cluster. They wait for pods more than they compute;
+/// the quickstart's times are to mean something.
+fn scenarios_at_once(target: &str) -> usize {
+    match target {
+        "e2e_quickstart" => 1,
+        _ => 8,
+    }
+}
+
 fn run_tier(
     tier: Tier,
     targets: &[&String],
@@ -169,18 +178,14 @@ fn run_tier(
         chosen.extend(["--test", target]);
     }
     let programs = run::build(&chosen).map_err(nothing)?;
-    let mut arguments = filter.to_vec();
-    if tier == Tier::E2e {
-        // One cluster, and times that mean something.
-        arguments.push("--test-threads=1".to_owned());
-    }
     let mut variables = vec![("PATH", path().map_err(nothing)?)];
     if let Some(restic) = tools::find(Tool::NewestRestic).map_err(nothing)? {
         variables.push(("ARK_TEST_RESTIC", restic.into()));
     }
     let setup = run::Setup {
         side_by_side: tier.side_by_side(),
-        arguments: &arguments,
+        arguments: filter,
+        threads: (tier == Tier::E2e).then_some(scenarios_at_once),
         variables: &variables,
     };
     let count = run::run(&programs, &setup);

@@ -75,6 +75,8 @@ pub(super) struct Setup<'a> {
     pub side_by_side: usize,
     /// What follows the program's name.
     pub arguments: &'a [String],
+    /// How many tests of a program run at once, by its name; by default as many as there are processors.
+    pub threads: Option<fn(&str) -> usize>,
     /// Variables beside those of the caller.
     pub variables: &'a [(&'static str, OsString)],
 }
@@ -131,8 +133,10 @@ fn run_one(program: &Program, setup: &Setup<'_>) -> Outcome {
 /// The output goes to files: a process that a test left behind would keep a pipe open for ever.
 fn said(program: &Program, setup: &Setup<'_>) -> Result<Said> {
     let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let threads = setup.threads.map(|threads| threads(&program.name));
     let status = Command::new(&program.executable)
         .args(setup.arguments)
+        .args(threads.map(|threads| format!("--test-threads={threads}")))
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder)
         .envs(setup.variables.iter().map(|(name, value)| (name, value)))
@@ -255,6 +259,7 @@ mod tests {
             let setup = Setup {
                 side_by_side: 2,
                 arguments: &arguments,
+                threads: None,
                 variables: &[],
             };
             run(&[program("first"), program("second")], &setup)

@@ -13,6 +13,7 @@ use ark_engine::{Cancel, OpenOptions, Repository, Secret, Store};
 
 use crate::context::Context;
 use crate::error::{Class, Error, Result};
+use crate::holder;
 use crate::store::{OpenLocation, repository_password};
 
 /// How long a lock in the way is put up with: agents let go of theirs a moment after the last volume. With a longer one
@@ -84,7 +85,12 @@ pub(super) async fn forget(
     };
     for (namespace, tags) in tags {
         let store = location.store.child(&layout::repository(&namespace));
-        match forget_in(store, password.clone(), tags, context.shutdown.clone()).await {
+        let options = OpenOptions {
+            retry_lock: LOCK_PATIENCE,
+            ..holder::options(context, location)
+        };
+        let cancel = context.shutdown.clone();
+        match forget_in(store, password.clone(), options, tags, cancel).await {
             Ok(count) => forgotten += count,
             Err(Error::Stopping) => return Err(Error::Stopping),
             Err(error) => {
@@ -98,21 +104,14 @@ pub(super) async fn forget(
 async fn forget_in(
     store: Store,
     password: Secret,
+    options: OpenOptions,
     tags: Vec<String>,
     cancel: Cancel,
 ) -> Result<usize> {
     let runtime = tokio::runtime::Handle::current();
     let remains = store.list("snapshots").await?;
     let work = move || -> Result<usize> {
-        let opened = Repository::open(
-            store,
-            std::slice::from_ref(&password),
-            OpenOptions {
-                retry_lock: LOCK_PATIENCE,
-                ..OpenOptions::default()
-            },
-            runtime,
-        );
+        let opened = Repository::open(store, &[password], options, runtime);
         let repository = match opened {
             // Nothing is left to be forgotten.
             Err(ark_engine::Error::NoRepository { .. }) if remains.is_empty() => return Ok(0),
