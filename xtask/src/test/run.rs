@@ -49,7 +49,10 @@ pub(super) fn build(arguments: &[&str]) -> Result<Vec<Program>> {
     if !output.status.success() {
         bail!("the tests could not be built, see above");
     }
-    Ok(programs_in(&String::from_utf8_lossy(&output.stdout)))
+    let mut programs = programs_in(&String::from_utf8_lossy(&output.stdout));
+    // Cargo names them in the order in which they were built.
+    programs.sort_by(|one, two| one.name.cmp(&two.name));
+    Ok(programs)
 }
 
 /// The test programs among cargo's messages, a JSON object a line.
