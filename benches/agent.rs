@@ -1,9 +1,9 @@
 //! `cargo xtask bench agent`: a real agent process, on a real API server, beside the command and restic.
 //!
-//! Two rows: a hundred volumes of half a megabyte, backed up twice; and a large and a many-file volume,
-//! restored. The agent's pods exist on paper (their directories are made as a kubelet makes them), so what
-//! is measured is the agent's own part: from the moment volume objects are created to the end of the last.
-//! Nothing here asserts a time.
+//! Two rows: a hundred volumes of half a megabyte, backed up twice; and a large and a many-file
+//! volume, restored. The agent's pods exist on paper (their directories are made as a kubelet makes
+//! them), so what is measured is the agent's own part: from the moment volume objects are created
+//! to the end of the last. Nothing here asserts a time.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -2,8 +2,8 @@
 //!
 //! Order: the pod is looked at and its directory found; the repository is opened; a retry looks for
 //! the snapshot of an earlier attempt; the files are archived; pod and directory are looked at
-//! again, because a pod that ends meanwhile takes its files with it and the snapshot then holds less
-//! than it seems to; the status gets the snapshot's id together with the outcome.
+//! again, because a pod that ends meanwhile takes its files with it and the snapshot then holds
+//! less than it seems to; the status gets the snapshot's id together with the outcome.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,8 @@ use crate::repositories::Lease;
 use crate::task::Task;
 use crate::{thread, volume};
 
-/// How much of a slot's means the volume takes: its content, as far as the agent sees the pod, and the index.
+/// How much of a slot's means the volume takes: its content, as far as the agent sees the pod, and
+/// the index.
 pub(crate) async fn weigh(task: &mut Task<PodVolumeBackup>) -> Result<Weight> {
     let (ctx, spec) = (&task.ctx, &task.object.spec);
     let Some(pod) = ctx.pods.get(&spec.pod.namespace, &spec.pod.name) else {
@@ -208,9 +209,9 @@ fn request(spec: &PodVolumeBackupSpec, uid: &str, source: PathBuf) -> Result<Arc
     })
 }
 
-/// By which tags an earlier snapshot of the same volume is known, best first: by namespace and claim,
-/// or by workload and volume, so that neither a new pod nor a new cluster breaks the chain; then by
-/// the claim's uid, which is all that Velero wrote.
+/// By which tags an earlier snapshot of the same volume is known, best first: by namespace and
+/// claim, or by workload and volume, so that neither a new pod nor a new cluster breaks the chain;
+/// then by the claim's uid, which is all that Velero wrote.
 fn parent_tags(spec: &PodVolumeBackupSpec) -> Vec<Vec<String>> {
     let sets: [&[&str]; 2] = if spec.tags.contains_key(tag::PVC) {
         [&[tag::NAMESPACE, tag::PVC], &[tag::PVC_UID]]

@@ -20,7 +20,8 @@ pub(crate) enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// The volume object itself no longer exists, or another one has its name. Nobody is left to tell.
+    /// The volume object itself no longer exists, or another one has its name. Nobody is left to
+    /// tell.
     #[error("the object is gone")]
     ObjectGone,
     /// The stop was asked for: by the object, its deletion or the process's end.

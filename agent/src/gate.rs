@@ -4,8 +4,9 @@
 //! `ark-restore-gate` through the kubelet's directory. Does not: remove a file, ever.
 //!
 //! Order: the gate's directory is opened without following links; a temporary file that must not
-//! exist yet is written and made durable; it is renamed into place, which replaces a link instead of
-//! following it. A crash leaves at most a temporary file. Fails if the pod has no such directory.
+//! exist yet is written and made durable; it is renamed into place, which replaces a link instead
+//! of following it. A crash leaves at most a temporary file. Fails if the pod has no such
+//! directory.
 
 use std::io::Write as _;
 use std::path::Path;

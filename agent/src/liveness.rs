@@ -1,16 +1,18 @@
 //! Whether the holder of a lock still lives.
 //!
-//! A holder's name is `<component>.<pod>@<start>.<location uid>`, the start of the process in seconds (older locks name
-//! none). Only a name that ends with the uid of the location of this very cluster is judged: the pods of another
-//! cluster that shares the bucket are unknown here, and unknown is not dead.
+//! A holder's name is `<component>.<pod>@<start>.<location uid>`, the start of the process in
+//! seconds (older locks name none). Only a name that ends with the uid of the location of this very
+//! cluster is judged: the pods of another cluster that shares the bucket are unknown here, and
+//! unknown is not dead.
 //!
-//! Dead is a holder whose pod is gone, and one whose container has ended, or was started again, after the holder's start. Both
-//! times are of one machine's clock. An earlier process of this very pod is dead without a question.
+//! Dead is a holder whose pod is gone, and one whose container has ended, or was started again,
+//! after the holder's start. Both times are of one machine's clock. An earlier process of this very
+//! pod is dead without a question.
 //!
 //! The engine asks from places that must not wait, so the first question is answered with "not
-//! known" and starts a look-up; a lock is asked about again and again while it is in the way, and the
-//! next question gets what was found. A pod that was not there at any time after the lock was seen
-//! cannot come back: the pod's name in a holder's name is that of one pod for ever (a pod of a
+//! known" and starts a look-up; a lock is asked about again and again while it is in the way, and
+//! the next question gets what was found. A pod that was not there at any time after the lock was
+//! seen cannot come back: the pod's name in a holder's name is that of one pod for ever (a pod of a
 //! DaemonSet or Deployment is never made twice with one name).
 
 use std::collections::HashMap;
@@ -102,7 +104,8 @@ enum Answer {
 }
 
 impl Liveness {
-    /// Asks about the pods of `namespace` through `client`, on `runtime`; `own` is the pod of this process.
+    /// Asks about the pods of `namespace` through `client`, on `runtime`; `own` is the pod of this
+    /// process.
     pub(crate) fn new(client: Client, namespace: &str, own: &str, runtime: Handle) -> Arc<Self> {
         Arc::new(Self {
             pods: Api::namespaced(client, namespace),
@@ -128,8 +131,8 @@ impl Liveness {
         }
     }
 
-    /// What is known of a process. What was found alive, or never answered, is looked up anew; whoever was
-    /// dead stays dead.
+    /// What is known of a process. What was found alive, or never answered, is looked up anew;
+    /// whoever was dead stays dead.
     fn ask(self: &Arc<Self>, process: Process) -> Option<bool> {
         let earlier = process.started.is_some_and(|started| started < *STARTED);
         if process.pod == self.own && earlier {

@@ -2,7 +2,8 @@
 //!
 //! Does: read the location, its Secrets and the repository key from Ark's namespace, check the
 //! handshake of a `local` location, all of it anew for each volume, and hand that to the open
-//! repositories. Does not: keep any of it, write anything but the answer to a handshake, or make a key.
+//! repositories. Does not: keep any of it, write anything but the answer to a handshake, or make a
+//! key.
 
 use ark_api::location::{AccessMode, SecretKeySelector};
 use ark_api::store_settings::{CaSource, ResolvedLocation, S3Settings, resolve};
@@ -26,8 +27,8 @@ pub(crate) enum Use {
     Restore,
 }
 
-/// The repository of the volumes of `namespace` at `location`. It is found by these two names alone: an object that
-/// describes it is for people, and may be lost with the cluster that made it.
+/// The repository of the volumes of `namespace` at `location`. It is found by these two names
+/// alone: an object that describes it is for people, and may be lost with the cluster that made it.
 pub(crate) async fn repository(
     ctx: &Context,
     location: &str,
@@ -39,7 +40,8 @@ pub(crate) async fn repository(
     ctx.repositories.open(access, options, stop).await
 }
 
-/// All that a repository is opened with: where it is, its key, and who this process is to others that lock it.
+/// All that a repository is opened with: where it is, its key, and who this process is to others
+/// that lock it.
 pub(crate) async fn access(
     ctx: &Context,
     location: &str,
@@ -116,7 +118,8 @@ pub(crate) async fn config(ctx: &Context, location: &BackupStorageLocation) -> R
     }
 }
 
-/// The store of a location that is a directory. One that does not exist here is one that is not shared.
+/// The store of a location that is a directory. One that does not exist here is one that is not
+/// shared.
 pub(crate) fn local_store(location: &str, config: &StoreConfig) -> Result<Option<Store>> {
     if !matches!(config, StoreConfig::Local { .. }) {
         return Ok(None);

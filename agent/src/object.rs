@@ -78,7 +78,8 @@ pub(crate) trait VolumeObject:
     /// What must be true before a slot is taken; may wait for as long as it takes. `Some` if there
     /// is nothing left to do.
     fn prepare(task: &mut Task<Self>) -> impl Future<Output = Result<Option<Finish>>> + Send;
-    /// How much of a slot's means it takes. Nothing waits for it and nothing depends on it but the lane.
+    /// How much of a slot's means it takes. Nothing waits for it and nothing depends on it but the
+    /// lane.
     fn weigh(task: &mut Task<Self>) -> impl Future<Output = Result<Weight>> + Send;
     /// The transfer, with a slot.
     fn transfer(task: &mut Task<Self>) -> impl Future<Output = Result<Finish>> + Send;

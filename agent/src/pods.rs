@@ -1,7 +1,7 @@
 //! The pods of this node, kept up to date by a watch.
 //!
-//! Does: hold what the agent needs of each pod (names, volumes, gate status, no containers), and let
-//! waiters wake when any of them changes. Does not: replace a direct question where an answer a
+//! Does: hold what the agent needs of each pod (names, volumes, gate status, no containers), and
+//! let waiters wake when any of them changes. Does not: replace a direct question where an answer a
 //! moment old would be wrong.
 
 use std::sync::Arc;

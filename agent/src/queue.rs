@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 pub(crate) const SMALL: u64 = 16 << 20;
 /// Memory for all small volumes that are worked on.
 const SMALL_MEMORY: u64 = 256 << 20;
-/// The least of it that one takes: buffers and threads, whatever is in the volume. So there are at most eight.
+/// The least of it that one takes: buffers and threads, whatever is in the volume. So there are at
+/// most eight.
 const SMALL_SHARE: u64 = 32 << 20;
 /// The unit in which it is counted.
 const UNIT: u64 = 1 << 20;
@@ -145,7 +146,8 @@ impl Queue {
 }
 
 impl Place {
-    /// Waits for the slot. May be dropped and called again without losing the place, from its first call on.
+    /// Waits for the slot. May be dropped and called again without losing the place, from its first
+    /// call on.
     pub(crate) async fn slot(&mut self) -> Result<Slot> {
         let permit = self.acquiring.as_mut().await;
         let permit = permit.map_err(|_| Error::Bug("the queue was closed".to_owned()))?;

@@ -72,8 +72,8 @@ impl<K: VolumeObject> Reporter<K> {
         own.max(self.tell_every)
     }
 
-    /// Says that it waits for a slot, and where it stands. What was said of that before is only renewed when the agent
-    /// may write.
+    /// Says that it waits for a slot, and where it stands. What was said of that before is only
+    /// renewed when the agent may write.
     pub(crate) async fn queued(&mut self, place: &str) -> Result<()> {
         let first = self.status.common().reason.as_deref() != Some(reason::QUEUED);
         report::queued(&mut self.status, place, self.generation, &now());
@@ -101,8 +101,8 @@ impl<K: VolumeObject> Reporter<K> {
         self.save_surely().await
     }
 
-    /// Says that the volume held nothing before anything was written. Written before the first file is, so that
-    /// a later attempt knows the files it finds as its own.
+    /// Says that the volume held nothing before anything was written. Written before the first file
+    /// is, so that a later attempt knows the files it finds as its own.
     pub(crate) async fn target_empty(&mut self) -> Result<()> {
         ark_api::condition::set(
             self.status.common().conditions,

@@ -1,12 +1,14 @@
 //! Open repositories, shared by the volumes that use the same one.
 //!
-//! A volume that comes while another works on the same repository, or a moment later, finds it open: with its key
-//! derived, with the index files and snapshots that were read before in memory, and with a lock that all of them are under.
-//! What a repository is opened with (store, credentials, key, place) is read anew for each volume, and only a repository
-//! that was opened with exactly that is shared, so changed credentials are used by the next volume.
+//! A volume that comes while another works on the same repository, or a moment later, finds it
+//! open: with its key derived, with the index files and snapshots that were read before in memory,
+//! and with a lock that all of them are under. What a repository is opened with (store,
+//! credentials, key, place) is read anew for each volume, and only a repository that was opened
+//! with exactly that is shared, so changed credentials are used by the next volume.
 //!
-//! No volume suffers from another's error: after any that the engine reports, the next volume opens the repository for
-//! itself. The lock goes a moment after the last volume that needs it, the open repository a little later.
+//! No volume suffers from another's error: after any that the engine reports, the next volume opens
+//! the repository for itself. The lock goes a moment after the last volume that needs it, the open
+//! repository a little later.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::thread;
 
-/// How long the lock stays when no volume uses the repository. Who needs it alone has to wait for so long.
+/// How long the lock stays when no volume uses the repository. Who needs it alone has to wait for
+/// so long.
 const LOCK: Duration = Duration::from_millis(500);
 /// How long an open repository stays when no volume uses it.
 const OPEN: Duration = Duration::from_secs(15);
@@ -189,8 +192,8 @@ impl Lease {
             .ok_or_else(|| Error::Bug("a repository is used before it is open".to_owned()))
     }
 
-    /// Does something with the repository under the lock that its volumes share. Blocks: only on a thread that is no
-    /// worker of a runtime.
+    /// Does something with the repository under the lock that its volumes share. Blocks: only on a
+    /// thread that is no worker of a runtime.
     pub(crate) fn work<T>(
         &self,
         cancel: &Cancel,
@@ -208,7 +211,8 @@ impl Lease {
         done.map_err(|error| self.failed(error))
     }
 
-    /// Passes the error on. After one that may have to do with how the repository was opened nobody else gets it.
+    /// Passes the error on. After one that may have to do with how the repository was opened nobody
+    /// else gets it.
     fn failed(&self, error: Error) -> Error {
         use ark_engine::Error as Engine;
         let known = matches!(

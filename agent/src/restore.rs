@@ -1,13 +1,14 @@
 //! The restore of one volume: what a `PodVolumeRestore` orders.
 //!
-//! Order: wait until the pod's gate has started, because only then has the kubelet mounted the pod's
-//! volumes, and as long as it stands no application uses them; find the directory; restore; tell
-//! every gate that waits for this volume; then the status. So a status that says the end is never
-//! there before the gates know it, and a restart in between only tells them again.
+//! Order: wait until the pod's gate has started, because only then has the kubelet mounted the
+//! pod's volumes, and as long as it stands no application uses them; find the directory; restore;
+//! tell every gate that waits for this volume; then the status. So a status that says the end is
+//! never there before the gates know it, and a restart in between only tells them again.
 //!
 //! A gate that holds `<volume>.done` means that the files are there, whatever the status says:
-//! nothing is restored over an application that may be running. Nor is anything written into a volume
-//! that held files before, unless the object says so; half restored files of this object's are restored over.
+//! nothing is restored over an application that may be running. Nor is anything written into a
+//! volume that held files before, unless the object says so; half restored files of this object's
+//! are restored over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ use crate::repositories::Lease;
 use crate::task::Task;
 use crate::{thread, volume};
 
-/// Time after which a pod that is waited for is looked at again, although no change of a pod of this
-/// node was seen: it may have been deleted before it came here.
+/// Time after which a pod that is waited for is looked at again, although no change of a pod of
+/// this node was seen: it may have been deleted before it came here.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A snapshot of more files is not small, however short they are.
 const SMALL_FILES: u64 = 1000;
@@ -118,7 +119,8 @@ async fn gate_of(ctx: &Context, wanted: &PodReference) -> Result<Gate> {
     })
 }
 
-/// How much of a slot's means the volume takes: what its snapshot says of its content, and the index.
+/// How much of a slot's means the volume takes: what its snapshot says of its content, and the
+/// index.
 pub(crate) async fn weigh(task: &mut Task<PodVolumeRestore>) -> Result<Weight> {
     let lease = open(task).await?;
     let snapshot = task.object.spec.snapshot_id.clone();
@@ -178,11 +180,11 @@ pub(crate) async fn transfer(task: &mut Task<PodVolumeRestore>) -> Result<Finish
     )
 }
 
-/// Looks whether the volume holds files that this restore has not written. `Some` if the volume is left as it
-/// is and the application may have it.
+/// Looks whether the volume holds files that this restore has not written. `Some` if the volume is
+/// left as it is and the application may have it.
 ///
-/// An attempt that found the volume empty says so in the status before the first file is written; a later one
-/// restores over what it finds.
+/// An attempt that found the volume empty says so in the status before the first file is written; a
+/// later one restores over what it finds.
 async fn check_empty(
     task: &mut Task<PodVolumeRestore>,
     target: &std::path::Path,

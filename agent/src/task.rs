@@ -1,9 +1,10 @@
 //! One volume object from the first look at it to its last status.
 //!
 //! The story, the same for backups and restores: read the object anew; wait for what must be true
-//! before (a gate); wait for a slot, with its place in the status; count the attempt in the status, with the time
-//! of the first one, from which deadlines count; transfer on a thread of its own, saying how far it is; after a passing error wait and try again, a bounded number of times;
-//! while something is locked wait as long as it takes, visibly; conclude; write how it ended.
+//! before (a gate); wait for a slot, with its place in the status; count the attempt in the status,
+//! with the time of the first one, from which deadlines count; transfer on a thread of its own,
+//! saying how far it is; after a passing error wait and try again, a bounded number of times; while
+//! something is locked wait as long as it takes, visibly; conclude; write how it ended.
 //!
 //! When the process ends, the object is left as it is, and whoever starts next takes it up again: a
 //! status says `InProgress` and nobody works on it. When the object is gone, nobody is told.
@@ -25,7 +26,8 @@ use crate::report::Finish;
 use crate::reporter::Reporter;
 use crate::{thread, writes};
 
-/// Starts of one object after which it is given up: each ended in a passing error or with the agent.
+/// Starts of one object after which it is given up: each ended in a passing error or with the
+/// agent.
 const MAX_ATTEMPTS: i32 = 10;
 /// How long finding out how large a volume is may take; what is not known by then is large.
 const WEIGH: Duration = Duration::from_secs(10);
@@ -271,7 +273,8 @@ impl<K: VolumeObject> Task<K> {
         }
     }
 
-    /// How much of a slot's means the volume takes. What cannot be found out now is large; the transfer says why.
+    /// How much of a slot's means the volume takes. What cannot be found out now is large; the
+    /// transfer says why.
     async fn weight(&mut self) -> Result<Weight> {
         let stop = self.stop.clone();
         let weighed = tokio::select! {

@@ -58,8 +58,8 @@ impl Writes {
     }
 }
 
-/// Time between two writes about the progress of a transfer that has run for so long: two seconds at first, when somebody
-/// may be looking on, and a quarter of a minute in the end.
+/// Time between two writes about the progress of a transfer that has run for so long: two seconds
+/// at first, when somebody may be looking on, and a quarter of a minute in the end.
 pub(crate) fn pause(running: Duration) -> Duration {
     (running / 10).clamp(Duration::from_secs(2), Duration::from_secs(15))
 }

@@ -1,8 +1,9 @@
 //! What bounds a case on this machine: how long its steps alone would take on all processors.
 //!
-//! Each step's speed is measured on the case's own data, on all processors at once and without anything around
-//! it: reading, SHA-256, zstd level 1 (and its reverse), AES-256-CTR with Poly1305, writing into new files.
-//! The sum is no promise that an engine can be as fast: cutting, trees, hand-overs and waiting come on top.
+//! Each step's speed is measured on the case's own data, on all processors at once and without
+//! anything around it: reading, SHA-256, zstd level 1 (and its reverse), AES-256-CTR with Poly1305,
+//! writing into new files. The sum is no promise that an engine can be as fast: cutting, trees,
+//! hand-overs and waiting come on top.
 
 use std::{
     fs::{self, File},

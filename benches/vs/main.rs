@@ -1,9 +1,10 @@
-//! Ark's engine beside restic and rustic: same data, same run, alternating, each in repositories it made
-//! itself. `cargo xtask bench vs` builds the programs and calls this one; docs/performance.md says how
-//! it measures. `cargo xtask bench memory` does the same for the memory of each on a repository of many blobs.
+//! Ark's engine beside restic and rustic: same data, same run, alternating, each in repositories it
+//! made itself. `cargo xtask bench vs` builds the programs and calls this one; docs/performance.md
+//! says how it measures. `cargo xtask bench memory` does the same for the memory of each on a
+//! repository of many blobs.
 //!
-//! Nothing here asserts a time. A case that cannot be measured, because a program fails, what was restored
-//! is not the source or there is no room, is an error.
+//! Nothing here asserts a time. A case that cannot be measured, because a program fails, what was
+//! restored is not the source or there is no room, is an error.
 
 mod bound;
 mod case;

@@ -1,8 +1,8 @@
 //! Runs one program and says what it took: wall time, processor time, peak of resident memory.
 //!
-//! Each run goes through a process of its own (this program, `measure`), because the kernel tells the
-//! memory of all ended children only as one peak. That process is small, so that what a child has before it
-//! becomes the program measured does not count for it.
+//! Each run goes through a process of its own (this program, `measure`), because the kernel tells
+//! the memory of all ended children only as one peak. That process is small, so that what a child
+//! has before it becomes the program measured does not count for it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -246,7 +246,8 @@ fn seconds(time: TimeVal) -> f64 {
     (whole + part).as_secs_f64()
 }
 
-/// A group of its own: what interrupts this program does not reach it, and all of it can be ended at once.
+/// A group of its own: what interrupts this program does not reach it, and all of it can be ended
+/// at once.
 pub(crate) fn own_group(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }

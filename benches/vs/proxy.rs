@@ -1,7 +1,7 @@
 //! A proxy before an object store that adds a delay to each request, as a network does, and counts.
 //!
-//! Only requests are parsed, just enough to know where each starts: a delay belongs to a request, not to a
-//! connection or to a packet. Answers are passed on as they come.
+//! Only requests are parsed, just enough to know where each starts: a delay belongs to a request,
+//! not to a connection or to a packet. Answers are passed on as they come.
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write},

@@ -59,7 +59,8 @@ impl Sizes {
         if quick { Self::QUICK } else { Self::FULL }
     }
 
-    /// Bytes that the cases on one kind of data take at most, in memory: source, repositories, restored copy.
+    /// Bytes that the cases on one kind of data take at most, in memory: source, repositories,
+    /// restored copy.
     fn need(&self, case: &str) -> u64 {
         let file = self.pages * 8192;
         let small = self.small * (33 << 10);
@@ -73,7 +74,8 @@ impl Sizes {
             "small-first" => tenths(small, 20),
             "small-unchanged" | "restore-small" => tenths(small, 45),
             "prune" => tenths(small, 80),
-            // Files of 2 KiB on average take a page each; three repositories keep all versions, and directories anew.
+            // Files of 2 KiB on average take a page each; three repositories keep all versions, and
+            // directories anew.
             "stats" | "find" => self.small * (8 << 10) + self.small * self.snapshots * 500,
             // Nodes of a file system in memory, and what a program notes of each.
             "empty-files" => self.empty * 1_800,
@@ -99,8 +101,8 @@ pub(crate) fn check(work: &Path, sizes: &Sizes, cases: &[&str]) -> Result<()> {
     enough(work, (need, need), nodes, less)
 }
 
-/// Checks that `work` is in memory, and that there are so many bytes in it, so many of memory, and so many inodes. `less` says
-/// how to get by with less.
+/// Checks that `work` is in memory, and that there are so many bytes in it, so many of memory, and
+/// so many inodes. `less` says how to get by with less.
 pub(crate) fn enough(
     work: &Path,
     (room_needed, memory_needed): (u64, u64),

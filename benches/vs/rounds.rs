@@ -1,5 +1,5 @@
-//! Rounds: in each, every program runs once, and each round starts with another one. What a round gives is
-//! compared within the round.
+//! Rounds: in each, every program runs once, and each round starts with another one. What a round
+//! gives is compared within the round.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! One run: its folder, its programs, its sizes and what came of each case; and the three ways of measuring:
-//! first backups, later backups, restores.
+//! One run: its folder, its programs, its sizes and what came of each case; and the three ways of
+//! measuring: first backups, later backups, restores.
 
 use std::{
     collections::BTreeMap,
@@ -186,7 +186,8 @@ impl Run {
         Ok(())
     }
 
-    /// A case of prunes: each of a copy of its program's repository. The space freed counts as nothing added.
+    /// A case of prunes: each of a copy of its program's repository. The space freed counts as
+    /// nothing added.
     pub(crate) fn prunes(&mut self, case: Case, bases: &Bases) -> Result<()> {
         print::step(&format!("{}: {}", case.name, case.title));
         let samples = self.rounds.run(|who, round| {
@@ -228,7 +229,8 @@ impl Run {
         Ok(())
     }
 
-    /// A repository of each program with several backups in it, of which all but the first come after a change.
+    /// A repository of each program with several backups in it, of which all but the first come
+    /// after a change.
     pub(crate) fn series(
         &self,
         backup: &Backup<'_>,
@@ -289,7 +291,8 @@ impl Run {
         Ok(())
     }
 
-    /// A case of checks that read all data. Each finds that its repository is whole, or the case fails.
+    /// A case of checks that read all data. Each finds that its repository is whole, or the case
+    /// fails.
     pub(crate) fn checks(&mut self, case: Case, source: &Path, bases: &Bases) -> Result<()> {
         print::step(&format!("{}: {}", case.name, case.title));
         let samples = self.rounds.run(|who, _| {

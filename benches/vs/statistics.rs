@@ -14,8 +14,9 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The median of the ratios of pairs: each was taken in one round, so that a machine that gets slower or
-/// faster from round to round does not show in it. `None` without pairs, or if something took no time.
+/// The median of the ratios of pairs: each was taken in one round, so that a machine that gets
+/// slower or faster from round to round does not show in it. `None` without pairs, or if something
+/// took no time.
 pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> Option<f64> {
     let ratios: Vec<f64> = ours
         .iter()

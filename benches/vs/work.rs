@@ -1,11 +1,12 @@
 //! The folder of one run, and its end: whatever ends this program, nothing stays behind.
 //!
-//! A small shell process reads from a pipe whose other end only this program holds which process groups
-//! live. When the pipe closes, because this program ended or was killed, the shell kills those groups and
-//! removes the folder. It is in a group of its own, so that an interrupt from the terminal does not reach it.
+//! A small shell process reads from a pipe whose other end only this program holds which process
+//! groups live. When the pipe closes, because this program ended or was killed, the shell kills
+//! those groups and removes the folder. It is in a group of its own, so that an interrupt from the
+//! terminal does not reach it.
 //!
-//! The test cluster of `xtask` ends in a similar way (`cluster/reaper.rs` there). This is a copy on purpose: measuring
-//! needs none of what a cluster needs, and is not to be built with it.
+//! The test cluster of `xtask` ends in a similar way (`cluster/reaper.rs` there). This is a copy on
+//! purpose: measuring needs none of what a cluster needs, and is not to be built with it.
 
 use std::{
     io::Write as _,
@@ -89,8 +90,9 @@ impl Work {
         }
     }
 
-    /// Uses memory for so many bytes of files and gives it back. A virtual machine's host takes memory away that nobody
-    /// has used for a while; who touches it next waits for it, up to a second for each GiB. That is to be nobody who is measured.
+    /// Uses memory for so many bytes of files and gives it back. A virtual machine's host takes
+    /// memory away that nobody has used for a while; who touches it next waits for it, up to a
+    /// second for each GiB. That is to be nobody who is measured.
     pub(crate) fn warm(&self, bytes: u64) -> Result<()> {
         let path = self.path("warm");
         let bytes = bytes.min(room::left(&self.dir)? / 2);

@@ -1,4 +1,5 @@
-//! Backs a directory up into a repository, makes the repository first if there is none, and restores it.
+//! Backs a directory up into a repository, makes the repository first if there is none, and
+//! restores it.
 //!
 //! ```text
 //! cargo run --release --example backup_dir -- REPOSITORY-DIR PASSWORD SOURCE-DIR [RESTORE-DIR]
@@ -29,14 +30,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Backs `source` up into the directory `repository`, and restores the snapshot into `target`, if there is one.
+/// Backs `source` up into the directory `repository`, and restores the snapshot into `target`, if
+/// there is one.
 pub(crate) fn run(
     repository: &str,
     password: &str,
     source: &str,
     target: Option<&String>,
 ) -> Result<()> {
-    // The engine's calls block and drive their requests on this runtime; this thread is none of its workers.
+    // The engine's calls block and drive their requests on this runtime; this thread is none of its
+    // workers.
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Error::Bug(error.to_string()))?;
     let handle = runtime.handle().clone();
     let store = Store::open(&StoreConfig::Local {

@@ -28,7 +28,8 @@ fn main() -> ExitCode {
 }
 
 fn run(repository: &str, password: &str, target: &str, dry_run: bool) -> Result<()> {
-    // The engine's calls block and drive their requests on this runtime; this thread is none of its workers.
+    // The engine's calls block and drive their requests on this runtime; this thread is none of its
+    // workers.
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Error::Bug(error.to_string()))?;
     let store = Store::open(&StoreConfig::Local {
         root: PathBuf::from(repository),

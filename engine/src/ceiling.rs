@@ -1,7 +1,9 @@
-//! One ceiling of memory over all that an operation takes: the program, the index, what is kept for each blob, the rest.
+//! One ceiling of memory over all that an operation takes: the program, the index, what is kept for
+//! each blob, the rest.
 //!
-//! Does: read an index within what the ceiling leaves beside what must follow it, and turn "the rest is too little" into
-//! "it is too little in all", so that the number an error names is one to be given. Does not: count what the rest is used for.
+//! Does: read an index within what the ceiling leaves beside what must follow it, and turn "the
+//! rest is too little" into "it is too little in all", so that the number an error names is one to
+//! be given. Does not: count what the rest is used for.
 
 use crate::{
     crypto::Id,
@@ -20,7 +22,8 @@ const RECORD: u64 = 40 * 8;
 /// Of an index, the part that an allocator wastes while it is made.
 const WASTED: u64 = 8;
 
-/// What an operation needs beside an index, so that there is no use in reading that if it is not there.
+/// What an operation needs beside an index, so that there is no use in reading that if it is not
+/// there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Beside {
     /// Bytes, however large the index is.
@@ -165,7 +168,8 @@ impl Beside {
     }
 }
 
-/// The error of somebody who was given so many bytes less than there are, as one of all that there are.
+/// The error of somebody who was given so many bytes less than there are, as one of all that there
+/// are.
 pub(crate) fn plus(bytes: u64, error: Error) -> Error {
     of_more(error, |part| part.saturating_add(bytes))
 }

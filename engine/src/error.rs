@@ -1,8 +1,8 @@
 //! The one error type of the engine.
 //!
-//! Does: name what failed, on which object, how a caller should treat it ([`Error::class`]) and what
-//! a person should do ([`Error::hint`]). Does not: log, retry, or carry secrets (messages are built
-//! from locations and object names only).
+//! Does: name what failed, on which object, how a caller should treat it ([`Error::class`]) and
+//! what a person should do ([`Error::hint`]). Does not: log, retry, or carry secrets (messages are
+//! built from locations and object names only).
 
 use std::{io, path::PathBuf};
 
@@ -310,10 +310,12 @@ impl Error {
         }
     }
 
-    /// Whether what the store holds is wrong: an object is missing, too large, too short, or cannot be decoded.
+    /// Whether what the store holds is wrong: an object is missing, too large, too short, or cannot
+    /// be decoded.
     ///
-    /// Nothing else is damage. Only an error of this kind may lead to a verdict on the repository, or to the removal of
-    /// something; a store that does not answer, or that answers with a failure, says nothing of what it holds.
+    /// Nothing else is damage. Only an error of this kind may lead to a verdict on the repository,
+    /// or to the removal of something; a store that does not answer, or that answers with a
+    /// failure, says nothing of what it holds.
     pub fn is_content(&self) -> bool {
         matches!(
             self,
@@ -324,8 +326,9 @@ impl Error {
         )
     }
 
-    /// Whether the error is of one object, so that others may still be read: its content is wrong, or the store fails to
-    /// hand it out, as a disk does with a bad sector. A reader may then go on with another copy or another object.
+    /// Whether the error is of one object, so that others may still be read: its content is wrong,
+    /// or the store fails to hand it out, as a disk does with a bad sector. A reader may then go on
+    /// with another copy or another object.
     pub fn is_of_one_object(&self) -> bool {
         let refused = matches!(
             self,

@@ -7,8 +7,8 @@ pub fn host_name() -> Option<String> {
     (!name.is_empty()).then(|| name.into_owned())
 }
 
-/// A text that this run of this machine's kernel has and no other; containers share it with their host. `None` if the
-/// system does not tell.
+/// A text that this run of this machine's kernel has and no other; containers share it with their
+/// host. `None` if the system does not tell.
 pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let id = id

@@ -1,8 +1,9 @@
 //! Panics as errors: whoever waits for what another thread does must hear that it will not be done.
 //!
-//! Does: end a panic where an operation's part begins, and make it an [`Error::Bug`] with the panic's message. Does not:
-//! keep the panic's own message from standard error, or repair what the part was working on. Locks of what threads
-//! share are taken whether they are poisoned or not, because the operation only ends after that.
+//! Does: end a panic where an operation's part begins, and make it an [`Error::Bug`] with the
+//! panic's message. Does not: keep the panic's own message from standard error, or repair what the
+//! part was working on. Locks of what threads share are taken whether they are poisoned or not,
+//! because the operation only ends after that.
 
 use std::{
     any::Any,

@@ -74,7 +74,8 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes so many bytes, when it is this one's turn and they are there. `go` is asked while it waits.
+    /// Takes so many bytes, when it is this one's turn and they are there. `go` is asked while it
+    /// waits.
     ///
     /// # Errors
     /// `MemoryLimit` if there are not so many at all, and what `go` returns. After an error of `go` nobody else may wait.

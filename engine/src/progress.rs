@@ -79,7 +79,8 @@ impl Progress {
         }
     }
 
-    /// At the end nothing is left: what was found but not done has vanished or failed, and is a row.
+    /// At the end nothing is left: what was found but not done has vanished or failed, and is a
+    /// row.
     pub(crate) fn settle(&self) {
         let counts = self.snapshot();
         self.0

@@ -1,8 +1,9 @@
 //! Sealing in place, with the key schedules made once.
 //!
-//! Does: the same as [`Key::seal`](crate::crypto::Key) and its opening, byte for byte, inside a buffer of
-//! the caller, encrypting and authenticating in steps that stay in the first-level cache. Does not:
-//! allocate. Fails only on opening, with [`Unauthentic`], and then the buffer's content is unspecified.
+//! Does: the same as [`Key::seal`](crate::crypto::Key) and its opening, byte for byte, inside a
+//! buffer of the caller, encrypting and authenticating in steps that stay in the first-level cache.
+//! Does not: allocate. Fails only on opening, with [`Unauthentic`], and then the buffer's content
+//! is unspecified.
 
 use aes::{
     Aes128, Aes256,
@@ -139,7 +140,8 @@ mod tests {
 
     #[test]
     fn the_counter_is_128_bits_wide() {
-        // A nonce whose low 64 bits overflow within the text: compared with AES applied block by block.
+        // A nonce whose low 64 bits overflow within the text: compared with AES applied block by
+        // block.
         let key = Key::random();
         let sealer = Sealer::new(&key);
         let nonce = [0xff; 16];

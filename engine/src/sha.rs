@@ -1,9 +1,11 @@
 //! SHA-256 of two byte strings side by side.
 //!
-//! A processor's SHA-256 instructions each wait for the one before, and the unit that executes them waits with them. A second
-//! string's, taken in turns with the first one's, fill the gaps: two take little longer than one.
+//! A processor's SHA-256 instructions each wait for the one before, and the unit that executes them
+//! waits with them. A second string's, taken in turns with the first one's, fill the gaps: two take
+//! little longer than one.
 //!
-//! Does: the same as the library's hasher, whose compression function it calls. Does not: allocate, or fail.
+//! Does: the same as the library's hasher, whose compression function it calls. Does not: allocate,
+//! or fail.
 
 use sha2::block_api::compress256;
 
@@ -55,7 +57,8 @@ impl Sha {
         usize::try_from(self.length % BLOCK as u64).unwrap_or(0)
     }
 
-    /// Completes a block that was begun; what comes next are whole blocks and a rest. That is counted, but not hashed yet.
+    /// Completes a block that was begun; what comes next are whole blocks and a rest. That is
+    /// counted, but not hashed yet.
     fn split<'d>(&mut self, mut data: &'d [u8]) -> (&'d [[u8; BLOCK]], &'d [u8]) {
         let filled = self.filled();
         self.length += data.len() as u64;

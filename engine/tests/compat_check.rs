@@ -1,5 +1,6 @@
-//! Repositories with one defect each, every kind that can be made: the engine's check and stock restic's agree whether
-//! there is an error, and the engine's says which. Where it is stricter, the case says why.
+//! Repositories with one defect each, every kind that can be made: the engine's check and stock
+//! restic's agree whether there is an error, and the engine's says which. Where it is stricter, the
+//! case says why.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

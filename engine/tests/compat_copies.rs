@@ -1,5 +1,5 @@
-//! Snapshots that we wrote, as stock restic reads them: copied to other repositories and back, compared, written out,
-//! restored and verified. In both versions of the format.
+//! Snapshots that we wrote, as stock restic reads them: copied to other repositories and back,
+//! compared, written out, restored and verified. In both versions of the format.
 
 #![allow(
     clippy::unwrap_used,
@@ -80,7 +80,8 @@ fn restic_copies_ours_and_back() {
     }
 }
 
-/// A repository that restic made for copies, with our polynomial: what is copied there is known to both programs.
+/// A repository that restic made for copies, with our polynomial: what is copied there is known to
+/// both programs.
 #[test]
 fn restic_takes_over_how_our_files_are_cut() {
     let written = Written::new(FormatVersion::V2);
@@ -187,7 +188,8 @@ fn restic_writes_out_ours() {
     }
 }
 
-/// Our own archive of a directory, unpacked by tar, is what our restore makes of it, but for hard links.
+/// Our own archive of a directory, unpacked by tar, is what our restore makes of it, but for hard
+/// links.
 #[test]
 fn a_directory_as_an_archive() {
     let written = Written::new(FormatVersion::V2);

@@ -1,5 +1,6 @@
-//! What stock restic makes of repositories that we wrote, in both versions of the format: it finds our trees exactly as
-//! it would have written them, repairs what was lost, and frees space; we go on with what it left.
+//! What stock restic makes of repositories that we wrote, in both versions of the format: it finds
+//! our trees exactly as it would have written them, repairs what was lost, and frees space; we go
+//! on with what it left.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +28,8 @@ fn restic_rewrites_our_trees() {
     for version in VERSIONS {
         let written = Written::new(version);
         let restic = written.restic();
-        // Encoded again, all are what they were: a tree of another form would be an error, or a new snapshot.
+        // Encoded again, all are what they were: a tree of another form would be an error, or a new
+        // snapshot.
         let said = restic.run(&["rewrite", "--exclude", "no such name"]);
         assert!(said.contains("no snapshots were modified"), "{said}");
         // Without some entries, their directories are written by restic.
@@ -110,7 +112,8 @@ fn restic_finds_nothing_to_repair_in_our_snapshots() {
     }
 }
 
-/// The pack with the content of `comes` is lost: restic repairs index and snapshots, and the rest can be restored by us.
+/// The pack with the content of `comes` is lost: restic repairs index and snapshots, and the rest
+/// can be restored by us.
 #[test]
 fn what_restic_repaired_can_be_restored_and_completed() {
     for version in VERSIONS {

@@ -1,4 +1,5 @@
-//! Lists of paths are laid out as stock restic lays them out, and each takes the other's snapshot for its parent.
+//! Lists of paths are laid out as stock restic lays them out, and each takes the other's snapshot
+//! for its parent.
 
 #![allow(
     clippy::unwrap_used,
@@ -51,8 +52,8 @@ fn theirs(restic: &Restic, paths: &[PathBuf]) -> Value {
     serde_json::from_str(summary.unwrap()).unwrap()
 }
 
-/// A tree and all below it, without what restic alone keeps (names of users, device numbers) or what follows
-/// from it (ids of the trees below).
+/// A tree and all below it, without what restic alone keeps (names of users, device numbers) or
+/// what follows from it (ids of the trees below).
 fn tree(restic: &Restic, id: &str) -> Value {
     let mut tree: Value = serde_json::from_str(&restic.run(&["cat", "blob", id])).unwrap();
     for node in tree["nodes"].as_array_mut().unwrap() {
@@ -68,8 +69,8 @@ fn tree(restic: &Restic, id: &str) -> Value {
     tree
 }
 
-/// The same of the tests' own directory in a snapshot, with the fields in the order they are written. Directories
-/// above it belong to others too, and change.
+/// The same of the tests' own directory in a snapshot, with the fields in the order they are
+/// written. Directories above it belong to others too, and change.
 fn text(restic: &Restic, snapshot: &Snapshot, source: &Path) -> String {
     let mut at = tree(restic, &snapshot.tree);
     for name in source.strip_prefix("/").unwrap() {

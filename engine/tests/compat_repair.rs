@@ -1,5 +1,6 @@
-//! Broken repositories, mended by the engine and by stock restic: both make the same of every snapshot, restic's check finds
-//! nothing wrong afterwards, and where nothing is broken nothing changes.
+//! Broken repositories, mended by the engine and by stock restic: both make the same of every
+//! snapshot, restic's check finds nothing wrong afterwards, and where nothing is broken nothing
+//! changes.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +35,8 @@ use ark_engine::{
 use common::{Bench, PASSWORD, files, restic::Restic, trees, written::VERSIONS};
 use serde_json::Value;
 
-/// A repository of both programs, and the packs that each backup wrote: the smallest first, which is that of directories.
+/// A repository of both programs, and the packs that each backup wrote: the smallest first, which
+/// is that of directories.
 struct Base {
     bench: Bench,
     packs: Vec<Vec<PathBuf>>,

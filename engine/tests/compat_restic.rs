@@ -22,8 +22,8 @@ use common::{
     files, restore, trees, wait_until,
 };
 
-/// The root's own metadata is not in the trees of the format, so restic does not know it; attributes of
-/// links it ignores.
+/// The root's own metadata is not in the trees of the format, so restic does not know it;
+/// attributes of links it ignores.
 const RESTIC: Options = Options {
     ignore_root: true,
     ignore_xattrs_of_links: true,
@@ -102,8 +102,8 @@ fn restores_restics(version: &str) {
     fs::write(bench.source().join("new"), trees::noise(77, 3 << 20)).unwrap();
     let ours = bench.archive(&repo);
     assert_eq!(ours.outcome(), Outcome::Complete);
-    // What restic stored is not stored again. Holes are stored as one blob of 8 MiB of zeros, which only
-    // version 2 compresses.
+    // What restic stored is not stored again. Holes are stored as one blob of 8 MiB of zeros, which
+    // only version 2 compresses.
     let zeros = if version == "1" { 8 << 20 } else { 0 };
     assert!(ours.bytes_new < (4 << 20) + zeros, "{}", ours.bytes_new);
     restic.check();

@@ -1,5 +1,5 @@
-//! Repositories with many blobs: stock restic takes the synthetic one for whole, and so do we; and whatever reads an index
-//! says how much memory would do before it takes more than it may.
+//! Repositories with many blobs: stock restic takes the synthetic one for whole, and so do we; and
+//! whatever reads an index says how much memory would do before it takes more than it may.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

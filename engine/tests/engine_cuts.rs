@@ -1,4 +1,5 @@
-//! How files are cut is decided for each, kept from one snapshot to the next, and told with its reason.
+//! How files are cut is decided for each, kept from one snapshot to the next, and told with its
+//! reason.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! Backups into a repository that is already damaged: whole, or a typed error, never a broken snapshot.
+//! Backups into a repository that is already damaged: whole, or a typed error, never a broken
+//! snapshot.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +22,8 @@ use ark_engine::{
 };
 use common::{Bench, archive, compare::assert_same, files, limits::count, trees};
 
-/// A repository with one snapshot, and its packs, smallest first: the directories' pack is the smallest.
+/// A repository with one snapshot, and its packs, smallest first: the directories' pack is the
+/// smallest.
 fn prepared() -> (Bench, ark_engine::Repository, Vec<PathBuf>) {
     let bench = Bench::new();
     trees::plain(&bench.source(), 14, 200_000);
@@ -68,7 +70,8 @@ fn found(repo: &ark_engine::Repository, what: FindWhat) -> Vec<Found> {
     all
 }
 
-/// All is in two packs, as after two backups at the same time, and those of one of them are damaged or gone.
+/// All is in two packs, as after two backups at the same time, and those of one of them are damaged
+/// or gone.
 #[test]
 fn a_blob_is_read_from_the_pack_that_is_whole() {
     let (bench, repo, first) = prepared();

@@ -293,7 +293,8 @@ fn cancel_ends_a_restore() {
     assert!(matches!(error, Error::Cancelled), "{error:?}");
 }
 
-/// What is taken for forgotten must be said in full: a misspelt id would make the dry run's figures wrong.
+/// What is taken for forgotten must be said in full: a misspelt id would make the dry run's figures
+/// wrong.
 #[test]
 fn a_prune_takes_only_full_ids_for_forgotten_and_only_in_a_dry_run() {
     let bench = Bench::new();
@@ -427,8 +428,8 @@ fn directories_before_the_end_of_a_cut_pack_are_restored() {
     common::compare::assert_same(&source, &bench.target());
 }
 
-/// What is there and cannot be listed or read is never taken for empty or absent: a file in the place of a directory, a link that
-/// leads nowhere, a directory that is gone.
+/// What is there and cannot be listed or read is never taken for empty or absent: a file in the
+/// place of a directory, a link that leads nowhere, a directory that is gone.
 #[test]
 fn what_cannot_be_listed_is_not_empty() {
     let bench = Bench::new();
@@ -510,7 +511,8 @@ fn a_stream_without_a_byte_is_no_backup_unless_asked_for() {
     assert_eq!(repo.snapshots().unwrap().len(), 2);
 }
 
-/// A proxy that wants somebody to log in, an error with status 200, an empty answer: none of them is an empty bucket.
+/// A proxy that wants somebody to log in, an error with status 200, an empty answer: none of them
+/// is an empty bucket.
 #[test]
 fn an_answer_that_is_no_listing_is_no_empty_bucket() {
     use std::io::{Read as _, Write as _};

@@ -1,4 +1,5 @@
-//! Fingerprints: what did not change is found by them, and whatever happens to them costs time and nothing else.
+//! Fingerprints: what did not change is found by them, and whatever happens to them costs time and
+//! nothing else.
 
 #![allow(
     clippy::unwrap_used,
@@ -113,7 +114,8 @@ fn files_that_are_not_read_stay_remembered() {
     assert_eq!(files(&volume.state_dir()), [] as [PathBuf; 0]);
 }
 
-/// Bytes go in and out at random places, so that chunks move, join and part; ends move; holes come and go.
+/// Bytes go in and out at random places, so that chunks move, join and part; ends move; holes come
+/// and go.
 #[test]
 fn chunks_end_where_they_would_without_a_state() {
     let volume = Volume::new();
@@ -158,7 +160,8 @@ fn chunks_end_where_they_would_without_a_state() {
         found += state.bytes;
     }
     assert!(found > 6 * 14 * MIB, "{found}");
-    // Cut in another way: nothing of a content-defined chunk is taken for a fixed one, or the other way around.
+    // Cut in another way: nothing of a content-defined chunk is taken for a fixed one, or the other
+    // way around.
     for chunking in [Chunking::Fixed, Chunking::Rabin] {
         let request = ArchiveRequest {
             chunking,
@@ -256,7 +259,8 @@ fn runs_at_the_same_time_leave_a_whole_state() {
     volume.assert_right(&report);
 }
 
-/// A file that grows and one that is cut short while they are read are rows, and what is remembered of them is right.
+/// A file that grows and one that is cut short while they are read are rows, and what is remembered
+/// of them is right.
 #[test]
 fn files_that_change_while_they_are_read_are_remembered_as_they_were_read() {
     let volume = Volume::new();

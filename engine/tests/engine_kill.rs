@@ -92,8 +92,9 @@ fn killed_after_any_write() {
     }
 }
 
-/// The order in which a backup's files become durable, as the kernel sees it: a file is synced before it gets
-/// its name, its directory after, packs before index files, and those before the snapshot.
+/// The order in which a backup's files become durable, as the kernel sees it: a file is synced
+/// before it gets its name, its directory after, packs before index files, and those before the
+/// snapshot.
 #[test]
 fn durable_before_named_and_in_order() {
     let found = Command::new("strace").arg("-V").output();
@@ -159,7 +160,8 @@ fn durable_before_named_and_in_order() {
     );
 }
 
-/// Kills itself at a write of the store, named by its number: before it is begun, or so many microseconds later.
+/// Kills itself at a write of the store, named by its number: before it is begun, or so many
+/// microseconds later.
 #[test]
 #[ignore = "run by the other test"]
 fn child_kills_itself() {

@@ -44,8 +44,8 @@ fn locks(bench: &Bench) -> Vec<PathBuf> {
     files
 }
 
-/// A lock file of somebody else, made by holding up a backup of another process identity: its file is copied
-/// while it is held.
+/// A lock file of somebody else, made by holding up a backup of another process identity: its file
+/// is copied while it is held.
 fn foreign_lock(bench: &Bench, host: &str, pid: u32) -> PathBuf {
     // It is cancelled long before it could go on.
     let lock_timing = LockTiming {
@@ -147,7 +147,8 @@ fn whoever_is_faster_finds_nothing_written_and_nothing_restored() {
     bench.archive(&repo);
 }
 
-/// Somebody who excludes others and is faster: whoever writes a lock has seen none before, and then finds theirs.
+/// Somebody who excludes others and is faster: whoever writes a lock has seen none before, and then
+/// finds theirs.
 struct Rival<'a> {
     bench: &'a Bench,
     name: PathBuf,
@@ -168,7 +169,8 @@ impl<'a> Rival<'a> {
         }
     }
 
-    /// An open repository beside it whose locks take long to settle. `index`: what happens to reads of index files.
+    /// An open repository beside it whose locks take long to settle. `index`: what happens to reads
+    /// of index files.
     fn beside(&self, index: Fault) -> Repository {
         let (name, lock, comes) = (self.name.clone(), self.lock.clone(), self.comes.clone());
         let faults = Faults::new(move |call| {
@@ -210,7 +212,8 @@ fn slow_settling() -> OpenOptions {
     }
 }
 
-/// What was begun early ends when the lock turns out not to be had, and the lock goes, however long a read would take.
+/// What was begun early ends when the lock turns out not to be had, and the lock goes, however long
+/// a read would take.
 #[test]
 fn a_refused_lock_does_not_stay_for_work_begun_early() {
     let (bench, repo) = prepared();

@@ -1,8 +1,10 @@
-//! A program writes through a shared mapping, without ever syncing it, before, during and after backups. Each backup has what
-//! was in the file when it was read, on file systems that show such stores and on those that do not; and where they
-//! show, a file that nobody touched is not read again.
+//! A program writes through a shared mapping, without ever syncing it, before, during and after
+//! backups. Each backup has what was in the file when it was read, on file systems that show such
+//! stores and on those that do not; and where they show, a file that nobody touched is not read
+//! again.
 //!
-//! Needs root, loop devices, and ext4, XFS, Btrfs and overlay in the kernel. Where one is missing the test fails and says so.
+//! Needs root, loop devices, and ext4, XFS, Btrfs and overlay in the kernel. Where one is missing
+//! the test fails and says so.
 
 #![allow(
     clippy::unwrap_used,

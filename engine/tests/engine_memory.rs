@@ -1,5 +1,5 @@
-//! The memory ceiling is kept: archives run in a control group that has no more, and end in success or in an error that
-//! says how much would do. Needs root, because only root makes control groups.
+//! The memory ceiling is kept: archives run in a control group that has no more, and end in success
+//! or in an error that says how much would do. Needs root, because only root makes control groups.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +49,8 @@ impl Group {
         let (dir, limit) = if root.join("memory/cgroup.procs").exists() {
             (root.join("memory").join(name), "memory.limit_in_bytes")
         } else {
-            // Where it is delegated already this changes nothing; where it cannot be, the limit below is missing.
+            // Where it is delegated already this changes nothing; where it cannot be, the limit
+            // below is missing.
             drop(fs::write(root.join("cgroup.subtree_control"), "+memory"));
             (root.join(name), "memory.max")
         };
@@ -88,7 +89,8 @@ impl Place {
         Restic::local(&self.0.path().join("repo"))
     }
 
-    /// Archives in a process of its own that has so much memory. What it says: the most it used, or how much it needs.
+    /// Archives in a process of its own that has so much memory. What it says: the most it used, or
+    /// how much it needs.
     fn archive(&self, name: &str, bytes: u64) -> Result<u64, u64> {
         let group = Group::new(name, bytes);
         let status = Command::new(std::env::current_exe().unwrap())

@@ -1,4 +1,5 @@
-//! Restoring into a directory that has something in it already, and saying beforehand what that would do.
+//! Restoring into a directory that has something in it already, and saying beforehand what that
+//! would do.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

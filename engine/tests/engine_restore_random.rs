@@ -1,4 +1,5 @@
-//! Restoring random trees, into nothing and over each other, while somebody plays tricks, and within a ceiling.
+//! Restoring random trees, into nothing and over each other, while somebody plays tricks, and
+//! within a ceiling.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -165,7 +166,8 @@ fn random_trees_come_back_whatever_was_there() {
     assert_eq!(snapshots.len(), 8);
 }
 
-/// Somebody who may write to the target swaps a directory for a link to another place, all the time.
+/// Somebody who may write to the target swaps a directory for a link to another place, all the
+/// time.
 #[test]
 fn a_directory_swapped_for_a_link_never_leads_outside() {
     let bench = Bench::new();

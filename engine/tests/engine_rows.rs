@@ -355,7 +355,8 @@ fn directories_deeper_than_can_be_restored_are_a_row() {
     assert!(removed.unwrap().success());
 }
 
-/// Files of the kernel claim to be empty, or to be a page long; what there is to read is stored, and nothing is said to have changed.
+/// Files of the kernel claim to be empty, or to be a page long; what there is to read is stored,
+/// and nothing is said to have changed.
 #[test]
 fn a_file_is_read_to_its_end_whatever_size_it_claims() {
     let bench = Bench::new();
@@ -391,8 +392,9 @@ fn a_file_is_read_to_its_end_whatever_size_it_claims() {
     }
 }
 
-/// A file of a page cache that is larger than what is read at once, and grows between being listed and read: with either kind of
-/// cuts all that is there by then is stored, and a row says that it changed.
+/// A file of a page cache that is larger than what is read at once, and grows between being listed
+/// and read: with either kind of cuts all that is there by then is stored, and a row says that it
+/// changed.
 #[test]
 fn a_file_that_grows_while_it_is_read_is_stored_to_its_end() {
     for chunking in [Chunking::Rabin, Chunking::Fixed] {

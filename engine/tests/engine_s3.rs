@@ -1,6 +1,7 @@
 //! The store on S3, against a real MinIO: contract, errors, and a repository that restic can read.
 //!
-//! Needs MinIO's binary: `ARK_TEST_MINIO`, `minio` in `PATH`, or the cache that `cargo xtask` fills.
+//! Needs MinIO's binary: `ARK_TEST_MINIO`, `minio` in `PATH`, or the cache that `cargo xtask`
+//! fills.
 
 #![allow(
     clippy::unwrap_used,
@@ -375,7 +376,8 @@ fn a_store_lost_in_the_middle_leaves_no_snapshot() {
     }
     proxy.set(PASS);
     assert_eq!(repo.snapshots().unwrap(), []);
-    // Locks of the lost runs are left; they are shared ones of another holder, and do not stop this.
+    // Locks of the lost runs are left; they are shared ones of another holder, and do not stop
+    // this.
     let report = bench.archive(&repo);
     bench.restore(&repo, &report.snapshot_id);
     assert_same(&bench.source(), &bench.target());

@@ -1,4 +1,5 @@
-//! Files that are the same as in the parent are taken over as they are stored; whatever changed of one is seen.
+//! Files that are the same as in the parent are taken over as they are stored; whatever changed of
+//! one is seen.
 
 #![allow(
     clippy::unwrap_used,

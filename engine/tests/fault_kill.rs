@@ -1,5 +1,6 @@
-//! Killed (SIGKILL) at every write and removal of a prune, a forget and a change of keys, and at seeded moments around
-//! them: what is left is whole, can be opened and restored, and the work can be done again.
+//! Killed (SIGKILL) at every write and removal of a prune, a forget and a change of keys, and at
+//! seeded moments around them: what is left is whole, can be opened and restored, and the work can
+//! be done again.
 
 #![allow(
     clippy::unwrap_used,
@@ -96,7 +97,8 @@ fn goes(snapshot: &Snapshot) -> bool {
     snapshot.tags.contains(&"goes".to_owned())
 }
 
-/// Does its work and kills itself at a write or removal, named by its number, or so many microseconds later.
+/// Does its work and kills itself at a write or removal, named by its number, or so many
+/// microseconds later.
 #[test]
 #[ignore = "run by the other tests"]
 fn child_works_and_kills_itself() {

@@ -1,4 +1,5 @@
-//! Locks on a store that fails: a lock that is there is kept, and a cancel is heard whatever the store does.
+//! Locks on a store that fails: a lock that is there is kept, and a cancel is heard whatever the
+//! store does.
 
 #![allow(
     clippy::unwrap_used,
@@ -87,7 +88,8 @@ fn a_refresh_that_fails_does_not_lose_the_lock() {
     });
 }
 
-/// Wherever an operation begins with a store that never answers, and with the patience of a real one.
+/// Wherever an operation begins with a store that never answers, and with the patience of a real
+/// one.
 #[test]
 fn a_cancel_is_heard_while_an_operation_begins() {
     let points = Points::new();

@@ -1,5 +1,5 @@
-//! Forgetting, pruning and changes of passwords that end at any write or removal leave a valid repository, and can
-//! be done again.
+//! Forgetting, pruning and changes of passwords that end at any write or removal leave a valid
+//! repository, and can be done again.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +36,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// From the nth write or removal on every one goes wrong this way; what is only read works. `hit` counts those.
+/// From the nth write or removal on every one goes wrong this way; what is only read works. `hit`
+/// counts those.
 fn faults_from(nth: u64, fault: Fault, hit: &Arc<AtomicU64>) -> Faults {
     let (changes, hit) = (AtomicU64::new(0), Arc::clone(hit));
     Faults::new(move |call| {
@@ -78,8 +79,8 @@ fn prepared(bench: &Bench) -> Vec<String> {
     vec![first, second]
 }
 
-/// Runs an operation on copies of a repository, with the fault from each change on, until it is not met any
-/// more; looks at each copy as it is left, and after the operation was done again.
+/// Runs an operation on copies of a repository, with the fault from each change on, until it is not
+/// met any more; looks at each copy as it is left, and after the operation was done again.
 fn at_every_change(
     bench: &Bench,
     fault: Fault,

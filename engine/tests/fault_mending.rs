@@ -1,5 +1,6 @@
-//! Killed (SIGKILL) at every write and removal of a copy to another repository and of a repair of snapshots, and at seeded moments
-//! around them: what is left is no worse than before, and the work can be done again, without doing anything twice.
+//! Killed (SIGKILL) at every write and removal of a copy to another repository and of a repair of
+//! snapshots, and at seeded moments around them: what is left is no worse than before, and the work
+//! can be done again, without doing anything twice.
 
 #![allow(
     clippy::unwrap_used,
@@ -165,7 +166,8 @@ fn repaired(repo: &Repository, forget: bool, dry_run: bool) -> Result<RepairSnap
     repair_snapshots(repo, &request, &Progress::new(), &Cancel::new())
 }
 
-/// Six snapshots. Of two the content that came with them is gone, of one of these also directories; later ones need some of it.
+/// Six snapshots. Of two the content that came with them is gone, of one of these also directories;
+/// later ones need some of it.
 fn broken() -> Bench {
     let bench = Bench::in_memory();
     let repo = bench.init();

@@ -1,5 +1,6 @@
-//! Power lost at any moment of a backup: what was not synced by then is gone, or there, or there in part, and the
-//! repository is whole. The order of things is taken from the kernel, by a trace of a real backup.
+//! Power lost at any moment of a backup: what was not synced by then is gone, or there, or there in
+//! part, and the repository is whole. The order of things is taken from the kernel, by a trace of a
+//! real backup.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,6 +1,7 @@
-//! A backup beside a prune: at any of its requests to the store the prune is held, a backup of ours or of stock restic
-//! is made, whole or in part, and the prune goes on, or dies there. Whatever happens, nothing is lost: every snapshot can be
-//! restored, and both programs find nothing wrong. A prune that was killed is not done again from the beginning.
+//! A backup beside a prune: at any of its requests to the store the prune is held, a backup of ours
+//! or of stock restic is made, whole or in part, and the prune goes on, or dies there. Whatever
+//! happens, nothing is lost: every snapshot can be restored, and both programs find nothing wrong.
+//! A prune that was killed is not done again from the beginning.
 
 #![allow(
     clippy::unwrap_used,

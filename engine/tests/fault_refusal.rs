@@ -1,5 +1,5 @@
-//! A store that refuses to hand out what it holds, as with an expired token or a bad sector: nobody takes that for damage,
-//! and nothing is changed or removed for it.
+//! A store that refuses to hand out what it holds, as with an expired token or a bad sector: nobody
+//! takes that for damage, and nothing is changed or removed for it.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +39,8 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// A repository with two snapshots, one of them to be pruned, and a switch: what begins with these words is refused while it is on.
+/// A repository with two snapshots, one of them to be pruned, and a switch: what begins with these
+/// words is refused while it is on.
 struct Refusing {
     bench: Bench,
     repo: Repository,
@@ -79,7 +80,8 @@ impl Refusing {
         }
     }
 
-    /// Does something while the store refuses: it fails for that reason, and the repository stays as it was.
+    /// Does something while the store refuses: it fails for that reason, and the repository stays
+    /// as it was.
     fn fails<T: std::fmt::Debug>(&self, what: &str, work: impl Fn(&Repository) -> Result<T>) {
         let before = content(&self.bench.repo_dir());
         self.on.store(true, Ordering::Relaxed);
@@ -208,7 +210,8 @@ fn a_refused_copy_of_a_damaged_directory_is_not_taken_for_lost() {
     bench.restic().check();
 }
 
-/// The store hands out directories and no content of files: what was there stays as it was, and is said.
+/// The store hands out directories and no content of files: what was there stays as it was, and is
+/// said.
 #[test]
 fn a_restore_keeps_old_files_whose_content_the_store_refuses() {
     let bench = Bench::new();
@@ -248,7 +251,8 @@ fn a_restore_keeps_old_files_whose_content_the_store_refuses() {
     common::compare::assert_same(&bench.source(), &bench.target());
 }
 
-/// Something else lies where the store was: an empty directory in place of a disk that is not mounted any more.
+/// Something else lies where the store was: an empty directory in place of a disk that is not
+/// mounted any more.
 #[test]
 fn a_store_whose_directory_was_replaced_is_not_empty() {
     let bench = Bench::new();

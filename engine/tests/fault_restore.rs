@@ -1,5 +1,6 @@
-//! A store that fails, at any request and in any way: a restore and a dump end in success or a typed error, nothing
-//! outside the target is touched, and with a healthy store the same restore makes the target right.
+//! A store that fails, at any request and in any way: a restore and a dump end in success or a
+//! typed error, nothing outside the target is touched, and with a healthy store the same restore
+//! makes the target right.
 
 #![allow(
     clippy::unwrap_used,
@@ -83,7 +84,8 @@ fn dump_one(repo: &Repository, snapshot: &str, out: &mut Vec<u8>) -> Result<u64>
     )
 }
 
-/// A target that is empty, has an older state, or has things that lead outside; and what must stay as it is.
+/// A target that is empty, has an older state, or has things that lead outside; and what must stay
+/// as it is.
 struct Place {
     dir: PathBuf,
     target: PathBuf,

@@ -1,5 +1,5 @@
-//! A store that fails, at any request and in any way: a backup ends in success or a typed error, and what is there
-//! afterwards is whole.
+//! A store that fails, at any request and in any way: a backup ends in success or a typed error,
+//! and what is there afterwards is whole.
 
 #![allow(
     clippy::unwrap_used,
@@ -83,8 +83,8 @@ fn every_fault_leaves_the_repository_whole() {
     );
 }
 
-/// Around the one write that counts: lost before, the snapshot is not there; lost after, it is, whole, although the
-/// backup says that it failed.
+/// Around the one write that counts: lost before, the snapshot is not there; lost after, it is,
+/// whole, although the backup says that it failed.
 #[test]
 fn the_connection_is_lost_around_the_snapshot() {
     let points = Points::new();
@@ -166,7 +166,8 @@ fn a_file_that_never_comes_is_waited_for_as_long_as_its_size_asks() {
     });
 }
 
-/// Whichever thread panics, the operation ends with an error: nobody waits for what the thread would have done.
+/// Whichever thread panics, the operation ends with an error: nobody waits for what the thread
+/// would have done.
 #[test]
 fn a_panic_on_any_thread_ends_the_operation() {
     const LATER: u64 = 4;

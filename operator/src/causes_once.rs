@@ -1,4 +1,5 @@
-//! One cause is said once: messages of several objects that end alike become one, with a count. Pure.
+//! One cause is said once: messages of several objects that end alike become one, with a count.
+//! Pure.
 //!
 //! Rows and the log still tell every object.
 

@@ -89,8 +89,8 @@ impl Context {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Objects of kind `K` in Ark's namespace, without those that cannot be read: each of these is told by
-    /// the controller of its kind.
+    /// Objects of kind `K` in Ark's namespace, without those that cannot be read: each of these is
+    /// told by the controller of its kind.
     pub(crate) async fn list<K>(&self, params: &ListParams) -> Result<Vec<K>>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>

@@ -1,8 +1,9 @@
 //! Stamps what is executed, and marks what is only a copy; what is which says [`ark_api::run_stamp`].
 //!
-//! Order: the stamp is written before the run begins, so an object that was exported at any moment of its
-//! run is known for a copy wherever it is applied again. A kill between stamp and run changes nothing: the
-//! stamp carries the object's own uid, and the run begins when the operator is back.
+//! Order: the stamp is written before the run begins, so an object that was exported at any moment
+//! of its run is known for a copy wherever it is applied again. A kill between stamp and run
+//! changes nothing: the stamp carries the object's own uid, and the run begins when the operator is
+//! back.
 
 use std::fmt::Debug;
 
@@ -42,8 +43,8 @@ where
         .map_err(Error::kube(format!("stamp {} {name}", K::kind(&()))))
 }
 
-/// If `object` is a copy: has `mark` write that into its status (the sentence, the time), puts an event on
-/// it when that is news, and returns true.
+/// If `object` is a copy: has `mark` write that into its status (the sentence, the time), puts an
+/// event on it when that is news, and returns true.
 pub(crate) async fn mark_copy<K>(
     context: &Context,
     object: &K,

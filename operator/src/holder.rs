@@ -1,10 +1,11 @@
 //! The operator as the holder of repository locks, and which locks of other operators are dead.
 //!
-//! A holder's name is `ark-operator.<pod>@<start>.<location uid>`, as agents' names are formed; the start of the
-//! process is in seconds. Only the operator that leads works on repositories, and it ends when it no longer leads.
-//! A lock at one of this cluster's locations under the name of another operator, or of an earlier process of this
-//! pod, is therefore that of a process that has ended. The uid of the location keeps operators of other clusters out,
-//! which share the bucket and not the lease.
+//! A holder's name is `ark-operator.<pod>@<start>.<location uid>`, as agents' names are formed; the
+//! start of the process is in seconds. Only the operator that leads works on repositories, and it
+//! ends when it no longer leads. A lock at one of this cluster's locations under the name of
+//! another operator, or of an earlier process of this pod, is therefore that of a process that has
+//! ended. The uid of the location keeps operators of other clusters out, which share the bucket and
+//! not the lease.
 
 use std::sync::{Arc, LazyLock};
 

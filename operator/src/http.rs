@@ -1,7 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Healthy: the process answers. Ready: it has reached the API server and takes part in the election
-//! (a standby is ready too, so that a rollout does not wait for it to lead).
+//! Healthy: the process answers. Ready: it has reached the API server and takes part in the
+//! election (a standby is ready too, so that a rollout does not wait for it to lead).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

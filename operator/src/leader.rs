@@ -1,14 +1,14 @@
 //! Leader election by a Lease: at most one process of an installation works at a time.
 //!
-//! Every write of the lease carries the resource version it was computed from, so two candidates can
-//! never both win. Whether a lease has run out is judged by how long *this* process has seen it
+//! Every write of the lease carries the resource version it was computed from, so two candidates
+//! can never both win. Whether a lease has run out is judged by how long *this* process has seen it
 //! unchanged, not by comparing clocks of different machines. A leader that could not renew for two
-//! thirds of the lease's duration stops working, which is before anybody else may start.
-//! A holder of the same name as ours is an earlier process of the same pod, so its lease is taken
-//! over at once. A clean stop gives the lease back.
+//! thirds of the lease's duration stops working, which is before anybody else may start. A holder
+//! of the same name as ours is an earlier process of the same pod, so its lease is taken over at
+//! once. A clean stop gives the lease back.
 //!
-//! Own code: the crates that offer this either overwrite an expired lease without a precondition or do
-//! not support this version of the client.
+//! Own code: the crates that offer this either overwrite an expired lease without a precondition or
+//! do not support this version of the client.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Whole lists of objects, fetched page by page, so that neither the API server nor this process holds a large answer
-//! at once.
+//! Whole lists of objects, fetched page by page, so that neither the API server nor this process
+//! holds a large answer at once.
 //!
 //! A list is whole or an error: when the server forgets where a page ends, the list begins anew.
 

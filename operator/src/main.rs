@@ -1,8 +1,8 @@
 //! The operator of Ark: coordinates backups and restores.
 //!
-//! Order of start: allocator settings, settings, logging, HTTP, client, cluster identity, ready, election, controllers.
-//! It stops on SIGTERM and SIGINT, or with an error when it loses its lease: work in progress stops
-//! at the next safe point and is taken up again by the next leader.
+//! Order of start: allocator settings, settings, logging, HTTP, client, cluster identity, ready,
+//! election, controllers. It stops on SIGTERM and SIGINT, or with an error when it loses its lease:
+//! work in progress stops at the next safe point and is taken up again by the next leader.
 
 mod agents;
 mod apply;

@@ -1,8 +1,8 @@
 //! Says which `ConfigMaps` of Velero's plugins change nothing here.
 //!
-//! Velero's plugins are configured by `ConfigMaps` in its namespace that carry a label; who brought them over
-//! counts on what they say, for example on another storage class. Ark has no plugins, so every run that such
-//! a `ConfigMap` would have changed gets a warning.
+//! Velero's plugins are configured by `ConfigMaps` in its namespace that carry a label; who brought
+//! them over counts on what they say, for example on another storage class. Ark has no plugins, so
+//! every run that such a `ConfigMap` would have changed gets a warning.
 
 use ark_api::label::VELERO_PLUGIN_CONFIG;
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -1,9 +1,10 @@
-//! Makes sure that the `ResticRepository` of a namespace exists and is ready: creates the object, and waits
-//! for the word of its controller. One way for backups, restores and sync.
+//! Makes sure that the `ResticRepository` of a namespace exists and is ready: creates the object,
+//! and waits for the word of its controller. One way for backups, restores and sync.
 //!
-//! Writes only that object. Whether a repository may be made where there is none is the [`Mode`]: only a backup
-//! makes one. An object that was created only to be opened is widened by the first backup that needs it, and
-//! never narrowed again. Fails with the API server; a repository that is not ready is an answer, not an error.
+//! Writes only that object. Whether a repository may be made where there is none is the [`Mode`]:
+//! only a backup makes one. An object that was created only to be opened is widened by the first
+//! backup that needs it, and never narrowed again. Fails with the API server; a repository that is
+//! not ready is an answer, not an error.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use crate::status::FIELD_MANAGER;
 /// What is wanted of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// It is written, and made (with a key, if the location has none and no other repository) if there is none.
+    /// It is written, and made (with a key, if the location has none and no other repository) if
+    /// there is none.
     Make,
     /// It is read. Neither a repository nor a key is made.
     Open,
@@ -40,8 +42,8 @@ pub(crate) struct Found {
 
 /// How long to wait for a first word.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long a repository may stay not ready where nothing would be lost; its controller tries it again in the
-/// meantime.
+/// How long a repository may stay not ready where nothing would be lost; its controller tries it
+/// again in the meantime.
 pub(crate) const NOT_READY: Duration = Duration::from_secs(20);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -65,8 +67,8 @@ pub(crate) async fn ensure(
     Ok(Found { identifier, ready })
 }
 
-/// Makes the object of a repository that is only to be opened, and does not wait for it: it is there, and shall be seen
-/// and looked after.
+/// Makes the object of a repository that is only to be opened, and does not wait for it: it is
+/// there, and shall be seen and looked after.
 pub(crate) async fn record(
     context: &Context,
     namespace: &str,
@@ -178,8 +180,8 @@ fn judge(
     waited: Duration,
 ) -> Option<Result<(), String>> {
     let status = object.status.clone().unwrap_or_default();
-    // Word about an earlier spec (one that was only to be opened, say) is no word about this one. A repository
-    // that is ready stays so.
+    // Word about an earlier spec (one that was only to be opened, say) is no word about this one. A
+    // repository that is ready stays so.
     let current = status.observed_generation == object.metadata.generation;
     match status.phase.unwrap_or_default() {
         RepositoryPhase::Ready if current => Some(Ok(())),

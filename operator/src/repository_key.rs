@@ -1,8 +1,8 @@
-//! Keys of repositories: which Secret holds a location's key, what is known about it, and when one may
-//! be made.
+//! Keys of repositories: which Secret holds a location's key, what is known about it, and when one
+//! may be made.
 //!
-//! A key is made only when no repository exists at the location, because a repository that exists has
-//! a key already, and a second one would make its data look lost. The Secret is created, never
+//! A key is made only when no repository exists at the location, because a repository that exists
+//! has a key already, and a second one would make its data look lost. The Secret is created, never
 //! changed: of two that try at once one wins and the other reads.
 
 use ark_api::annotation::{KEY_EXPORTED_AT, KEY_GENERATED};

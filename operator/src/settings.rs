@@ -10,7 +10,8 @@ use ark_api::env;
 
 use crate::maintain::Rules;
 
-/// How long restored pods may take to be scheduled and their claims to be bound, unless told otherwise.
+/// How long restored pods may take to be scheduled and their claims to be bound, unless told
+/// otherwise.
 const DEFAULT_BIND_TIMEOUT: Duration = Duration::from_mins(10);
 /// Backups that run at the same time unless the environment says otherwise.
 const CONCURRENT_BACKUPS: usize = 8;

@@ -1,9 +1,11 @@
-//! Whether the snapshot that an agent names was taken for the volume object in whose status it stands.
+//! Whether the snapshot that an agent names was taken for the volume object in whose status it
+//! stands.
 //!
-//! An agent may write the status of its node's volume objects, and a node may be taken over. A snapshot is therefore
-//! taken into a backup only if it exists and carries the uid of the very object that ordered it, which is in no other
-//! snapshot. Reads one document for each volume; a repository is opened once for all volumes of a backup, without a lock,
-//! since nothing else is read. A store that does not answer is an error, and no verdict.
+//! An agent may write the status of its node's volume objects, and a node may be taken over. A
+//! snapshot is therefore taken into a backup only if it exists and carries the uid of the very
+//! object that ordered it, which is in no other snapshot. Reads one document for each volume; a
+//! repository is opened once for all volumes of a backup, without a lock, since nothing else is
+//! read. A store that does not answer is an error, and no verdict.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +22,8 @@ use crate::store;
 /// Snapshots read at the same time.
 const PARALLEL: usize = 8;
 
-/// What is wrong with the snapshots of these objects at a location: the object's name, and the reason. Objects without a
-/// snapshot are left out.
+/// What is wrong with the snapshots of these objects at a location: the object's name, and the
+/// reason. Objects without a snapshot are left out.
 pub(crate) async fn wrong_snapshots(
     context: &Context,
     location: &str,
@@ -109,7 +111,8 @@ fn own_tag(uid: &str) -> String {
     format!("{}={uid}", tag::VOLUME_BACKUP_UID)
 }
 
-/// Whether a snapshot with these tags was taken for another object than the one with this uid, or for several.
+/// Whether a snapshot with these tags was taken for another object than the one with this uid, or
+/// for several.
 fn not_of(tags: &[String], uid: &str) -> bool {
     let prefix = own_tag("");
     let mut named = tags.iter().filter(|tag| tag.starts_with(&prefix));

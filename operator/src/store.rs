@@ -1,8 +1,9 @@
 //! From the name of a location to its store. Used by every controller that touches a bucket.
 //!
-//! Reads the location's spec through [`ark_api::store_settings`] and its Secrets from Ark's namespace,
-//! and opens the engine's store. Does not ask the store whether it answers; that is the location
-//! controller's. What is wrong is an [`Error`] with a stable reason; no text of a Secret is ever in it.
+//! Reads the location's spec through [`ark_api::store_settings`] and its Secrets from Ark's
+//! namespace, and opens the engine's store. Does not ask the store whether it answers; that is the
+//! location controller's. What is wrong is an [`Error`] with a stable reason; no text of a Secret
+//! is ever in it.
 
 use ark_api::BackupStorageLocation;
 use ark_api::condition::reason;
@@ -54,8 +55,9 @@ pub(crate) async fn open_available(context: &Context, name: &str) -> Result<Open
     Ok(OpenLocation { location, store })
 }
 
-/// The location `name` and its store, whatever its status says. Reads spec and credentials anew, so whoever calls
-/// it again after a failure goes on with credentials that were changed in the meantime.
+/// The location `name` and its store, whatever its status says. Reads spec and credentials anew, so
+/// whoever calls it again after a failure goes on with credentials that were changed in the
+/// meantime.
 pub(crate) async fn connect(context: &Context, name: &str) -> Result<OpenLocation> {
     let location = get(context, name).await?;
     let store = open(context, &location).await?;

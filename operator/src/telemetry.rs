@@ -22,8 +22,8 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) {
         Some(Ok(parsed)) => (parsed, None),
         Some(Err(error)) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
     };
-    // Whatever the user asks for: this target logs whole answers of the API server that it cannot parse,
-    // Secrets included.
+    // Whatever the user asks for: this target logs whole answers of the API server that it cannot
+    // parse, Secrets included.
     let parsed = match "kube_client::client=error".parse() {
         Ok(directive) => parsed.add_directive(directive),
         Err(_) => parsed,

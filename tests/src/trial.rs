@@ -1,4 +1,5 @@
-//! An application on the real cluster, and the commands its owner would type. Shared by the tests with a node.
+//! An application on the real cluster, and the commands its owner would type. Shared by the tests
+//! with a node.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -190,8 +191,8 @@ impl Trial {
         Ok(items(&self.cluster.get(&words)?).cloned().collect())
     }
 
-    /// Restores `backup`, with further arguments, and returns the Restore. `nth` tells the restores of
-    /// one trial apart. Fails unless the restore is `phase`.
+    /// Restores `backup`, with further arguments, and returns the Restore. `nth` tells the restores
+    /// of one trial apart. Fails unless the restore is `phase`.
     pub fn restore(&self, backup: &str, nth: u32, phase: &str, args: &[&str]) -> Result<Value> {
         let name = format!("{backup}-{nth}");
         let words = ["restore", "create", &name, "--from-backup", backup];
@@ -251,8 +252,9 @@ impl Trial {
             "--ignore-not-found",
             "--wait=false",
         ])?;
-        // The namespace controller begins five seconds later, and each time it still finds something it comes back
-        // eight seconds later. If claims and pods have gone by themselves by then, it finds nothing.
+        // The namespace controller begins five seconds later, and each time it still finds
+        // something it comes back eight seconds later. If claims and pods have gone by themselves
+        // by then, it finds nothing.
         self.here(&[
             "delete",
             "deployments,statefulsets,daemonsets,replicasets,jobs,pods,persistentvolumeclaims",

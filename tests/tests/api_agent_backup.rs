@@ -1,5 +1,5 @@
-//! Backups by the agent on a real API server: a simulated node, real files, a real repository, and the
-//! rights of the chart's roles.
+//! Backups by the agent on a real API server: a simulated node, real files, a real repository, and
+//! the rights of the chart's roles.
 
 mod agent;
 

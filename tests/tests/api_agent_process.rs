@@ -283,7 +283,8 @@ async fn somebody_elses_lock_is_waited_for_in_words() {
     node.start_agent();
     back_up(&node, node.backup("first", &pod, "html")).await;
 
-    // A check of stock restic holds the repository alone, once the agent has let go of it; held up as soon as it does.
+    // A check of stock restic holds the repository alone, once the agent has let go of it; held up
+    // as soon as it does.
     let repository = node.bucket().join("restic/shop");
     until("no lock", async || {
         let locks = fs::read_dir(repository.join("locks")).unwrap();

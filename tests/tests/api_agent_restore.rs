@@ -1,4 +1,5 @@
-//! Restores by the agent on a real API server: gates that stand, start late, are open, or are several.
+//! Restores by the agent on a real API server: gates that stand, start late, are open, or are
+//! several.
 
 mod agent;
 

@@ -1,4 +1,5 @@
-//! What an agent may write: the status of the volume objects of its own node, and nothing of another's.
+//! What an agent may write: the status of the volume objects of its own node, and nothing of
+//! another's.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed step of a test is a failed test, in its helpers too"
@@ -60,7 +61,8 @@ async fn an_agent_writes_the_status_of_its_own_nodes_objects_only() {
     let own = backups.patch_status("own", &params, &done).await.unwrap();
     assert!(own.status.unwrap().snapshot_id.is_some());
 
-    // A token that names no node, as of somebody who may ask for tokens of the account, is good for none.
+    // A token that names no node, as of somebody who may ask for tokens of the account, is good for
+    // none.
     let nobody = client(node.account_kubeconfig()).await;
     let backups = Api::<PodVolumeBackup>::namespaced(nobody, &node.namespace);
     for name in ["own", "other"] {

@@ -1,5 +1,5 @@
-//! Backups on a real API server: what is in them of objects that are going away, of what the taken objects
-//! need, and of objects with odd names; and which Backup objects are executed at all.
+//! Backups on a real API server: what is in them of objects that are going away, of what the taken
+//! objects need, and of objects with odd names; and which Backup objects are executed at all.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed step of a test is a failed test"

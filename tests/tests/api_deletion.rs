@@ -1,4 +1,5 @@
-//! Deleting backups on a real API server: what goes, in which order, and what is refused or waited for.
+//! Deleting backups on a real API server: what goes, in which order, and what is refused or waited
+//! for.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed step of a test is a failed test"

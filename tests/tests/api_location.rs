@@ -271,8 +271,8 @@ async fn two_default_locations_are_reported_on_both() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_location_stops_nobody_else() {
     let ark = Ark::new().await;
-    // The schema lets any text through where a duration is meant by its pattern only; a number that does
-    // not fit makes the object unreadable for the operator.
+    // The schema lets any text through where a duration is meant by its pattern only; a number that
+    // does not fit makes the object unreadable for the operator.
     let huge = format!("{}h", "9".repeat(40));
     let object: kube::core::DynamicObject = serde_json::from_value(json!({
         "apiVersion": "ark.heptio.com/v1", "kind": "BackupStorageLocation", "metadata": {"name": "odd"},

@@ -1,5 +1,6 @@
-//! Maintenance of repositories: Jobs made by the operator on a real API server, run by the real agent program.
-//! The test plays the node: it runs what a Job's pod would run, and sets the pod's status.
+//! Maintenance of repositories: Jobs made by the operator on a real API server, run by the real
+//! agent program. The test plays the node: it runs what a Job's pod would run, and sets the pod's
+//! status.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed step of a test is a failed test"

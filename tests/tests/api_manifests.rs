@@ -1,5 +1,6 @@
-//! Manifests as users of Velero and of the first Ark have them, against the definitions as shipped, with
-//! kubectl's own validation: each is taken with every field, or refused with words that say what to do.
+//! Manifests as users of Velero and of the first Ark have them, against the definitions as shipped,
+//! with kubectl's own validation: each is taken with every field, or refused with words that say
+//! what to do.
 #![expect(clippy::too_many_lines, reason = "the manifests are one table")]
 
 use ark_tests::ark::{Ark, PLANE};

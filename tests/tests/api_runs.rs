@@ -1,5 +1,5 @@
-//! Runs of backups and restores beside each other: whose turn it is, who waits for whom, what a cancel leaves, and that
-//! a process that ends at any write changes nothing about the end.
+//! Runs of backups and restores beside each other: whose turn it is, who waits for whom, what a
+//! cancel leaves, and that a process that ends at any write changes nothing about the end.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed step of a test is a failed test"
@@ -185,8 +185,8 @@ async fn a_backup_cancelled_in_the_middle_keeps_what_is_finished() {
     assert_eq!(row("done"), (VolumeClass::Taken, VolumeReason::Completed));
     assert_eq!(row("open"), (VolumeClass::Failed, VolumeReason::Cancelled));
     assert!(ark.bucket().join(layout::marker("b")).exists());
-    // What is stored can be restored, also where nobody has backed up: the repository's object is made again, and
-    // only to be read.
+    // What is stored can be restored, also where nobody has backed up: the repository's object is
+    // made again, and only to be read.
     let repository = ark_api::naming::repository(&ark.shop, "default");
     ark.delete::<ResticRepository>(&repository).await;
     restore(&ark, "r", "b").await;

@@ -1,4 +1,5 @@
-//! Backups found at a location appear in the cluster, and those that are gone disappear: on a real API server.
+//! Backups found at a location appear in the cluster, and those that are gone disappear: on a real
+//! API server.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed step of a test is a failed test"

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: Ark's engine beside other programs.
 //!
-//! Gets the programs, builds Ark's as it is released, and hands over to `ark-bench` (`benches/`), which
-//! measures. The programs it compares with are built into the tool cache, and for this only.
+//! Gets the programs, builds Ark's as it is released, and hands over to `ark-bench` (`benches/`),
+//! which measures. The programs it compares with are built into the tool cache, and for this only.
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -20,7 +20,8 @@ pub enum BenchCommand {
     Vs(Vs),
     /// The memory of each operation on a repository of ten million blobs, beside the newest restic
     Memory(Memory),
-    /// Many volumes and large ones through a real agent on a real API server, beside the command and restic
+    /// Many volumes and large ones through a real agent on a real API server, beside the command
+    /// and restic
     Agent,
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask deny`: licences, duplicates and sources of all dependencies, by cargo-deny.
 //!
-//! The fuzz targets are a workspace of their own and checked by the same rules, and so is that they are built of
-//! the same versions as the engine.
+//! The fuzz targets are a workspace of their own and checked by the same rules, and so is that they
+//! are built of the same versions as the engine.
 //!
 //! cargo-deny is built once into the tool cache if it is not on PATH. If it cannot be had, or the
 //! list of known faults cannot be fetched, that is said and not a failure: a machine without a way
@@ -66,7 +66,8 @@ pub fn run() -> Result<()> {
     }
 }
 
-/// Whether everything that two lock files have in common has a version in one that it has in the other.
+/// Whether everything that two lock files have in common has a version in one that it has in the
+/// other.
 fn same_versions(ours: &Path, theirs: &Path) -> Result<()> {
     let read = |path: &Path| {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))

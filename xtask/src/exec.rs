@@ -12,8 +12,9 @@ use crate::{place, print};
 /// How much of a log's end is looked at to quote its last lines.
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// What cargo tells the programs it runs, about themselves. Build scripts of dependencies look at some of
-/// it, so if it were passed on, a build started by a test would compile anew what one started by hand has.
+/// What cargo tells the programs it runs, about themselves. Build scripts of dependencies look at
+/// some of it, so if it were passed on, a build started by a test would compile anew what one
+/// started by hand has.
 const OF_THE_CALLER: [&str; 6] = [
     "CARGO_BIN_",
     "CARGO_CRATE_",

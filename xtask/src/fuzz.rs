@@ -1,9 +1,10 @@
 //! `cargo xtask fuzz`: hands made-up bytes to the engine's parsers, starting from the corpus in the tree.
 //!
-//! Does: build the targets of `engine/fuzz` with the toolchain that builds everything else (the compiler's
-//! coverage pass is switched on by flags; cargo-fuzz is not needed) in a folder of their own, and run them one after
-//! the other. What it finds new stays in the build folder; the corpus in the tree is only read. An input for
-//! which something does not hold is a failure, and its file is named. Needs a C++ compiler, for libFuzzer.
+//! Does: build the targets of `engine/fuzz` with the toolchain that builds everything else (the
+//! compiler's coverage pass is switched on by flags; cargo-fuzz is not needed) in a folder of their
+//! own, and run them one after the other. What it finds new stays in the build folder; the corpus
+//! in the tree is only read. An input for which something does not hold is a failure, and its file
+//! is named. Needs a C++ compiler, for libFuzzer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// An input that takes longer is one of those looked for.
 const TIMEOUT_SECONDS: u32 = 10;
-/// Memory of a whole target, in MiB. What one input may take is less, and said by the target itself.
+/// Memory of a whole target, in MiB. What one input may take is less, and said by the target
+/// itself.
 const MEMORY: u32 = 1024;
 
 /// What is run, and for how long.

@@ -43,8 +43,8 @@ impl Storage {
     }
 }
 
-/// Makes the images known to the node, installs Ark, or brings an installed one up to date, and waits until its default
-/// location can be used.
+/// Makes the images known to the node, installs Ark, or brings an installed one up to date, and
+/// waits until its default location can be used.
 pub fn run(cluster: &Cluster, images: &[Archive], storage: Storage) -> Result<()> {
     print::step("installing Ark with its chart");
     if is_of_a_test(cluster)? {
@@ -112,8 +112,8 @@ pub fn remove(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Whether a test left an installation whose default location is another kind of store than [`run`] makes: a location
-/// does not become another one.
+/// Whether a test left an installation whose default location is another kind of store than [`run`]
+/// makes: a location does not become another one.
 fn is_of_a_test(cluster: &Cluster) -> Result<bool> {
     if !is_installed(cluster)? {
         return Ok(false);

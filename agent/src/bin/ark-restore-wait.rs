@@ -8,11 +8,12 @@
 //! gives the same answer when it is run again.
 //!
 //! Exit code 0 when every volume is done. Exit code 1, with the reason on the termination message,
-//! when one failed, when the deadline passed, when the file `--told` holds a reason (somebody gave up), or when its
-//! arguments make no sense. With `--refuse` it ends with that text once every volume is done: the data is
-//! there as far as it can be, and the application must not start with it. A volume with
-//! both files is done: a later restore succeeded. Being told to end ends it: as the first process of its
-//! container it would not be ended by SIGTERM otherwise, and the pod's deletion would take 30 seconds.
+//! when one failed, when the deadline passed, when the file `--told` holds a reason (somebody gave
+//! up), or when its arguments make no sense. With `--refuse` it ends with that text once every
+//! volume is done: the data is there as far as it can be, and the application must not start with
+//! it. A volume with both files is done: a later restore succeeded. Being told to end ends it: as
+//! the first process of its container it would not be ended by SIGTERM otherwise, and the pod's
+//! deletion would take 30 seconds.
 
 use std::env;
 use std::fs::{self, File};
@@ -200,7 +201,8 @@ fn look(dir: &Path, volumes: &[String]) -> Result<State, String> {
     })
 }
 
-/// The reason somebody gave for giving up. A file that cannot be read says nothing: the deadline still holds.
+/// The reason somebody gave for giving up. A file that cannot be read says nothing: the deadline
+/// still holds.
 fn told(path: &Path) -> Option<String> {
     let reason = fs::read(path).ok()?;
     let reason = String::from_utf8_lossy(&reason).trim().to_owned();

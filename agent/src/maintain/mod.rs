@@ -1,12 +1,13 @@
 //! `ark-agent maintain`: what a maintenance Job runs.
 //!
-//! For each repository it is given, one after the other: prune (frees the space of what no snapshot needs),
-//! check (the structure, and a share of the data, another one each time), and write what came of both into the
-//! status of its `ResticRepository`. Backups go on meanwhile; the prune waits for them at its end.
+//! For each repository it is given, one after the other: prune (frees the space of what no snapshot
+//! needs), check (the structure, and a share of the data, another one each time), and write what
+//! came of both into the status of its `ResticRepository`. Backups go on meanwhile; the prune waits
+//! for them at its end.
 //!
-//! Order: prune, check, status. A process that is killed leaves a repository that every program can read, and no
-//! word about it; the operator then writes that the Job ended without a result. What fails for one repository is
-//! its result and does not keep the next from its turn.
+//! Order: prune, check, status. A process that is killed leaves a repository that every program can
+//! read, and no word about it; the operator then writes that the Job ended without a result. What
+//! fails for one repository is its result and does not keep the next from its turn.
 
 mod outcome;
 
@@ -75,8 +76,8 @@ impl Order {
     }
 }
 
-/// Does what the command line asks for. Fails if one of the repositories could not be maintained, or the
-/// process is asked to end.
+/// Does what the command line asks for. Fails if one of the repositories could not be maintained,
+/// or the process is asked to end.
 pub(crate) async fn run(
     client: kube::Client,
     settings: Settings,
@@ -176,7 +177,8 @@ async fn maintain(ctx: &Context, name: &str, shares: u32, stop: &CancellationTok
     }
 }
 
-/// Prunes and checks. What the check finds is in the outcome; an error is what kept the work from being done.
+/// Prunes and checks. What the check finds is in the outcome; an error is what kept the work from
+/// being done.
 async fn work(
     ctx: &Context,
     object: &ResticRepository,

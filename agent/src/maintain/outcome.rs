@@ -56,8 +56,8 @@ impl Outcome {
     }
 }
 
-/// Names of the backups that took the snapshots with these ids, each once, in order of their names. A snapshot
-/// that no backup of Ark's took is named by its id.
+/// Names of the backups that took the snapshots with these ids, each once, in order of their names.
+/// A snapshot that no backup of Ark's took is named by its id.
 pub(super) fn backups_of(snapshots: &[Snapshot], ids: &[String]) -> Vec<String> {
     let name = |id: &String| {
         let snapshot = snapshots.iter().find(|snapshot| snapshot.id == *id);
@@ -72,7 +72,8 @@ pub(super) fn backups_of(snapshots: &[Snapshot], ids: &[String]) -> Vec<String> 
     names.into_iter().take(SHOWN_BACKUPS).collect()
 }
 
-/// Writes the outcome of `run` into the status. `request` is the request for maintenance that it carried out.
+/// Writes the outcome of `run` into the status. `request` is the request for maintenance that it
+/// carried out.
 pub(super) fn apply(
     repository: &mut ResticRepository,
     outcome: &Outcome,

@@ -1,7 +1,8 @@
 //! Walks down directories one entry at a time, never through a symbolic link.
 //!
 //! Every step opens one name relative to the directory opened before it, with `O_NOFOLLOW`, so that
-//! no one who may write somewhere below can redirect the agent, not even between a check and its use.
+//! no one who may write somewhere below can redirect the agent, not even between a check and its
+//! use.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -70,8 +71,8 @@ pub(super) fn names(dir: impl AsFd) -> Result<Vec<String>, Errno> {
 
 /// Whether something is mounted exactly on `dir`, whose parent directory is `parent`.
 ///
-/// Asks the kernel directly where it can tell (Linux 5.8), which also sees bind mounts from the same
-/// file system; on older kernels a different device number is the only sign.
+/// Asks the kernel directly where it can tell (Linux 5.8), which also sees bind mounts from the
+/// same file system; on older kernels a different device number is the only sign.
 pub(crate) fn is_mount_root(dir: impl AsFd, parent: impl AsFd) -> Result<bool, Errno> {
     let look = |fd: BorrowedFd<'_>| {
         rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)

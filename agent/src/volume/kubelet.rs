@@ -17,8 +17,8 @@ pub(super) fn open(pods_dir: &Path) -> Result<OwnedFd> {
     guard::root(pods_dir).map_err(|error| wrong(pods_dir, std::io::Error::from(error).to_string()))
 }
 
-/// Fails unless the directory exists and holds that of at least one pod that runs on this node. With
-/// no running pod there is nothing to compare with, and an existing directory is enough.
+/// Fails unless the directory exists and holds that of at least one pod that runs on this node.
+/// With no running pod there is nothing to compare with, and an existing directory is enough.
 pub(crate) fn check<'a>(pods_dir: &Path, pods: impl IntoIterator<Item = &'a Pod>) -> Result<()> {
     let root = open(pods_dir)?;
     let mut missing = Vec::new();

@@ -3,7 +3,8 @@
 //! Does: decide from a pod's spec where the kubelet keeps a volume ([`rule`]), find it below the
 //! kubelet's `pods` directory ([`find`]) without following a symbolic link ([`guard`]), and check
 //! that what must be mounted is mounted and that the directory is the kubelet's at all
-//! ([`kubelet`]), and tell small volumes from large ones ([`size`]). Does not: read or write files inside a volume.
+//! ([`kubelet`]), and tell small volumes from large ones ([`size`]). Does not: read or write files
+//! inside a volume.
 //!
 //! Fails with an error that names the volume; a directory that may be the wrong one is never
 //! returned. `subPath` plays no part: the whole volume is meant, always.
@@ -51,8 +52,8 @@ pub(crate) fn locate(
     Ok(found.path)
 }
 
-/// Name of an entry of the volume at `path`, `None` if it is empty. The `lost+found` of a fresh file system does not
-/// count.
+/// Name of an entry of the volume at `path`, `None` if it is empty. The `lost+found` of a fresh
+/// file system does not count.
 pub(crate) fn first_entry(path: &Path) -> Result<Option<String>> {
     let unreadable = |error: std::io::Error| Error::UnsafePath {
         path: path.display().to_string(),

@@ -11,8 +11,9 @@ const MOST_ENTRIES: u64 = 1000;
 /// Directories below each other; deeper ones are not small.
 const MOST_DEPTH: usize = 64;
 
-/// Bytes of the files below `dir`, if they are at most `most` and the entries are few. Never follows a link. The answer
-/// is an estimate: files may change meanwhile. Blocks for some thousand system calls at most.
+/// Bytes of the files below `dir`, if they are at most `most` and the entries are few. Never
+/// follows a link. The answer is an estimate: files may change meanwhile. Blocks for some thousand
+/// system calls at most.
 pub(crate) fn small(dir: &Path, most: u64) -> Result<Option<u64>, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty())?;

@@ -1,8 +1,9 @@
-//! A PostgreSQL relation: pages of 8 KiB with header, line pointers and tuples as the server lays them out.
+//! A PostgreSQL relation: pages of 8 KiB with header, line pointers and tuples as the server lays
+//! them out.
 //!
-//! Every second page holds four rows that do not compress, as a TOAST table does; the others hold rows
-//! of text. `Dense` pages have no free space worth speaking of, `Padded` ones 1 to 2 KiB of zeros between
-//! line pointers and tuples. Page `n` of a seed is the same whatever else is written.
+//! Every second page holds four rows that do not compress, as a TOAST table does; the others hold
+//! rows of text. `Dense` pages have no free space worth speaking of, `Padded` ones 1 to 2 KiB of
+//! zeros between line pointers and tuples. Page `n` of a seed is the same whatever else is written.
 
 use std::{fs::File, os::unix::fs::FileExt as _, path::Path, thread};
 
@@ -63,7 +64,8 @@ pub(crate) fn write(path: &Path, pages: u64, seed: u64, fill: Fill) -> Result<()
     })
 }
 
-/// Replaces exactly `count` different pages, chosen at random, with others. Returns which, in order.
+/// Replaces exactly `count` different pages, chosen at random, with others. Returns which, in
+/// order.
 pub(crate) fn change(path: &Path, count: u64, seed: u64, fill: Fill) -> Result<Vec<u64>> {
     let failed = || format!("cannot change {}", path.display());
     let relation = File::options()
@@ -144,14 +146,15 @@ impl Layout<'_> {
         self.page[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// The longest row for which there is room if `free` bytes are left then. The last row of a page is cut
-    /// to it: runs of zeros would all be cut at, and dense pages are to have none.
+    /// The longest row for which there is room if `free` bytes are left then. The last row of a
+    /// page is cut to it: runs of zeros would all be cut at, and dense pages are to have none.
     fn room(&self, free: usize) -> usize {
         let end = (self.upper - self.lower).saturating_sub(free + POINTER) & !7;
         end.saturating_sub(TUPLE_HEADER)
     }
 
-    /// Room for a row of `len` bytes if `free` bytes are left then; header and line pointer are written.
+    /// Room for a row of `len` bytes if `free` bytes are left then; header and line pointer are
+    /// written.
     fn tuple(&mut self, random: &mut Random, len: usize, free: usize) -> Option<&mut [u8]> {
         const NORMAL: u32 = 1;
         let whole = TUPLE_HEADER + len;
@@ -194,8 +197,8 @@ impl Layout<'_> {
     }
 }
 
-/// The engine's own recogniser, as it is in its source: what it takes for a database file decides how
-/// the file is cut.
+/// The engine's own recogniser, as it is in its source: what it takes for a database file decides
+/// how the file is cut.
 #[cfg(test)]
 #[allow(unreachable_pub, reason = "it is public there")]
 #[path = "../../../engine/src/chunk/pages.rs"]

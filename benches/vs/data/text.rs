@@ -1,4 +1,5 @@
-//! Rows of text as tables and logs hold them: keys, times, numbers and words. They compress to about half.
+//! Rows of text as tables and logs hold them: keys, times, numbers and words. They compress to
+//! about half.
 
 use std::fmt::Write as _;
 

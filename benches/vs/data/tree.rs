@@ -60,8 +60,8 @@ impl Listing {
         self.0.iter().map(|(path, len)| (path.as_path(), *len))
     }
 
-    /// Removes what came into `dir` since this listing, so that it is as it was. What a program removed
-    /// or rewrote meanwhile cannot be brought back, and is an error.
+    /// Removes what came into `dir` since this listing, so that it is as it was. What a program
+    /// removed or rewrote meanwhile cannot be brought back, and is an error.
     pub(crate) fn roll_back(&self, dir: &Path) -> Result<()> {
         let now = Self::of(dir)?;
         for (path, len) in &self.0 {

@@ -1,8 +1,9 @@
 //! The memory that each operation takes on a repository of many blobs, Ark's beside stock restic's.
 //!
-//! Each operation runs once with each program, one after another, for memory hardly scatters. Ark is called with its own
-//! ceiling first. If that is too little, it has to say so and how much would do, and is called with just that: then it must
-//! succeed. An operation that fails in any other way ends it all.
+//! Each operation runs once with each program, one after another, for memory hardly scatters. Ark
+//! is called with its own ceiling first. If that is too little, it has to say so and how much would
+//! do, and is called with just that: then it must succeed. An operation that fails in any other way
+//! ends it all.
 
 mod operation;
 mod outcome;
@@ -207,7 +208,8 @@ impl Run {
         }
     }
 
-    /// Places as an operation finds them: an empty target, and another, empty repository if it needs one.
+    /// Places as an operation finds them: an empty target, and another, empty repository if it
+    /// needs one.
     fn places(&self, program: &dyn Program, operation: &Operation) -> Result<Places> {
         let target = self.work.folder("target")?;
         self.work.remove("other")?;

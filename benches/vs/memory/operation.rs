@@ -49,8 +49,8 @@ const fn operation(
     }
 }
 
-/// All, in the order in which they run: the small backup is there before it is restored and copied, and what changes the
-/// index comes last.
+/// All, in the order in which they run: the small backup is there before it is restored and copied,
+/// and what changes the index comes last.
 pub(super) const ALL: &[Operation] = &[
     Operation {
         has_ceiling: false,

@@ -1,7 +1,8 @@
 //! The programs that are compared, each called as its users call it.
 //!
-//! None keeps a cache: beside a repository on the same machine it would only be written, and after a run
-//! is rolled back it would be wrong. Ark's fingerprints are kept where a case is about them. All else is each program's default, key derivation included.
+//! None keeps a cache: beside a repository on the same machine it would only be written, and after
+//! a run is rolled back it would be wrong. Ark's fingerprints are kept where a case is about them.
+//! All else is each program's default, key derivation included.
 
 mod ark;
 mod restic;
@@ -118,7 +119,8 @@ pub(crate) trait Program {
     fn restore(&self, place: &Place, target: &Path) -> Call;
     /// Forgets all snapshots but the latest so many.
     fn forget(&self, place: &Place, keep: u32) -> Call;
-    /// Frees the space of what is not needed, but for 5 %, however much is to be written anew for that.
+    /// Frees the space of what is not needed, but for 5 %, however much is to be written anew for
+    /// that.
     fn prune(&self, place: &Place) -> Call;
     /// Counts what is stored, over all snapshots.
     fn stats(&self, place: &Place) -> Call;

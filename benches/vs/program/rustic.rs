@@ -75,7 +75,8 @@ impl Program for Rustic {
         ])
     }
 
-    /// It counts nothing by snapshot. This is what goes through all of their directories to tell how much they need.
+    /// It counts nothing by snapshot. This is what goes through all of their directories to tell
+    /// how much they need.
     fn stats(&self, place: &Place) -> Call {
         self.call(place, "prune").arg("--dry-run")
     }

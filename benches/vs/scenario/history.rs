@@ -1,4 +1,5 @@
-//! Many snapshots of small files of which few change from one to the next: counting, and finding by name.
+//! Many snapshots of small files of which few change from one to the next: counting, and finding by
+//! name.
 
 use anyhow::Result;
 

@@ -84,8 +84,8 @@ fn usual(source: &Path) -> Backup<'_> {
     }
 }
 
-/// Lets files grow old: what was written in the seconds before a backup is read again by the next one,
-/// because its times could not tell a later change.
+/// Lets files grow old: what was written in the seconds before a backup is read again by the next
+/// one, because its times could not tell a later change.
 fn settle() {
     std::thread::sleep(Duration::from_secs(4));
 }

@@ -1,4 +1,5 @@
-//! A real PostgreSQL: pgbench's tables as its initialisation leaves them, and after it ran for a while.
+//! A real PostgreSQL: pgbench's tables as its initialisation leaves them, and after it ran for a
+//! while.
 //!
 //! The server is stopped whenever a backup is taken, so that all programs see the same files.
 
@@ -178,7 +179,8 @@ impl Cluster {
     }
 }
 
-/// A fast shutdown: a checkpoint is written, so the files are as a cleanly stopped server leaves them.
+/// A fast shutdown: a checkpoint is written, so the files are as a cleanly stopped server leaves
+/// them.
 fn stop(server: &Child) -> Result<()> {
     let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw);
     let pid = pid.context("a process without an id")?;

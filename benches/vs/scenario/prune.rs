@@ -1,7 +1,7 @@
 //! Freeing space: a folder in four states, of which the older two are forgotten.
 //!
-//! In each state another quarter of the files has other content, so that some packs hold nothing that is needed any more, some
-//! only such, and some both.
+//! In each state another quarter of the files has other content, so that some packs hold nothing
+//! that is needed any more, some only such, and some both.
 
 use anyhow::Result;
 

@@ -1,7 +1,8 @@
 //! Directories and snapshots.
 //!
-//! A directory for each pack that is used, with files of sixteen blobs; groups of directories; and snapshots, each of two
-//! neighbouring groups: so every directory is in two snapshots, as where something changes all the time.
+//! A directory for each pack that is used, with files of sixteen blobs; groups of directories; and
+//! snapshots, each of two neighbouring groups: so every directory is in two snapshots, as where
+//! something changes all the time.
 
 use std::{fs, io, mem};
 

@@ -1,12 +1,15 @@
-//! A repository with any number of blobs, made in minutes and hardly any room: what is listed and never read is a hole.
+//! A repository with any number of blobs, made in minutes and hardly any room: what is listed and
+//! never read is a hole.
 //!
-//! Does: write packs of file content that have their true lengths and true lists at their ends, with a hole where the blobs
-//! would be; packs of directories that are real; index files as restic writes them, 50,000 blobs each; snapshots. All is
-//! sealed with the repository's own key, so that both programs take it for what any backup could have left. Five of eight
-//! blobs are used: of four packs two are used in full, one by half, one not at all. Does not: make the repository, or
+//! Does: write packs of file content that have their true lengths and true lists at their ends,
+//! with a hole where the blobs would be; packs of directories that are real; index files as restic
+//! writes them, 50,000 blobs each; snapshots. All is sealed with the repository's own key, so that
+//! both programs take it for what any backup could have left. Five of eight blobs are used: of four
+//! packs two are used in full, one by half, one not at all. Does not: make the repository, or
 //! content. What reads content finds zeros.
 //!
-//! The same for the same count, but for nonces. Memory: a pack of directories and an index file for each thread.
+//! The same for the same count, but for nonces. Memory: a pack of directories and an index file for
+//! each thread.
 //!
 //! Also compiled by the engine's tests, which have the engine's `crypto` at the same place.
 

@@ -1,7 +1,7 @@
 //! The engine's parsers and what must hold of them, for the fuzz targets.
 //!
-//! Does: hand an input to a target within the memory that the target may take for it. What takes more aborts, as
-//! what panics does, and the fuzzer keeps the input.
+//! Does: hand an input to a target within the memory that the target may take for it. What takes
+//! more aborts, as what panics does, and the fuzzer keeps the input.
 
 #![forbid(unsafe_code)]
 #![allow(dead_code, unfulfilled_lint_expectations)] // most of what is included is not called from here

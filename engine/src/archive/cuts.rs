@@ -1,8 +1,9 @@
 //! How the files of an archive were cut, and why, for its report.
 //!
-//! Does: count files and bytes by way and reason, and remember the largest few of each by name. Does not: count files of
-//! at most one piece, for which it makes no difference, or files that were not read because they are the same as in the
-//! parent. There are few ways and reasons, so its memory is bounded.
+//! Does: count files and bytes by way and reason, and remember the largest few of each by name.
+//! Does not: count files of at most one piece, for which it makes no difference, or files that were
+//! not read because they are the same as in the parent. There are few ways and reasons, so its
+//! memory is bounded.
 
 use std::{
     cmp::Reverse,

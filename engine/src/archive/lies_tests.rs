@@ -1,4 +1,5 @@
-//! A state that says something wrong, as only a defect or somebody with the repository's key could make it.
+//! A state that says something wrong, as only a defect or somebody with the repository's key could
+//! make it.
 
 use std::{fs, path::Path};
 
@@ -120,7 +121,8 @@ fn a_block_remembered_as_another_is_found_out_and_nothing_of_it_is_kept() {
     bench.assert_restored(&report.snapshot_id, "file", &new);
 }
 
-/// What the sampling does not have to find: the index knows the blob's length, and whether there is such a blob.
+/// What the sampling does not have to find: the index knows the blob's length, and whether there is
+/// such a blob.
 #[test]
 fn a_block_remembered_as_no_blob_or_one_of_another_length_is_stored() {
     let bench = Bench::new();

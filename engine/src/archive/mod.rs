@@ -1,11 +1,12 @@
 //! Archiving a directory, a list of paths, or a stream into a snapshot.
 //!
-//! Does: find the parent, have everything packed (`native`), and write the snapshot. Does not: follow links, keep access times, or decide what a partial outcome means.
+//! Does: find the parent, have everything packed (`native`), and write the snapshot. Does not:
+//! follow links, keep access times, or decide what a partial outcome means.
 //!
-//! Order: lock; snapshots and parent; index; packs; index files; then, with everything found again in the
-//! store (`verify.rs`), lock and cancel looked at once more, the snapshot; the local state of
-//! fingerprints, which nothing depends on; unlock. Whatever ends a run
-//! earlier leaves packs that nothing refers to, which the next maintenance removes, and never a snapshot.
+//! Order: lock; snapshots and parent; index; packs; index files; then, with everything found again
+//! in the store (`verify.rs`), lock and cancel looked at once more, the snapshot; the local state
+//! of fingerprints, which nothing depends on; unlock. Whatever ends a run earlier leaves packs that
+//! nothing refers to, which the next maintenance removes, and never a snapshot.
 
 mod attributes;
 mod cuts;
@@ -59,8 +60,8 @@ pub struct ArchiveRequest {
     pub host: String,
     /// Tags, `key=value`.
     pub tags: Vec<String>,
-    /// Sets of tags: the newest snapshot that has all tags of the first set, else of the second, and so
-    /// on, is the parent. Without any set it is the newest of the same host and paths.
+    /// Sets of tags: the newest snapshot that has all tags of the first set, else of the second,
+    /// and so on, is the parent. Without any set it is the newest of the same host and paths.
     pub parent_tags: Vec<Vec<String>>,
     /// The parent's id or the beginning of it; nothing else is looked for then.
     pub parent: Option<String>,
@@ -76,10 +77,12 @@ pub struct ArchiveRequest {
     pub one_file_system: bool,
     /// How files are cut into chunks.
     pub chunking: Chunking,
-    /// Memory the archive may take, in bytes. What cannot be done with it is an error that says how much would do.
+    /// Memory the archive may take, in bytes. What cannot be done with it is an error that says how
+    /// much would do.
     pub memory: u64,
-    /// Where fingerprints of this volume are kept from one archive to the next, so that what did not change is
-    /// hashed faster. Nothing else depends on it; without it every block that is read is hashed in full.
+    /// Where fingerprints of this volume are kept from one archive to the next, so that what did
+    /// not change is hashed faster. Nothing else depends on it; without it every block that is read
+    /// is hashed in full.
     pub state: Option<StateRequest>,
 }
 
@@ -127,8 +130,8 @@ pub struct ArchiveReport {
     pub errors_dropped: u64,
     /// Entries left out because the request says so; a directory counts once.
     pub excluded: u64,
-    /// Things left out on purpose that a user may want to know: sockets, other file systems, caches, files
-    /// that are too large.
+    /// Things left out on purpose that a user may want to know: sockets, other file systems,
+    /// caches, files that are too large.
     pub notes: Vec<FileError>,
     /// How files were cut, and why: those of more than 512 KiB that were read.
     pub cut: Vec<CutFiles>,
@@ -158,8 +161,8 @@ impl ArchiveReport {
     }
 }
 
-/// Archives a directory or a list of paths. Blocks, and drives its requests on the repository's runtime: call
-/// it on a thread of its own, not on a worker of a runtime.
+/// Archives a directory or a list of paths. Blocks, and drives its requests on the repository's
+/// runtime: call it on a thread of its own, not on a worker of a runtime.
 ///
 /// A file that cannot be read is a row of the report; the snapshot is kept and the outcome is `Partial`. An
 /// error means that there is no snapshot. A cancel ends it within about a second, without a snapshot.

@@ -76,7 +76,8 @@ impl Run<'_> {
                 Err(error) if trusted && distrusted.load(Ordering::Relaxed) => {
                     tracing::error!(%error, "archiving again without what is remembered");
                 }
-                // A parent that refers to something lost would lead every later run to the same end.
+                // A parent that refers to something lost would lead every later run to the same
+                // end.
                 Err(error @ Error::RepositoryChanged { .. }) if had_parent => {
                     tracing::warn!(%error, "archiving again without a parent");
                     parent = None;
@@ -164,8 +165,8 @@ impl Run<'_> {
         })
     }
 
-    /// The one asked for; else the newest snapshot with all tags of the first set that finds any; without sets, the
-    /// newest of the same host that has the same paths, as restic chooses.
+    /// The one asked for; else the newest snapshot with all tags of the first set that finds any;
+    /// without sets, the newest of the same host that has the same paths, as restic chooses.
     fn parent(&self, request: &ArchiveRequest) -> Result<Option<Snapshot>> {
         if request.reread_all {
             return Ok(None);
@@ -222,8 +223,8 @@ impl Run<'_> {
         }
     }
 
-    /// Writes the snapshot with a store that cancel does not interrupt: once it is begun, whether there
-    /// is a snapshot must not depend on luck.
+    /// Writes the snapshot with a store that cancel does not interrupt: once it is begun, whether
+    /// there is a snapshot must not depend on luck.
     fn save(&self, file: &SnapshotFile) -> Result<String> {
         self.repo.block_on(self.repo.save_snapshot(file))
     }
@@ -266,8 +267,8 @@ fn allowed(lock: &Guard, cancel: &Cancel) -> impl Fn() -> Result<()> + Send + Sy
     }
 }
 
-/// Snapshots of ours mark files whose times prove nothing. Of others, files that changed when the backup
-/// ran or later are not trusted.
+/// Snapshots of ours mark files whose times prove nothing. Of others, files that changed when the
+/// backup ran or later are not trusted.
 fn distrust_after(parent: &Snapshot) -> Option<Timestamp> {
     if is_ours(parent) {
         return None;

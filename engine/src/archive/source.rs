@@ -1,7 +1,8 @@
 //! What is archived, and where it will be in the snapshot.
 //!
-//! Does: put the paths asked for together as one plan from the root down, and open where the walk starts. Does
-//! not: read anything below. Paths are made absolute by their own text alone: `..` takes back the name before it.
+//! Does: put the paths asked for together as one plan from the root down, and open where the walk
+//! starts. Does not: read anything below. Paths are made absolute by their own text alone: `..`
+//! takes back the name before it.
 
 use std::{
     collections::BTreeMap,
@@ -21,8 +22,8 @@ use crate::{
 pub enum Source {
     /// A directory, whose content becomes the root of the snapshot.
     Directory(PathBuf),
-    /// Files and directories, each at its own place below the root of the snapshot, as restic lays them out.
-    /// They must be absolute.
+    /// Files and directories, each at its own place below the root of the snapshot, as restic lays
+    /// them out. They must be absolute.
     Paths(Vec<PathBuf>),
 }
 

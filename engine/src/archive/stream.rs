@@ -22,8 +22,8 @@ pub struct StreamRequest {
     pub tags: Vec<String>,
     /// Memory the archive may take, in bytes.
     pub memory: u64,
-    /// Make a snapshot of a stream without a byte as well. Unless asked for it is refused: it is what a program writes that
-    /// failed at once.
+    /// Make a snapshot of a stream without a byte as well. Unless asked for it is refused: it is
+    /// what a program writes that failed at once.
     pub allow_empty: bool,
 }
 

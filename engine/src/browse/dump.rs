@@ -15,8 +15,9 @@ use crate::{
     repo::{Repository, Snapshot, blobs::BlobReader},
 };
 
-/// Writes the content of a file, or of a directory as a tar archive, and returns its length. Every blob is compared with its id before it is written, so
-/// what was written is right up to where an error ends it. Blocks: call it on a thread of its own.
+/// Writes the content of a file, or of a directory as a tar archive, and returns its length. Every
+/// blob is compared with its id before it is written, so what was written is right up to where an
+/// error ends it. Blocks: call it on a thread of its own.
 ///
 /// # Errors
 /// `PathNotFound`; `InvalidConfig` if it is neither; `Damaged`, `Output`, `MemoryLimit`, `Locked`, `Cancelled`, and what

@@ -1,11 +1,13 @@
 //! Reading while a lock settles.
 //!
-//! What is read before the lock is held may be from before somebody else's changes. So it is read early, and once the
-//! lock is held the index files are listed again: if one that was read is gone, all is done anew. New ones do not matter: what was
-//! read is what there was a moment ago. Nothing is told before that.
+//! What is read before the lock is held may be from before somebody else's changes. So it is read
+//! early, and once the lock is held the index files are listed again: if one that was read is gone,
+//! all is done anew. New ones do not matter: what was read is what there was a moment ago. Nothing
+//! is told before that.
 //!
-//! An operation that tells as it goes is divided: preparing is early, the rest is not ([`reading`]). One whose result is told at its
-//! end runs as a whole beside the wait ([`reading_all`]).
+//! An operation that tells as it goes is divided: preparing is early, the rest is not
+//! ([`reading`]). One whose result is told at its end runs as a whole beside the wait
+//! ([`reading_all`]).
 
 use std::{collections::BTreeSet, sync::mpsc};
 
@@ -31,8 +33,8 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The snapshots named, in the order of their names, or all that the filter lets through, oldest first. To be read
-    /// before the index, which is right beside running backups.
+    /// The snapshots named, in the order of their names, or all that the filter lets through,
+    /// oldest first. To be read before the index, which is right beside running backups.
     pub(crate) fn snapshots(
         &self,
         names: &[String],
@@ -72,7 +74,8 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// The index of these packs, with so many places of each blob; and what there is of so many bytes of memory beside it.
+    /// The index of these packs, with so many places of each blob; and what there is of so many
+    /// bytes of memory beside it.
     pub(crate) fn index_within(
         &self,
         memory: u64,
@@ -118,7 +121,8 @@ impl Reader<'_> {
 /// What an operation that reads a few blobs has for them.
 const BLOBS: u64 = 32 << 20;
 
-/// Runs an operation that only reads, under a shared lock: `prepare` early, then `finish` once the lock is held.
+/// Runs an operation that only reads, under a shared lock: `prepare` early, then `finish` once the
+/// lock is held.
 pub(crate) fn reading<P, T>(
     repo: &Repository,
     cancel: &Cancel,
@@ -150,8 +154,9 @@ pub(crate) fn reading<P, T>(
     done
 }
 
-/// Runs an operation that only reads, and whose result is told afterwards, under a shared lock, all of it early. If an index file
-/// that it read is gone when the lock is held, it is stopped and runs once more.
+/// Runs an operation that only reads, and whose result is told afterwards, under a shared lock, all
+/// of it early. If an index file that it read is gone when the lock is held, it is stopped and runs
+/// once more.
 pub(crate) fn reading_all<T>(
     repo: &Repository,
     cancel: &Cancel,
@@ -176,7 +181,8 @@ pub(crate) fn reading_all<T>(
     done
 }
 
-/// What came of the operation, done while the lock settles; `None` if it has to be done again. An error: of the lock.
+/// What came of the operation, done while the lock settles; `None` if it has to be done again. An
+/// error: of the lock.
 fn beside<T>(
     repo: &Repository,
     lock: &Guard,

@@ -223,7 +223,8 @@ fn what_makes_no_sense_is_told_in_each_snapshot() {
     }
 }
 
-/// With hardly any memory the same is found, by reading again; with less it is an error that says how much would do.
+/// With hardly any memory the same is found, by reading again; with less it is an error that says
+/// how much would do.
 #[test]
 fn little_memory() {
     let mut forge = Forge::new();

@@ -33,8 +33,9 @@ pub struct Listed {
     pub problem: Option<String>,
 }
 
-/// Lists what is below an absolute path of a snapshot, or the entry itself if it is no directory: each directory before its
-/// content, in the order of the snapshot. Not `recursive`: one level. Blocks: call it on a thread of its own.
+/// Lists what is below an absolute path of a snapshot, or the entry itself if it is no directory:
+/// each directory before its content, in the order of the snapshot. Not `recursive`: one level.
+/// Blocks: call it on a thread of its own.
 ///
 /// A directory that cannot be read is listed with the problem, and the rest goes on.
 ///

@@ -1,7 +1,9 @@
-//! Looking into snapshots without restoring them: listing, finding, comparing, and reading a file, a part of one, or a directory.
+//! Looking into snapshots without restoring them: listing, finding, comparing, and reading a file,
+//! a part of one, or a directory.
 //!
-//! Does: find a path, list what is below it in order of name, find entries in many snapshots, and write a file's content, or
-//! a directory as an archive, somewhere, every blob compared with its id. Does not: write into a file system. Names come from the repository: those that no file can
+//! Does: find a path, list what is below it in order of name, find entries in many snapshots, and
+//! write a file's content, or a directory as an archive, somewhere, every blob compared with its
+//! id. Does not: write into a file system. Names come from the repository: those that no file can
 //! have are shown escaped and marked, and cannot be asked for.
 
 mod diff;

@@ -1,8 +1,9 @@
 //! Reading a part of one file.
 //!
-//! Does: find the blobs that hold the bytes asked for by the lengths the index claims, read only those, and compare each
-//! with its id. A blob that is longer or shorter than claimed is `Damaged`, so no byte comes out at a wrong place. Holes
-//! are stored as zeros and read as zeros; a blob that follows itself is read once.
+//! Does: find the blobs that hold the bytes asked for by the lengths the index claims, read only
+//! those, and compare each with its id. A blob that is longer or shorter than claimed is `Damaged`,
+//! so no byte comes out at a wrong place. Holes are stored as zeros and read as zeros; a blob that
+//! follows itself is read once.
 //!
 //! What lies beyond the end of the file is not there: fewer bytes, or none, are no error, as with `pread`.
 
@@ -24,9 +25,10 @@ use crate::{
 /// Ids between two looks whether to go on.
 const LOOK: usize = 4096;
 
-/// Writes at most `length` bytes of a file from `offset` on, and returns how many there were: fewer at the end of the
-/// file, none beyond it. Every blob is compared with its id before anything of it is written, so what was written is
-/// right up to where an error ends it. Blocks: call it on a thread of its own.
+/// Writes at most `length` bytes of a file from `offset` on, and returns how many there were: fewer
+/// at the end of the file, none beyond it. Every blob is compared with its id before anything of it
+/// is written, so what was written is right up to where an error ends it. Blocks: call it on a
+/// thread of its own.
 ///
 /// # Errors
 /// `PathNotFound`; `InvalidConfig` if it is no file; `Damaged`, `Output`, `MemoryLimit`, `Locked`, `Cancelled`, and what the

@@ -1,8 +1,9 @@
 //! A directory of a snapshot as a tar archive (POSIX pax), as `restic dump` writes it.
 //!
-//! Does: write every entry below a directory, each directory before its content, with modes, owners, times, links,
-//! devices and extended attributes. Does not: keep hard links (each name is a file of its own), or sockets. A file is as
-//! long as its stored content. Fails at the first entry that cannot be read: what was written until then is no archive.
+//! Does: write every entry below a directory, each directory before its content, with modes,
+//! owners, times, links, devices and extended attributes. Does not: keep hard links (each name is a
+//! file of its own), or sockets. A file is as long as its stored content. Fails at the first entry
+//! that cannot be read: what was written until then is no archive.
 
 use std::{
     io::Write,

@@ -1,7 +1,7 @@
 //! Chunks of one size: cuts are a function of the offset alone.
 //!
-//! A page-structured file changes in place, so the same bytes stay at the same offsets and small chunks
-//! find what changed. A file that grows keeps all its cuts.
+//! A page-structured file changes in place, so the same bytes stay at the same offsets and small
+//! chunks find what changed. A file that grows keeps all its cuts.
 
 /// The smallest size chosen.
 pub(crate) const MIN_CHUNK: u64 = 64 << 10;
@@ -9,8 +9,8 @@ pub(crate) const MIN_CHUNK: u64 = 64 << 10;
 pub(crate) const LOG_CHUNK: u64 = 1 << 20;
 /// The largest size chosen.
 pub(crate) const MAX_CHUNK: u64 = 8 << 20;
-/// Most chunks the files of one directory should have together: each costs 67 bytes in the directory's
-/// entry, which is written anew whenever anything in it changes.
+/// Most chunks the files of one directory should have together: each costs 67 bytes in the
+/// directory's entry, which is written anew whenever anything in it changes.
 pub(crate) const MAX_IDS_PER_DIRECTORY: u64 = 512 << 10;
 
 /// The chunk size for a directory whose large files have so many bytes together.
@@ -22,9 +22,9 @@ pub(crate) fn chunk_size(directory_bytes: u64) -> u64 {
     size
 }
 
-/// The chunk size that gave a file its blobs, if they are of one size: every one but the last as long as
-/// the first, the last no longer, and the size one that [`chunk_size`] can choose. Blobs of the largest
-/// size are taken for holes.
+/// The chunk size that gave a file its blobs, if they are of one size: every one but the last as
+/// long as the first, the last no longer, and the size one that [`chunk_size`] can choose. Blobs of
+/// the largest size are taken for holes.
 pub(crate) fn size_of_blobs(lengths: impl Iterator<Item = u64>) -> Option<u64> {
     let mut lengths = lengths.filter(|len| *len != MAX_CHUNK);
     let size = lengths.next()?;

@@ -1,8 +1,8 @@
 //! Holes of sparse files.
 //!
-//! Does: tell which parts of a file hold data. A hole counts from [`BLOB`] bytes on and is stored as blobs
-//! of that many zeros; what is left of it, and smaller holes, are read as data. Does not: read. Where the
-//! file system cannot tell, everything is data.
+//! Does: tell which parts of a file hold data. A hole counts from [`BLOB`] bytes on and is stored
+//! as blobs of that many zeros; what is left of it, and smaller holes, are read as data. Does not:
+//! read. Where the file system cannot tell, everything is data.
 
 use std::{io, os::fd::AsFd};
 
@@ -36,8 +36,8 @@ pub(crate) enum Part {
     },
 }
 
-/// The parts of a file of `size` bytes that occupies `blocks` blocks of 512 bytes. Data that starts behind
-/// a hole starts at a multiple of `align` (a divisor of [`BLOB`]).
+/// The parts of a file of `size` bytes that occupies `blocks` blocks of 512 bytes. Data that starts
+/// behind a hole starts at a multiple of `align` (a divisor of [`BLOB`]).
 pub(crate) fn parts(fd: impl AsFd, size: u64, blocks: u64, align: u64) -> io::Result<Vec<Part>> {
     let whole = vec![Part::Data {
         start: 0,

@@ -1,6 +1,7 @@
 //! Where files are cut.
 //!
-//! Does: decide per file how it is cut, and find the cuts. Does not: hash, store or remember anything.
+//! Does: decide per file how it is cut, and find the cuts. Does not: hash, store or remember
+//! anything.
 
 pub(crate) mod fixed;
 pub(crate) mod holes;

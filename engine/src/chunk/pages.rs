@@ -1,7 +1,8 @@
 //! Database files known by the format of their pages.
 //!
-//! Such files are written in place, page by page; a segment of a log is, from its start, whenever it is used again. Does: look at the first bytes of a file. Does not:
-//! trust a name or an extension. A file that only looks like one is cut differently, nothing worse.
+//! Such files are written in place, page by page; a segment of a log is, from its start, whenever
+//! it is used again. Does: look at the first bytes of a file. Does not: trust a name or an
+//! extension. A file that only looks like one is cut differently, nothing worse.
 
 /// What kind of database wrote a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,7 +125,8 @@ fn postgresql_page(page: &[u8]) -> bool {
         && special <= page.len()
 }
 
-/// The long header of a segment's first page, as PostgreSQL's `access/xlog_internal.h` has it since version 9.3.
+/// The long header of a segment's first page, as PostgreSQL's `access/xlog_internal.h` has it since
+/// version 9.3.
 fn postgresql_wal(head: &[u8]) -> bool {
     const MAGIC: std::ops::RangeInclusive<u16> = 0xD070..=0xD1FF;
     const LONG_HEADER: u16 = 2;
@@ -215,7 +217,8 @@ pub(crate) mod tests {
     fn segments_of_a_log_are_recognised() {
         let log = postgresql_wal_sample();
         assert_eq!(recognise(&log), Some(PageFormat::PostgreSqlWal));
-        // Another magic, a page further on, no timeline, a place within a segment, impossible sizes.
+        // Another magic, a page further on, no timeline, a place within a segment, impossible
+        // sizes.
         for (at, byte) in [
             (1, 0xd2),
             (2, 5),

@@ -1,8 +1,8 @@
 //! How one file is cut, and why.
 //!
-//! Rabin cuts by default, the same as restic's. Fixed chunks for files that databases change in place. A
-//! decision is kept from one snapshot to the next, whatever the file looks like later: a file that is cut
-//! in another way is stored anew.
+//! Rabin cuts by default, the same as restic's. Fixed chunks for files that databases change in
+//! place. A decision is kept from one snapshot to the next, whatever the file looks like later: a
+//! file that is cut in another way is stored anew.
 
 use super::{
     fixed,
@@ -67,7 +67,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) size: u64,
     /// Its first [`pages::HEAD`] bytes.
     pub(crate) head: &'a [u8],
-    /// Bytes of the large files of its directory together. Asked for only where it counts: it takes a look at each.
+    /// Bytes of the large files of its directory together. Asked for only where it counts: it takes
+    /// a look at each.
     pub(crate) directory_bytes: &'a dyn Fn() -> u64,
     /// What its blobs in a parent of ours say.
     pub(crate) parent: Option<ParentCuts>,

@@ -1,7 +1,7 @@
 //! Polynomials over GF(2), as far as the chunker needs them.
 //!
-//! The polynomial of a repository is data of whoever wrote its configuration: one of a degree the tables
-//! cannot be made for is refused by the chunker.
+//! The polynomial of a repository is data of whoever wrote its configuration: one of a degree the
+//! tables cannot be made for is refused by the chunker.
 
 /// A polynomial; bit n is the coefficient of x^n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -79,7 +79,8 @@ impl Rabin {
         window.iter().fold(0, |hash, &byte| self.append(hash, byte))
     }
 
-    /// The first candidate `p` in `from..=data.len()`: the fingerprint of `data[p - 64..p]` asks for a cut.
+    /// The first candidate `p` in `from..=data.len()`: the fingerprint of `data[p - 64..p]` asks
+    /// for a cut.
     ///
     /// `from` must be at least [`WINDOW`]; otherwise nothing is found.
     pub(crate) fn candidate(&self, data: &[u8], from: usize) -> Option<usize> {
@@ -112,7 +113,8 @@ impl Rabin {
         None
     }
 
-    /// Four streams over `data[at..at + 4 * TILE]`: the first candidate in `at + 1..=at + 4 * TILE`.
+    /// Four streams over `data[at..at + 4 * TILE]`: the first candidate in `at + 1..=at + 4 *
+    /// TILE`.
     fn four(&self, data: &[u8], at: usize) -> Option<usize> {
         let stream = |n: usize| {
             let start = at + n * TILE;
@@ -146,8 +148,8 @@ impl Rabin {
         (0..3).find_map(|n| hits[n].map(|i| at + (n + 1) * TILE + i + 1))
     }
 
-    /// Length of the chunk at the start of `data`, which must hold the file's next [`MAX`] bytes or all
-    /// that is left of it.
+    /// Length of the chunk at the start of `data`, which must hold the file's next [`MAX`] bytes or
+    /// all that is left of it.
     #[cfg(test)]
     #[expect(clippy::cast_possible_truncation, reason = "chunks are small")]
     pub(crate) fn cut(&self, data: &[u8]) -> usize {
@@ -256,8 +258,8 @@ pub(crate) mod tests {
         assert_eq!(lengths(&rabin, &ones), naive(polynomial(), &ones));
     }
 
-    /// Windows that ask for a cut, planted around every boundary of the search: the least and the greatest length, and
-    /// the ends of the tiles that are searched side by side.
+    /// Windows that ask for a cut, planted around every boundary of the search: the least and the
+    /// greatest length, and the ends of the tiles that are searched side by side.
     #[test]
     fn planted_cuts_are_found_where_they_lie() {
         let rabin = Rabin::new(polynomial()).unwrap();
@@ -288,8 +290,8 @@ pub(crate) mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
-        /// Noise with runs of one byte laid over it, so that candidates come close together, at the ends
-        /// of tiles and right behind the minimum.
+        /// Noise with runs of one byte laid over it, so that candidates come close together, at the
+        /// ends of tiles and right behind the minimum.
         #[test]
         fn mixtures_are_cut_as_by_the_naive_chunker(
             seed in any::<u64>(),

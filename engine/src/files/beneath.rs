@@ -1,8 +1,8 @@
 //! Opening directories beneath a root without ever leaving it.
 //!
 //! Uses `openat2` with `BENEATH`, `NO_SYMLINKS` and `NO_MAGICLINKS`; where that call is missing or
-//! forbidden, walks one component at a time with `O_NOFOLLOW`. Both end in `ELOOP` or `ENOTDIR` at a
-//! link. Long paths are opened in pieces, so a tree may be deeper than `PATH_MAX`.
+//! forbidden, walks one component at a time with `O_NOFOLLOW`. Both end in `ELOOP` or `ENOTDIR` at
+//! a link. Long paths are opened in pieces, so a tree may be deeper than `PATH_MAX`.
 
 use std::{
     ffi::OsStr,

@@ -1,5 +1,6 @@
-//! How deep directories may lie. Archive, restore and list have the same bounds, so that what is archived can be
-//! restored. Whoever goes down keeps the path of each directory on the way: some 64 MiB at most.
+//! How deep directories may lie. Archive, restore and list have the same bounds, so that what is
+//! archived can be restored. Whoever goes down keeps the path of each directory on the way: some 64
+//! MiB at most.
 
 use std::path::Path;
 

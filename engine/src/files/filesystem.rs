@@ -21,15 +21,18 @@ pub(crate) const BCACHEFS: i64 = 0xCA45_1A4E;
 /// An overlay of several directories, as containers have it.
 const OVERLAY: i64 = 0x794C_7630;
 
-/// File systems that change a file's times at the first store into a mapped page after the page was written out.
+/// File systems that change a file's times at the first store into a mapped page after the page was
+/// written out.
 const SHOWING: [i64; 3] = [EXT, XFS, BTRFS];
 
-/// Whether a store through a shared mapping changes the times of this file, if the page was written out before.
+/// Whether a store through a shared mapping changes the times of this file, if the page was written
+/// out before.
 ///
-/// tmpfs never writes out, a network's file system learns late what others stored, and of all others it is not known. An
-/// overlay hands stores on to the file system of its upper directory. That is found in the table of mounts, which may name
-/// a directory of another namespace; so it counts only if it is as large as the overlay says to be. A volatile overlay
-/// does not write out when it is asked to.
+/// tmpfs never writes out, a network's file system learns late what others stored, and of all
+/// others it is not known. An overlay hands stores on to the file system of its upper directory.
+/// That is found in the table of mounts, which may name a directory of another namespace; so it
+/// counts only if it is as large as the overlay says to be. A volatile overlay does not write out
+/// when it is asked to.
 pub(crate) fn shows_mapped_stores(file: impl AsFd, mount: u64) -> bool {
     let found = match rustix::fs::fstatfs(file) {
         Ok(found) => found,
@@ -56,7 +59,8 @@ fn upper_shows(overlay: &StatFs, table: &str, mount: u64) -> bool {
     })
 }
 
-/// The upper directory of an overlay, by the table of mounts. `None` if it has none, or is volatile.
+/// The upper directory of an overlay, by the table of mounts. `None` if it has none, or is
+/// volatile.
 fn upper(table: &str, mount: u64) -> Option<PathBuf> {
     let line = table.lines().find(|line| {
         let id = line.split(' ').next();

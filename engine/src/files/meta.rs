@@ -1,7 +1,7 @@
 //! Metadata of one file, as the system has it and as the format writes it.
 //!
-//! Does: read it by `statx`, translate modes to and from Go's bits. Does not: follow links, read times of
-//! access, or look up user names.
+//! Does: read it by `statx`, translate modes to and from Go's bits. Does not: follow links, read
+//! times of access, or look up user names.
 
 use std::os::fd::AsFd;
 
@@ -41,8 +41,8 @@ pub(crate) struct Meta {
     pub(crate) device: u64,
     /// The device it is, for devices.
     pub(crate) special: u64,
-    /// The mount it lies on; tells bind mounts apart, which `device` does not. The device, where the system does
-    /// not know mounts by number.
+    /// The mount it lies on; tells bind mounts apart, which `device` does not. The device, where
+    /// the system does not know mounts by number.
     pub(crate) mount: u64,
 }
 

@@ -1,7 +1,8 @@
-//! Extended attributes, ACLs and capabilities among them: of an open file, or of an entry of an open directory.
+//! Extended attributes, ACLs and capabilities among them: of an open file, or of an entry of an
+//! open directory.
 //!
-//! For entries, works through `/proc/self/fd/<dir>/<name>` with the calls that do not follow a last link,
-//! because there is no such call relative to a directory. That needs `/proc`.
+//! For entries, works through `/proc/self/fd/<dir>/<name>` with the calls that do not follow a last
+//! link, because there is no such call relative to a directory. That needs `/proc`.
 
 use std::{
     ffi::{CString, OsStr},

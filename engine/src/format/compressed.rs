@@ -1,7 +1,7 @@
 //! Compressed blobs: a Zstandard frame of a length that is known beforehand.
 //!
-//! Does: decompress, to the claimed length and no further. Does not: believe that length, so memory grows with
-//! what really comes out; but for [`Unpacker`], whose callers have counted the length.
+//! Does: decompress, to the claimed length and no further. Does not: believe that length, so memory
+//! grows with what really comes out; but for [`Unpacker`], whose callers have counted the length.
 
 use std::io::Read as _;
 
@@ -24,7 +24,8 @@ impl Unpacker {
         })
     }
 
-    /// The content of a blob that has `length` bytes, until the next one. Takes that much memory at once.
+    /// The content of a blob that has `length` bytes, until the next one. Takes that much memory at
+    /// once.
     pub(crate) fn decompress(&mut self, data: &[u8], length: u32) -> Result<&[u8], Invalid> {
         let other = || Invalid::new("it decompresses to another length than the index says");
         let claimed = zstd::zstd_safe::get_frame_content_size(data);

@@ -36,7 +36,8 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// What stands where an id should: one, or a text that is kept as it is, for whoever needs an id to say what is wrong.
+/// What stands where an id should: one, or a text that is kept as it is, for whoever needs an id to
+/// say what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(crate) enum Listed {

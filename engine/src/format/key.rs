@@ -1,7 +1,7 @@
 //! Key files: the repository's key, sealed with a key derived from a password.
 //!
-//! A key file names its own derivation cost. It is data of whoever can write to the store, so the cost
-//! is capped: above [`MAX_MEMORY`], [`MAX_BLOCKS`] or [`MAX_P`] the file is invalid.
+//! A key file names its own derivation cost. It is data of whoever can write to the store, so the
+//! cost is capped: above [`MAX_MEMORY`], [`MAX_BLOCKS`] or [`MAX_P`] the file is invalid.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -17,8 +17,8 @@ pub(crate) const MAX_BLOCKS: u64 = 1 << 20;
 /// Most passes a derivation may make.
 const MAX_P: u32 = 32;
 
-/// log2(N) for random passwords: 16 MiB and some tens of milliseconds. A random password of 128 bits
-/// and more needs no stretching.
+/// log2(N) for random passwords: 16 MiB and some tens of milliseconds. A random password of 128
+/// bits and more needs no stretching.
 pub(crate) const LIGHT: u8 = 14;
 /// log2(N) for passwords of people: what restic chooses, 32 MiB.
 pub(crate) const STRONG: u8 = 15;

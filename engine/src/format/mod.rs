@@ -1,8 +1,8 @@
 //! The repository format: documents as bytes, nothing else.
 //!
-//! Does: encode and decode keys, configuration, locks, snapshots, indexes and trees. Does not: do I/O
-//! or decide anything. Every decoder is bounded by a limit, returns an error on any input it does not
-//! understand, and never panics.
+//! Does: encode and decode keys, configuration, locks, snapshots, indexes and trees. Does not: do
+//! I/O or decide anything. Every decoder is bounded by a limit, returns an error on any input it
+//! does not understand, and never panics.
 
 pub(crate) mod compressed;
 pub(crate) mod config;

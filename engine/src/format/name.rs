@@ -1,7 +1,8 @@
 //! File names as the format writes them: the inside of a Go quoted string.
 //!
-//! Does: unquote a stored name to raw bytes, and judge whether a file system name can be made of it.
-//! A name is data of whoever wrote the repository: `/`, NUL, `.`, `..` and empty names are refused.
+//! Does: unquote a stored name to raw bytes, and judge whether a file system name can be made of
+//! it. A name is data of whoever wrote the repository: `/`, NUL, `.`, `..` and empty names are
+//! refused.
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 

@@ -1,8 +1,9 @@
 //! Nodes, the entries of trees, in canonical form.
 //!
-//! Does: encode nodes byte for byte as restic does, and decode those of a parent for comparison. Does not:
-//! order or collect them. A tree is `{"nodes":[` + nodes with commas + [`TREE_END`]; nodes come in the order of
-//! their raw names. Decoding fails on anything that is not such a document, and never panics.
+//! Does: encode nodes byte for byte as restic does, and decode those of a parent for comparison.
+//! Does not: order or collect them. A tree is `{"nodes":[` + nodes with commas + [`TREE_END`];
+//! nodes come in the order of their raw names. Decoding fails on anything that is not such a
+//! document, and never panics.
 
 use std::{borrow::Cow, fmt};
 

@@ -197,7 +197,8 @@ impl Iterator for Ids<'_> {
     }
 }
 
-/// Hands each node of a directory to `each`, and stops when that returns an error, which is returned.
+/// Hands each node of a directory to `each`, and stops when that returns an error, which is
+/// returned.
 ///
 /// # Errors
 /// `Ok(Err)` if the document is no directory; nodes before the place where that shows were handed out.

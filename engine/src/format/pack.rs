@@ -1,8 +1,8 @@
 //! Pack files: sealed blobs, then their list.
 //!
-//! Layout: `blob … blob, sealed list, length of the sealed list as u32`. Does: encode and decode the list and
-//! its place. Does not: hold blobs. What comes from a store is checked against the size of the pack before
-//! anything is allocated by it.
+//! Layout: `blob … blob, sealed list, length of the sealed list as u32`. Does: encode and decode
+//! the list and its place. Does not: hold blobs. What comes from a store is checked against the
+//! size of the pack before anything is allocated by it.
 
 use super::{Invalid, index::BlobKind};
 use crate::crypto::{Id, OVERHEAD};

@@ -1,9 +1,12 @@
-//! Directories and index files gone through in one pass, as far as they are written as programs write them.
+//! Directories and index files gone through in one pass, as far as they are written as programs
+//! write them.
 //!
-//! Does: of a directory find where each node ends, and the few fields of it that a walk needs, without looking at a byte twice. Does not: decide
-//! what is valid. Whatever is unusual in a node (escapes in a text that is needed, numbers that are no plain ones, lists of
-//! anything but ids, a field given twice) it leaves to the parser, which is asked about that node alone. Nothing is accepted here
-//! that the parser would refuse, or read otherwise. An index file is read here as a whole, or not at all.
+//! Does: of a directory find where each node ends, and the few fields of it that a walk needs,
+//! without looking at a byte twice. Does not: decide what is valid. Whatever is unusual in a node
+//! (escapes in a text that is needed, numbers that are no plain ones, lists of anything but ids, a
+//! field given twice) it leaves to the parser, which is asked about that node alone. Nothing is
+//! accepted here that the parser would refuse, or read otherwise. An index file is read here as a
+//! whole, or not at all.
 
 use super::{
     hexid::Listed,
@@ -38,7 +41,8 @@ pub(super) fn nodes(json: &[u8]) -> Option<Scan<'_>> {
 
 /// A document that begins so, without control characters but for a line's end behind it.
 fn list<'a>(json: &'a [u8], start: &str) -> Option<Scan<'a>> {
-    // Quick, for nearly all bytes are ASCII; and from here on a piece between two ASCII bytes is text.
+    // Quick, for nearly all bytes are ASCII; and from here on a piece between two ASCII bytes is
+    // text.
     let json = std::str::from_utf8(json).ok()?;
     // In texts they are not allowed, and elsewhere nobody writes them but at the end.
     let usual = json.strip_suffix('\n').unwrap_or(json);
@@ -47,7 +51,8 @@ fn list<'a>(json: &'a [u8], start: &str) -> Option<Scan<'a>> {
     (control.fold(0, |a, b| a | b) == 0 && json.starts_with(start)).then_some(Scan { json, at })
 }
 
-/// The packs of an index file that holds nothing else. `None` if there is anything unusual about it.
+/// The packs of an index file that holds nothing else. `None` if there is anything unusual about
+/// it.
 pub(super) fn packs(json: &[u8]) -> Option<Vec<Pack>> {
     let mut scan = list(json, PACKS)?;
     let packs = scan.list(Scan::pack)?;
@@ -175,7 +180,8 @@ impl<'a> Scan<'a> {
         Some(&self.json[from..self.at])
     }
 
-    /// The node that begins here, and its text. `None` if there is anything unusual about it: then this is still the place.
+    /// The node that begins here, and its text. `None` if there is anything unusual about it: then
+    /// this is still the place.
     pub(super) fn node(&mut self) -> Option<(Scanned<'a>, &'a str)> {
         let mut scan = *self;
         let node = scan.fields()?;

@@ -52,8 +52,8 @@ pub(crate) struct SnapshotFile {
     pub(crate) program_version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<Summary>,
-    /// Which directories were read whole, in the words of [`Coverage`]. Other programs leave it out when they write a snapshot
-    /// anew, which is right: what they made of it is not known.
+    /// Which directories were read whole, in the words of [`Coverage`]. Other programs leave it out
+    /// when they write a snapshot anew, which is right: what they made of it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ark_coverage: Option<String>,
     /// Ours alone; other programs skip it, and leave it out of what they make of the snapshot.
@@ -74,8 +74,8 @@ pub(crate) struct Synced {
     pub(crate) devices: Vec<u64>,
 }
 
-/// Which directories a snapshot holds whole: all that was in them when they were read, but for what its patterns leave out, and
-/// sockets.
+/// Which directories a snapshot holds whole: all that was in them when they were read, but for what
+/// its patterns leave out, and sockets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Coverage {
     /// The snapshot does not say.

@@ -1,7 +1,7 @@
 //! Strings and times as Go's `encoding/json` and `strconv.Quote` write them.
 //!
-//! Trees are compared by their bytes: a tree that restic would write differently is one that its rewriting
-//! commands refuse. Does: encode. Does not: decode. Never fails.
+//! Trees are compared by their bytes: a tree that restic would write differently is one that its
+//! rewriting commands refuse. Does: encode. Does not: decode. Never fails.
 
 use std::io::Write as _;
 
@@ -95,8 +95,8 @@ fn quote(out: &mut Vec<u8>, c: char) {
     }
 }
 
-/// Letters, marks, numbers, punctuation, symbols and the ASCII space. The standard library's escaping of
-/// debug output asks the same question of any character but a string's first.
+/// Letters, marks, numbers, punctuation, symbols and the ASCII space. The standard library's
+/// escaping of debug output asks the same question of any character but a string's first.
 fn is_print(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
@@ -125,8 +125,8 @@ impl Time {
         })
     }
 
-    /// Appends `2024-01-02T03:04:05.123Z`: UTC, the fraction as long as needed. Years the format cannot
-    /// hold become the nearest it can.
+    /// Appends `2024-01-02T03:04:05.123Z`: UTC, the fraction as long as needed. Years the format
+    /// cannot hold become the nearest it can.
     pub(crate) fn push(self, out: &mut Vec<u8>) {
         const FIRST: i64 = -62_167_219_200;
         const LAST: i64 = 253_402_300_799;

@@ -1,7 +1,7 @@
 //! Trees: the entries of one directory.
 //!
-//! Decodes what any version of restic or rustic wrote. A node that makes no sense is an error of that
-//! node alone, so that the rest of a damaged directory can still be read.
+//! Decodes what any version of restic or rustic wrote. A node that makes no sense is an error of
+//! that node alone, so that the rest of a damaged directory can still be read.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Files that are sealed whole: configuration, index, snapshot and lock.
 //!
-//! Plain text is JSON as it is (it starts with `{` or `[`), or, in format version 2, the byte 2 and a
-//! Zstandard frame. The name of such a file is the SHA-256 of its sealed bytes.
+//! Plain text is JSON as it is (it starts with `{` or `[`), or, in format version 2, the byte 2 and
+//! a Zstandard frame. The name of such a file is the SHA-256 of its sealed bytes.
 
 use std::io::Read as _;
 
@@ -10,7 +10,8 @@ use crate::crypto::{Id, Key};
 
 /// A decompressed index above this size is refused.
 pub(crate) const MAX_INDEX: u64 = 512 << 20;
-/// Any other decompressed document above this size is refused. (A snapshot names all that was backed up.)
+/// Any other decompressed document above this size is refused. (A snapshot names all that was
+/// backed up.)
 pub(crate) const MAX_DOCUMENT: u64 = 64 << 20;
 
 /// Sealed bytes and their name. Compressed if the repository's version allows it.

@@ -1,4 +1,5 @@
-//! Where files are cut: the search for candidates beside a naive one, and the recognition of databases.
+//! Where files are cut: the search for candidates beside a naive one, and the recognition of
+//! databases.
 
 use crate::chunk::{
     Polynomial, pages,
@@ -41,7 +42,8 @@ pub(super) fn rabin(data: &[u8]) {
     }
 }
 
-/// Pieces: one byte that says what kind, two that say how long, one more, and for a literal its bytes.
+/// Pieces: one byte that says what kind, two that say how long, one more, and for a literal its
+/// bytes.
 fn file(mut pieces: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
     while let Some(([kind, low, high, byte], rest)) = pieces.split_first_chunk() {

@@ -1,10 +1,10 @@
 //! What must hold of the parsers for any bytes at all.
 //!
-//! Each target takes bytes that a hostile repository (or volume) could contain, hands them to the parsers and
-//! panics if something is not as it must be: what was understood is written and read again unchanged, limits
-//! hold, two ways to the same result agree. Compiled with the tests, which run every target over its corpus
-//! (`fuzz/corpus/`), and by the crate in `fuzz/`, which includes these sources and makes up new bytes
-//! (`cargo xtask fuzz`). Not part of any build of the engine.
+//! Each target takes bytes that a hostile repository (or volume) could contain, hands them to the
+//! parsers and panics if something is not as it must be: what was understood is written and read
+//! again unchanged, limits hold, two ways to the same result agree. Compiled with the tests, which
+//! run every target over its corpus (`fuzz/corpus/`), and by the crate in `fuzz/`, which includes
+//! these sources and makes up new bytes (`cargo xtask fuzz`). Not part of any build of the engine.
 
 mod bytes;
 mod cuts;
@@ -58,7 +58,8 @@ mod tests {
 
     use super::*;
 
-    /// Whatever was found once, and real files of restic and of this engine: nothing of it may fail again.
+    /// Whatever was found once, and real files of restic and of this engine: nothing of it may fail
+    /// again.
     #[test]
     fn the_corpus_holds() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");

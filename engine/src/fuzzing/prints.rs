@@ -1,8 +1,10 @@
-//! The local state of fingerprints, when its seals are open: who has the repository's key can make any of it.
+//! The local state of fingerprints, when its seals are open: who has the repository's key can make
+//! any of it.
 
 use crate::archive::fingerprints::format::{self, ENTRY, RECORD, TAG, Trailer};
 
-/// Records, then the same bytes as a table of so many entries for so many records, then as a trailer.
+/// Records, then the same bytes as a table of so many entries for so many records, then as a
+/// trailer.
 pub(super) fn prints(data: &[u8]) {
     let Some((numbers, plain)) = data.split_first_chunk::<10>() else {
         return;

@@ -1,6 +1,7 @@
 //! A bit for each position of an index.
 //!
-//! Does: set and ask, from several threads at once, without a lock. Takes one byte for eight positions.
+//! Does: set and ask, from several threads at once, without a lock. Takes one byte for eight
+//! positions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

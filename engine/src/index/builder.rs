@@ -1,7 +1,7 @@
 //! Collecting what index files say, and making the compact index of it.
 //!
-//! Does: refuse entries that no valid repository has, take a pack for one however many index files list it, sort.
-//! Does not: read files.
+//! Does: refuse entries that no valid repository has, take a pack for one however many index files
+//! list it, sort. Does not: read files.
 
 use std::{cmp::Ordering, sync::atomic::AtomicU64};
 
@@ -53,8 +53,8 @@ impl Builder {
         }
     }
 
-    /// Has room for as many entries as so many bytes of index files can hold, within so many bytes. Room that is not used
-    /// takes no memory; growing bit by bit leaves holes that do.
+    /// Has room for as many entries as so many bytes of index files can hold, within so many bytes.
+    /// Room that is not used takes no memory; growing bit by bit leaves holes that do.
     pub(crate) fn make_room(&mut self, sealed: u64, limit: u64) {
         let entries = (sealed / LEAST).min(limit / WIDE as u64).min(MOST);
         // Without it there is no less room than there would be otherwise.
@@ -149,7 +149,8 @@ impl Builder {
         if !order.windows(2).any(twice) {
             return;
         }
-        // First the number of the first one of the same id for each, then its place among those that stay.
+        // First the number of the first one of the same id for each, then its place among those
+        // that stay.
         let mut number: Vec<u32> = vec![0; order.len()];
         let mut first = 0;
         for n in order.iter().copied() {

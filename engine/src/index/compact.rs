@@ -1,14 +1,16 @@
 //! Which blob lies where, in at most 40 bytes a blob.
 //!
-//! One sorted array of 38-byte records and a table of 65,536 buckets, found by an id's first two bytes. A
-//! record keeps the next 22 bytes of the id (24 in all: too many to be forced to collide), the pack's
-//! number, offset, length and plain length. Ids of packs are kept once: 36 bytes with their end, shared by a pack's blobs.
+//! One sorted array of 38-byte records and a table of 65,536 buckets, found by an id's first two
+//! bytes. A record keeps the next 22 bytes of the id (24 in all: too many to be forced to collide),
+//! the pack's number, offset, length and plain length. Ids of packs are kept once: 36 bytes with
+//! their end, shared by a pack's blobs.
 //!
-//! A record's number is its position: the same as long as the index lives, so that what is known of blobs can be kept
-//! in a bit each ([`super::bits::Bits`]). Where all copies are kept, those of one blob are neighbours, and the first one's
-//! position stands for the blob.
+//! A record's number is its position: the same as long as the index lives, so that what is known of
+//! blobs can be kept in a bit each ([`super::bits::Bits`]). Where all copies are kept, those of one
+//! blob are neighbours, and the first one's position stands for the blob.
 //!
-//! Does: look up, go through, remember which packs were used. Does not: collect ([`super::builder`]).
+//! Does: look up, go through, remember which packs were used. Does not: collect
+//! ([`super::builder`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -188,7 +190,8 @@ impl CompactIndex {
         })
     }
 
-    /// All places of the blob whose first record is at this position, in the order in which their packs were added.
+    /// All places of the blob whose first record is at this position, in the order in which their
+    /// packs were added.
     pub(crate) fn places(&self, position: u32) -> impl Iterator<Item = Place> {
         let first = self.record(position);
         (position..).map_while(move |position| {

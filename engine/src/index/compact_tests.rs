@@ -117,8 +117,8 @@ fn at(pack: u32, offset: u32) -> Place {
 }
 
 proptest! {
-    /// Packs are listed several times, blobs lie in several packs: every place is there once, the copies of a blob side
-    /// by side, and positions lead to the same records as going through all.
+    /// Packs are listed several times, blobs lie in several packs: every place is there once, the
+    /// copies of a blob side by side, and positions lead to the same records as going through all.
     #[test]
     fn all_copies_are_kept(
         entries in proptest::collection::vec((0_u8..5, any::<bool>(), 0_u32..8, 0_u32..3), 0..100),

@@ -1,8 +1,8 @@
 //! Which blob lies where.
 //!
-//! Does: read all index files, several at a time, into a [`compact`] table of at most 40 bytes a blob. Does
-//! not: trust lengths (they are checked against the format's limits here) or count on packs that are
-//! marked for deletion. An index file that cannot be read is an error.
+//! Does: read all index files, several at a time, into a [`compact`] table of at most 40 bytes a
+//! blob. Does not: trust lengths (they are checked against the format's limits here) or count on
+//! packs that are marked for deletion. An index file that cannot be read is an error.
 
 pub(crate) mod bits;
 pub(crate) mod builder;
@@ -67,7 +67,8 @@ pub(crate) struct Loading<'a> {
     pub(crate) copies: Copies,
     /// Bytes it may take.
     pub(crate) limit: u64,
-    /// Asked about each index file that is damaged or gone, which is left out then. Without it that is an error.
+    /// Asked about each index file that is damaged or gone, which is left out then. Without it that
+    /// is an error.
     pub(crate) unreadable: Option<Unreadable<'a>>,
 }
 
@@ -165,7 +166,8 @@ impl Index {
         self.blobs.get(id, kind)
     }
 
-    /// Position of a blob, which stands for it as long as the index lives; `None` if it is in no index.
+    /// Position of a blob, which stands for it as long as the index lives; `None` if it is in no
+    /// index.
     pub(crate) fn position(&self, kind: BlobKind, id: &Id) -> Option<u32> {
         self.blobs.position(id, kind)
     }

@@ -1,6 +1,7 @@
 //! Which bytes of which packs are fetched at once.
 //!
-//! Pure decisions: what is wanted becomes ranges of packs, in the order of packs and offsets, neighbours fetched together.
+//! Pure decisions: what is wanted becomes ranges of packs, in the order of packs and offsets,
+//! neighbours fetched together.
 
 use super::Place;
 
@@ -20,8 +21,8 @@ pub(crate) trait Placed {
     fn place(&self) -> Place;
 }
 
-/// Orders what is wanted and joins neighbours into ranges of at most `most` bytes. A blob larger than that is
-/// a range of its own.
+/// Orders what is wanted and joins neighbours into ranges of at most `most` bytes. A blob larger
+/// than that is a range of its own.
 pub(crate) fn ranges<W: Placed>(mut wants: Vec<W>, most: u32) -> Vec<Range<W>> {
     wants.sort_unstable_by_key(|want| {
         let place = want.place();

@@ -1,7 +1,9 @@
-//! Reading index files: several are asked for at a time, and decoded beside whatever is done with those before.
+//! Reading index files: several are asked for at a time, and decoded beside whatever is done with
+//! those before.
 //!
-//! Decoding takes as long as what follows. It has a thread of its own, and only one: an allocator keeps for each thread what
-//! it freed, and an index file takes some 20 MiB. With two it was 50 MiB more.
+//! Decoding takes as long as what follows. It has a thread of its own, and only one: an allocator
+//! keeps for each thread what it freed, and an index file takes some 20 MiB. With two it was 50 MiB
+//! more.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +28,8 @@ pub(crate) const LIMIT: u64 = 512 << 20;
 /// Index files asked for at the same time.
 const PARALLEL: usize = 4;
 
-/// These index files, of these sizes, in their order. `None` for one that is gone: another has replaced it.
+/// These index files, of these sizes, in their order. `None` for one that is gone: another has
+/// replaced it.
 pub(crate) fn read_all(
     repo: &Repository,
     store: &Store,
@@ -38,7 +41,8 @@ pub(crate) fn read_all(
         .map(move |(id, size)| {
             let (repo, store) = (repo.clone(), store.clone());
             let decoder = Arc::clone(&decoder);
-            // By itself, for whoever goes through them may be long at one: a request that nobody attends to runs out of time.
+            // By itself, for whoever goes through them may be long at one: a request that nobody
+            // attends to runs out of time.
             let runtime = repo.runtime().clone();
             let reading = async move { read(&repo, &store, id, size, &decoder).await };
             let reading = AbortOnDropHandle::new(runtime.spawn(reading));

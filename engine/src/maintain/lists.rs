@@ -1,9 +1,10 @@
 //! The index files that take the place of those that name what goes.
 //!
-//! Does: find the index files that name a pack which goes, that hold marks of another program, that repeat what others
-//! say, or that are many and small; and write what is left of them into as few as possible. Entries are copied as they are.
-//! All other index files stay as they are. Does not: remove anything. A pack is named by one of the index files that will
-//! be left, and by the old ones until those are removed: whatever ends this in between, a pack that is needed is named.
+//! Does: find the index files that name a pack which goes, that hold marks of another program, that
+//! repeat what others say, or that are many and small; and write what is left of them into as few
+//! as possible. Entries are copied as they are. All other index files stay as they are. Does not:
+//! remove anything. A pack is named by one of the index files that will be left, and by the old
+//! ones until those are removed: whatever ends this in between, a pack that is needed is named.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},

@@ -1,11 +1,13 @@
 //! A repository of format version 1 becomes one of version 2.
 //!
-//! Does: check it, then, alone, replace its configuration by one that says 2. Everything written before stays as it is and
-//! stays readable: version 2 only allows more. Does not: compress what is there (a prune can).
+//! Does: check it, then, alone, replace its configuration by one that says 2. Everything written
+//! before stays as it is and stays readable: version 2 only allows more. Does not: compress what is
+//! there (a prune can).
 //!
-//! Order: check, under its own lock; exclusive lock; configuration read again; configuration written, which is
-//! one atomic replacement: whatever ends it, the old or the new one is there whole; read back. The repository that was open
-//! still writes as version 1, which version 2 reads; to compress, open it anew.
+//! Order: check, under its own lock; exclusive lock; configuration read again; configuration
+//! written, which is one atomic replacement: whatever ends it, the old or the new one is there
+//! whole; read back. The repository that was open still writes as version 1, which version 2 reads;
+//! to compress, open it anew.
 
 use bytes::Bytes;
 
@@ -21,8 +23,8 @@ use crate::{
 /// The version that is made.
 const NEWEST: u32 = 2;
 
-/// Makes a repository one of the newest format version. `false` if it is one already. Blocks: call it on a thread of its
-/// own.
+/// Makes a repository one of the newest format version. `false` if it is one already. Blocks: call
+/// it on a thread of its own.
 ///
 /// # Errors
 /// `Refused` if a check finds damage; `Locked`, `LockLost`, `Cancelled`, and what the store says.

@@ -1,11 +1,12 @@
 //! Blobs put into new packs by several threads, for whatever moves blobs: a prune, a copy.
 //!
-//! Does: fill packs (of file content one a thread, of directories one for all), upload them while others are filled, and
-//! write index files of what the store has, as a backup does. Does not: read blobs, or know which. A blob
-//! of this repository can be taken as it is sealed.
+//! Does: fill packs (of file content one a thread, of directories one for all), upload them while
+//! others are filled, and write index files of what the store has, as a backup does. Does not: read
+//! blobs, or know which. A blob of this repository can be taken as it is sealed.
 //!
-//! Order: packs; index files of them. The first failure ends it for all threads; what was uploaded by then stays, in an
-//! index or not. Memory: a [`Budget`] of the caller's; whoever needs a buffer waits until one has been uploaded.
+//! Order: packs; index files of them. The first failure ends it for all threads; what was uploaded
+//! by then stays, in an index or not. Memory: a [`Budget`] of the caller's; whoever needs a buffer
+//! waits until one has been uploaded.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -100,8 +101,8 @@ impl<'a> Packing<'a> {
         })
     }
 
-    /// Runs `work` on each of the threads, and is done when all they added is in packs that the store has, and in
-    /// index files.
+    /// Runs `work` on each of the threads, and is done when all they added is in packs that the
+    /// store has, and in index files.
     pub(super) fn run(
         self,
         workers: usize,

@@ -1,7 +1,7 @@
 //! Whether a repository has a snapshot already, copied or mended. Pure.
 //!
-//! As restic decides it: a copy names the snapshot it was first made from as its original, and says the same of everything that
-//! a copy keeps.
+//! As restic decides it: a copy names the snapshot it was first made from as its original, and says
+//! the same of everything that a copy keeps.
 
 use super::repair::TAG;
 use crate::repo::Snapshot;
@@ -22,8 +22,8 @@ pub(super) fn copied(snapshot: &Snapshot, others: &[Snapshot]) -> Option<String>
     others.iter().find(same).map(|other| other.id.clone())
 }
 
-/// The id of the snapshot, among others, that was made of this one and has this tree. Whether it has the mark of mended ones does
-/// not count.
+/// The id of the snapshot, among others, that was made of this one and has this tree. Whether it
+/// has the mark of mended ones does not count.
 pub(super) fn mended(snapshot: &Snapshot, tree: &str, others: &[Snapshot]) -> Option<String> {
     let unmarked = |tag: &str| tag != TAG;
     let same = |other: &&Snapshot| {

@@ -1,8 +1,9 @@
 //! Unfinished uploads: what writes that were killed have left in a directory.
 //!
-//! The local store, restic's too, writes an object under another name first (`<name>-tmp-<random>`). Only names that begin as
-//! those of a repository's own files do count. Does: list them, with those of writes that are under way. Does not: judge
-//! their age, or see parts of multipart uploads in a bucket, which a rule of the bucket removes.
+//! The local store, restic's too, writes an object under another name first
+//! (`<name>-tmp-<random>`). Only names that begin as those of a repository's own files do count.
+//! Does: list them, with those of writes that are under way. Does not: judge their age, or see
+//! parts of multipart uploads in a bucket, which a rule of the bucket removes.
 
 use jiff::Timestamp;
 

@@ -1,5 +1,6 @@
-//! Everything this crate has `rustic_core` do: making configurations. It gets a store that holds nothing, so it reads
-//! nothing of any repository. The only file that names its types; its errors and panics end here.
+//! Everything this crate has `rustic_core` do: making configurations. It gets a store that holds
+//! nothing, so it reads nothing of any repository. The only file that names its types; its errors
+//! and panics end here.
 
 use std::sync::Arc;
 

@@ -115,8 +115,8 @@ impl Sealed {
     }
 }
 
-/// The plain bytes of a blob, from another place than the first that the index names, of those that will do. `None`: there is
-/// none, or none is whole.
+/// The plain bytes of a blob, from another place than the first that the index names, of those that
+/// will do. `None`: there is none, or none is whole.
 ///
 /// # Errors
 /// What the store says of something else than one object; and, if no copy is whole, what it said of one that it does not
@@ -151,8 +151,9 @@ pub(crate) fn another_copy(
     refused.map_or(Ok(None), Err)
 }
 
-/// Keeps the first of the errors that the places of one blob gave. A place that the store does not hand out may be whole, so
-/// that such an error outranks those of content: nobody may take the blob for lost.
+/// Keeps the first of the errors that the places of one blob gave. A place that the store does not
+/// hand out may be whole, so that such an error outranks those of content: nobody may take the blob
+/// for lost.
 pub(crate) fn worst(kept: &mut Option<Error>, error: Error) {
     if kept
         .as_ref()
@@ -180,8 +181,9 @@ pub(crate) fn read_sealed(
     repo.block_on(reading).map(owned)
 }
 
-/// The plain bytes of a sealed blob; `plain_length` is 0 if it is not compressed. Whether they are the blob's is not asked.
-/// Opened in place: `sealed` cannot be opened again, unless it was not authentic.
+/// The plain bytes of a sealed blob; `plain_length` is 0 if it is not compressed. Whether they are
+/// the blob's is not asked. Opened in place: `sealed` cannot be opened again, unless it was not
+/// authentic.
 pub(crate) fn unseal<'a>(
     key: &Key,
     plain_length: u32,
@@ -214,8 +216,8 @@ pub(crate) fn open_in_place<'a>(
 }
 
 impl Windows {
-    /// The sealed bytes of a blob, from a window if one has them. A window that served all its bytes was
-    /// worth it: the next one in that pack is twice as large.
+    /// The sealed bytes of a blob, from a window if one has them. A window that served all its
+    /// bytes was worth it: the next one in that pack is twice as large.
     pub(crate) fn fetch(
         &mut self,
         (repo, store, index): (&Repository, &Store, &Index),

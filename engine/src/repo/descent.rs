@@ -1,7 +1,7 @@
 //! What the directories on the way down a tree take, bounded before they are read.
 //!
-//! A tree of a few kilobytes can become half a gibibyte. One such directory there may be; one in another, and so on,
-//! would take all memory.
+//! A tree of a few kilobytes can become half a gibibyte. One such directory there may be; one in
+//! another, and so on, would take all memory.
 
 use crate::{
     crypto::Id,

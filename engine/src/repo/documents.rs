@@ -1,9 +1,10 @@
 //! Documents that are named after their content, remembered: index files and snapshots.
 //!
-//! Whoever opens a repository for several operations in a row would read the same files in each of them. A file whose
-//! name is the hash of what is in it never changes, so it is read once; which files there are is asked for anew by
-//! every operation, and a file that is gone is in no listing. Only what was found right is remembered, sealed as it
-//! came, and it is opened and checked anew each time.
+//! Whoever opens a repository for several operations in a row would read the same files in each of
+//! them. A file whose name is the hash of what is in it never changes, so it is read once; which
+//! files there are is asked for anew by every operation, and a file that is gone is in no listing.
+//! Only what was found right is remembered, sealed as it came, and it is opened and checked anew
+//! each time.
 
 use std::{
     collections::HashMap,

@@ -1,9 +1,9 @@
 //! Making a repository.
 //!
-//! Order: nothing is there; the key file; the directories; the configuration, only if still absent. A crash between the
-//! two leaves a key file alone; the next attempt with the same password then finishes the work with that
-//! key. Of two concurrent attempts one wins; the other removes its key file, unless the
-//! winner used it, and says `AlreadyExists`.
+//! Order: nothing is there; the key file; the directories; the configuration, only if still absent.
+//! A crash between the two leaves a key file alone; the next attempt with the same password then
+//! finishes the work with that key. Of two concurrent attempts one wins; the other removes its key
+//! file, unless the winner used it, and says `AlreadyExists`.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -83,8 +83,8 @@ async fn create(store: &Store, password: &Secret, options: &InitOptions) -> Resu
     Err(exists())
 }
 
-/// The key of an initialisation that was interrupted before it wrote the configuration: a key file of
-/// this password, and nothing else at all.
+/// The key of an initialisation that was interrupted before it wrote the configuration: a key file
+/// of this password, and nothing else at all.
 async fn unfinished(store: &Store, password: &Secret) -> Result<Key> {
     let exists = || Error::AlreadyExists {
         location: store.location(),

@@ -1,7 +1,8 @@
 //! Key files of a repository.
 //!
-//! Does: list them, read one, try passwords on each, write a new one. Fails with `WrongPassword` only when every
-//! key file was read and none fits; a key file that is no key file is skipped unless nothing else fits.
+//! Does: list them, read one, try passwords on each, write a new one. Fails with `WrongPassword`
+//! only when every key file was read and none fits; a key file that is no key file is skipped
+//! unless nothing else fits.
 
 use bytes::Bytes;
 
@@ -43,8 +44,9 @@ pub(crate) async fn read(store: &Store, id: Id) -> Result<Option<Result<KeyFile,
     ))
 }
 
-/// The key that one of the passwords opens and that fits, with the name of its file. Passwords are tried in their order. A key that
-/// does not fit is what an initialisation that lost against another leaves for a moment.
+/// The key that one of the passwords opens and that fits, with the name of its file. Passwords are
+/// tried in their order. A key that does not fit is what an initialisation that lost against
+/// another leaves for a moment.
 pub(super) async fn find(
     store: &Store,
     passwords: &[Secret],

@@ -1,7 +1,7 @@
 //! Files of a repository that cannot be read, and that an operation did without.
 //!
-//! Does: remember them as long as the repository is open, each once, for whoever tells people. Does not: decide which
-//! operation can do without which file.
+//! Does: remember them as long as the repository is open, each once, for whoever tells people. Does
+//! not: decide which operation can do without which file.
 
 use std::{
     collections::BTreeMap,
@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 pub(super) struct LeftOut(Mutex<BTreeMap<String, String>>);
 
 impl Repository {
-    /// The files of the repository that could not be read, and that operations did without so far: what each is, with its id,
-    /// and why it cannot be read.
+    /// The files of the repository that could not be read, and that operations did without so far:
+    /// what each is, with its id, and why it cannot be read.
     pub fn left_out(&self) -> Vec<(String, String)> {
         let left_out = self.0.left_out.0.lock();
         let left_out = left_out.unwrap_or_else(PoisonError::into_inner);

@@ -5,8 +5,9 @@
 //! [`mod@crate::restore`].
 //!
 //! Methods that are not `async` block: they must run on a thread that is not a worker of an async
-//! runtime (a dedicated thread, or `spawn_blocking`), and drive their requests on the runtime given. On
-//! a worker thread they panic, as tokio's `Handle::block_on` does. The runtime must be multi-threaded.
+//! runtime (a dedicated thread, or `spawn_blocking`), and drive their requests on the runtime
+//! given. On a worker thread they panic, as tokio's `Handle::block_on` does. The runtime must be
+//! multi-threaded.
 
 pub(crate) mod adapter;
 pub(crate) mod blobs;
@@ -46,11 +47,12 @@ use crate::{
     storage::Store,
 };
 
-/// Who holds a lock. Written into lock files, where everybody with the repository's key can read it.
+/// Who holds a lock. Written into lock files, where everybody with the repository's key can read
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// A name unique to this pod or process group, and never that of a real machine: restic on a machine
-    /// of the same name would judge the lock by a process id of its own.
+    /// A name unique to this pod or process group, and never that of a real machine: restic on a
+    /// machine of the same name would judge the lock by a process id of its own.
     pub host_name: String,
     /// Which program, for people.
     pub user_name: String,
@@ -84,17 +86,17 @@ pub struct OpenOptions {
     pub liveness: Option<Arc<dyn HolderLiveness>>,
     /// When locks are refreshed and given up. The default is restic's.
     pub lock_timing: LockTiming,
-    /// Take no lock: for reading with rights that do not allow writing. Whatever would write fails. What somebody
-    /// removes meanwhile may be missed.
+    /// Take no lock: for reading with rights that do not allow writing. Whatever would write fails.
+    /// What somebody removes meanwhile may be missed.
     pub no_lock: bool,
-    /// For how long an operation that meets a lock in its way tries again before it says `Locked`. The default is
-    /// not at all.
+    /// For how long an operation that meets a lock in its way tries again before it says `Locked`.
+    /// The default is not at all.
     pub retry_lock: Duration,
-    /// Bytes of memory for operations that have no request with a number of its own: listing a snapshot, writing what is
-    /// in a file, repairing. The default is 256 MiB.
+    /// Bytes of memory for operations that have no request with a number of its own: listing a
+    /// snapshot, writing what is in a file, repairing. The default is 256 MiB.
     pub memory: Option<u64>,
-    /// Bytes of index files and snapshots that are remembered from one operation to the next, so that several in a row
-    /// read each file once. The default is none.
+    /// Bytes of index files and snapshots that are remembered from one operation to the next, so
+    /// that several in a row read each file once. The default is none.
     pub remember: u64,
 }
 
@@ -127,7 +129,8 @@ pub enum FormatVersion {
 pub struct InitOptions {
     /// The version of its format.
     pub version: FormatVersion,
-    /// The password has 128 random bits or more, so a cheap key derivation is as safe as a dear one.
+    /// The password has 128 random bits or more, so a cheap key derivation is as safe as a dear
+    /// one.
     pub random_password: bool,
     /// How the new repository is opened.
     pub open: OpenOptions,
@@ -171,7 +174,8 @@ impl Repository {
         self.0.config.version
     }
 
-    /// Bytes of its index files, as they lie in the store: about as many an operation takes to hold them. Blocks.
+    /// Bytes of its index files, as they lie in the store: about as many an operation takes to hold
+    /// them. Blocks.
     pub fn index_bytes(&self) -> Result<u64> {
         let files = self.block_on(crate::index::files(self.store()))?;
         Ok(files.values().copied().fold(0, u64::saturating_add))

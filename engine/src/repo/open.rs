@@ -1,8 +1,8 @@
 //! Opening a repository.
 //!
 //! Order: configuration present, key found, configuration decrypted, version known. Writes nothing.
-//! Fails with `NoRepository` (no configuration), `WrongPassword`, `UnsupportedVersion`, `Damaged`, or
-//! what the store says.
+//! Fails with `NoRepository` (no configuration), `WrongPassword`, `UnsupportedVersion`, `Damaged`,
+//! or what the store says.
 
 use std::sync::{Arc, Mutex};
 

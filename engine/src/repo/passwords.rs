@@ -1,11 +1,13 @@
 //! The passwords of a repository: each has a key file, which holds the repository's one key.
 //!
-//! Does: list, add, remove, replace. A password is taken away only while another is known to open the
-//! repository. Does not: change the repository's key; who knew a removed password may have kept it.
+//! Does: list, add, remove, replace. A password is taken away only while another is known to open
+//! the repository. Does not: change the repository's key; who knew a removed password may have kept
+//! it.
 //!
-//! Order of adding: lock; write; read back what the store now has and open it; unlock. Of removing: lock that
-//! excludes others; the key file in use is still there; delete. Of replacing: lock that excludes others; the new one
-//! as above; delete the old one. A run that ends in between leaves both, and both work.
+//! Order of adding: lock; write; read back what the store now has and open it; unlock. Of removing:
+//! lock that excludes others; the key file in use is still there; delete. Of replacing: lock that
+//! excludes others; the new one as above; delete the old one. A run that ends in between leaves
+//! both, and both work.
 
 use std::sync::PoisonError;
 
@@ -50,7 +52,8 @@ pub struct NewKey {
     pub user_name: Option<String>,
     /// Where it is made; the lock holder's name when absent.
     pub host_name: Option<String>,
-    /// The password has 128 random bits or more, so a cheap key derivation is as safe as a dear one.
+    /// The password has 128 random bits or more, so a cheap key derivation is as safe as a dear
+    /// one.
     pub random_password: bool,
 }
 
@@ -139,7 +142,8 @@ impl Repository {
         })
     }
 
-    /// Replaces the password the repository was opened with. Returns the id of the new key file. Blocks.
+    /// Replaces the password the repository was opened with. Returns the id of the new key file.
+    /// Blocks.
     ///
     /// # Errors
     /// As for [`Self::add_key`]. After an error the old password still works.

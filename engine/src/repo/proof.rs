@@ -1,7 +1,8 @@
 //! Whether a file that cannot be read is damaged for certain.
 //!
-//! A file's name is the SHA-256 of its content. If they differ nobody can read it, whatever key they have. A file that is what
-//! its name says, and is not authentic, may be one of another key: that proves nothing. Reads, and removes nothing.
+//! A file's name is the SHA-256 of its content. If they differ nobody can read it, whatever key
+//! they have. A file that is what its name says, and is not authentic, may be one of another key:
+//! that proves nothing. Reads, and removes nothing.
 
 use super::Repository;
 use crate::{

@@ -1,4 +1,5 @@
-//! Choosing snapshots as restic does: by host, tags and paths, and by `latest` or the beginning of an id.
+//! Choosing snapshots as restic does: by host, tags and paths, and by `latest` or the beginning of
+//! an id.
 
 use super::{Repository, Snapshot};
 use crate::error::{Error, Result};
@@ -33,8 +34,8 @@ impl SnapshotFilter {
 }
 
 impl Repository {
-    /// The snapshot named: `latest` is the newest that the filter lets through, anything else the beginning of
-    /// an id, whatever the filter says. Blocks; see the module of [`Repository`].
+    /// The snapshot named: `latest` is the newest that the filter lets through, anything else the
+    /// beginning of an id, whatever the filter says. Blocks; see the module of [`Repository`].
     ///
     /// # Errors
     /// `SnapshotNotFound`, `SnapshotAmbiguous`, and what the store says.

@@ -66,7 +66,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// A snapshot of which only its id and its time are known: all that rules of retention without groups look at.
+    /// A snapshot of which only its id and its time are known: all that rules of retention without
+    /// groups look at.
     pub fn dated(id: impl Into<String>, time: Timestamp, offset: Offset) -> Self {
         Self {
             id: id.into(),
@@ -113,8 +114,8 @@ impl Snapshot {
         })
     }
 
-    /// Its document for a copy of it, with all that is known of it but for what only its own repository's next backup may
-    /// know.
+    /// Its document for a copy of it, with all that is known of it but for what only its own
+    /// repository's next backup may know.
     pub(crate) fn to_file(&self) -> SnapshotFile {
         SnapshotFile {
             time: time::format_at(self.time, self.offset),
@@ -135,8 +136,9 @@ impl Snapshot {
         }
     }
 
-    /// Whether it has all these tags; an empty tag fits a snapshot that has none, but for those that hold the root
-    /// directory's metadata. Blanks at the ends do not count: earlier versions stored them as they were typed.
+    /// Whether it has all these tags; an empty tag fits a snapshot that has none, but for those
+    /// that hold the root directory's metadata. Blanks at the ends do not count: earlier versions
+    /// stored them as they were typed.
     pub fn has_tags(&self, tags: &[String]) -> bool {
         let has_none = || self.tags.iter().all(|tag| RootMeta::is_tag(tag));
         let same = |tag: &str| self.tags.iter().any(|own| own.trim() == tag);
@@ -241,7 +243,8 @@ impl Repository {
         Ok(snapshots)
     }
 
-    /// Hands over each snapshot, readable or not, in no order. An error that `each` returns ends it.
+    /// Hands over each snapshot, readable or not, in no order. An error that `each` returns ends
+    /// it.
     pub(crate) async fn each_snapshot(
         &self,
         store: &Store,
@@ -260,7 +263,8 @@ impl Repository {
         Ok(())
     }
 
-    /// A snapshot file of this size; `None` if it is gone. The time that reading it may take follows from its size.
+    /// A snapshot file of this size; `None` if it is gone. The time that reading it may take
+    /// follows from its size.
     async fn read_snapshot(&self, store: &Store, id: Id, size: u64) -> Result<Option<Snapshot>> {
         let path = path(id);
         let sealed = match self.remembered(&path) {

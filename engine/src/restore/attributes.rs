@@ -1,7 +1,8 @@
 //! Setting metadata: owner, attributes, mode, times, in this order, and only where it differs.
 //!
-//! The order matters: a change of owner clears setuid bits and capabilities, attributes can change mode
-//! bits, and everything changes times. Every step that fails is a row; the next is still tried.
+//! The order matters: a change of owner clears setuid bits and capabilities, attributes can change
+//! mode bits, and everything changes times. Every step that fails is a row; the next is still
+//! tried.
 
 use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
@@ -186,7 +187,8 @@ impl Run<'_> {
         changed
     }
 
-    /// Whether mode bits may have changed. With `clean`, attributes that do not belong there are removed.
+    /// Whether mode bits may have changed. With `clean`, attributes that do not belong there are
+    /// removed.
     fn set_extended(&self, at: At<'_>, wanted: &Attributes, clean: bool) -> bool {
         let mut touched = false;
         if clean {

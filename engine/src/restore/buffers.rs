@@ -1,8 +1,9 @@
 //! Memory for what is read, used again as long as a restore lasts.
 //!
-//! Memory that the system gives anew costs a fault for each of its pages, and more than the read itself. So a piece that was
-//! written is kept for the next read: the smallest that is large enough, or the largest, which grows and keeps the pages it
-//! has. What all pieces take is bounded; beyond that a piece that comes back is made shorter, and only what is cut off is lost.
+//! Memory that the system gives anew costs a fault for each of its pages, and more than the read
+//! itself. So a piece that was written is kept for the next read: the smallest that is large
+//! enough, or the largest, which grows and keeps the pages it has. What all pieces take is bounded;
+//! beyond that a piece that comes back is made shorter, and only what is cut off is lost.
 
 /// The least of a piece: as large as what allocators take from the system and give back by itself.
 const LEAST: usize = 1 << 20;
@@ -47,7 +48,8 @@ impl Buffers {
         }
     }
 
-    /// A piece that was taken with so many bytes has other ones now: a read that failed took its memory with it.
+    /// A piece that was taken with so many bytes has other ones now: a read that failed took its
+    /// memory with it.
     pub(super) fn changed(&mut self, from: usize, to: usize) {
         self.held = self.held.saturating_sub(from) + to;
     }

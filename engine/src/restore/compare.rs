@@ -1,7 +1,7 @@
 //! Comparing a file that is there with what it should be, blob by blob, by hash.
 //!
-//! Times and sizes decide nothing: a blob's bytes in the file either have its id as their SHA-256, or are
-//! written. Holes are not read.
+//! Times and sizes decide nothing: a blob's bytes in the file either have its id as their SHA-256,
+//! or are written. Holes are not read.
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd},

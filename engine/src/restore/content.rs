@@ -65,7 +65,8 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut data: &[u8], mut offset: u64) ->
     Ok(())
 }
 
-/// Ranges of `data`, which starts at `offset` of the file, outside long runs of whole blocks of zeros.
+/// Ranges of `data`, which starts at `offset` of the file, outside long runs of whole blocks of
+/// zeros.
 fn data_runs(data: &[u8], offset: u64) -> Vec<(usize, usize)> {
     let first = (BLOCK - usize::try_from(offset % BLOCK as u64).unwrap_or(0)) % BLOCK;
     let mut runs: Vec<(usize, usize)> = Vec::new();

@@ -1,8 +1,9 @@
 //! Where a restore may delete what the snapshot does not have. Pure.
 //!
-//! Only in directories that the backup read whole: what it did not read it cannot say anything about. A snapshot of ours says
-//! which those are ([`Coverage`]), and the entry of a directory of which something was left out says that. Snapshots of other
-//! programs say nothing. What the snapshot's patterns leave out stays, and so do sockets, which no snapshot has.
+//! Only in directories that the backup read whole: what it did not read it cannot say anything
+//! about. A snapshot of ours says which those are ([`Coverage`]), and the entry of a directory of
+//! which something was left out says that. Snapshots of other programs say nothing. What the
+//! snapshot's patterns leave out stays, and so do sockets, which no snapshot has.
 
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,13 @@
 //! Directories of the target while something is restored into them.
 //!
-//! A bounded number is kept open; one that was closed is opened again beneath the root, and must still be
-//! the same directory. A directory's own metadata is set when the last of its content is done, by whoever
-//! does that; then the directory above has one thing less to wait for. The root comes last by that.
+//! A bounded number is kept open; one that was closed is opened again beneath the root, and must
+//! still be the same directory. A directory's own metadata is set when the last of its content is
+//! done, by whoever does that; then the directory above has one thing less to wait for. The root
+//! comes last by that.
 //!
-//! A user who is not root may own a directory and not be allowed to write into it. Such a one is opened to its owner for that
-//! time, and has its mode again in the end; a kill in between leaves it open to its owner, and to nobody else.
+//! A user who is not root may own a directory and not be allowed to write into it. Such a one is
+//! opened to its owner for that time, and has its mode again in the end; a kill in between leaves
+//! it open to its owner, and to nobody else.
 
 use std::{
     collections::VecDeque,
@@ -57,8 +59,8 @@ pub(super) struct Opened {
     pub(super) linked: bool,
 }
 
-/// Where a link led: directories below are opened from there, because no link is followed below the target's root. It stays
-/// open; there are as many as links on the way to what is selected.
+/// Where a link led: directories below are opened from there, because no link is followed below the
+/// target's root. It stays open; there are as many as links on the way to what is selected.
 struct Anchor {
     path: PathBuf,
     root: Root,
@@ -275,7 +277,8 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// Notes that something is restored into another file system than the target's, which is to be synced in the end.
+    /// Notes that something is restored into another file system than the target's, which is to be
+    /// synced in the end.
     fn enter_mount(&self, meta: &Meta, fd: &OwnedFd) -> Result<(), Errno> {
         if !self.request.across_mounts {
             return Err(Errno::XDEV);
@@ -286,7 +289,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Opens the directory that a link in the target leads to. `None`: it leads to none, or is somebody else's.
+    /// Opens the directory that a link in the target leads to. `None`: it leads to none, or is
+    /// somebody else's.
     pub(super) fn open_linked(
         above: BorrowedFd<'_>,
         name: &OsStr,
@@ -303,8 +307,9 @@ impl Run<'_> {
         }
     }
 
-    /// Lets the owner, who runs this, write into a directory that is there. Returns the permission bits it is to have
-    /// again, if they were changed by this or before. Where that fails the rows of what is restored into it say so.
+    /// Lets the owner, who runs this, write into a directory that is there. Returns the permission
+    /// bits it is to have again, if they were changed by this or before. Where that fails the rows
+    /// of what is restored into it say so.
     fn let_owner_write(&self, fd: BorrowedFd<'_>, meta: &Meta, before: Option<u32>) -> Option<u32> {
         let before = before.unwrap_or(meta.mode);
         if self.is_root || self.request.dry_run || before & OWNER == OWNER || !is_own(meta) {
@@ -332,7 +337,8 @@ impl Run<'_> {
     }
 }
 
-/// Opens a directory, also if its owner, who runs this, may not read it at the moment; but nothing is changed in a dry run.
+/// Opens a directory, also if its owner, who runs this, may not read it at the moment; but nothing
+/// is changed in a dry run.
 pub(super) fn open_there(
     above: BorrowedFd<'_>,
     name: &OsStr,

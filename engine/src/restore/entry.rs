@@ -1,9 +1,9 @@
 //! Restoring one entry that is not a directory.
 //!
-//! What is in its place is kept if it is a regular file, of this name alone or of names that are all restored
-//! together: then it is compared. Links and devices are kept if they are the same. Everything else is replaced when what takes
-//! its place is complete, and never written through: that breaks hard links into other trees and replaces links instead of
-//! following them.
+//! What is in its place is kept if it is a regular file, of this name alone or of names that are
+//! all restored together: then it is compared. Links and devices are kept if they are the same.
+//! Everything else is replaced when what takes its place is complete, and never written through:
+//! that breaks hard links into other trees and replaces links instead of following them.
 
 use std::{
     ffi::{OsStr, OsString},

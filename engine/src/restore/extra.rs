@@ -1,7 +1,8 @@
 //! Deleting what the snapshot does not have.
 //!
-//! Only in directories that the backup read whole, and whose every entry in the snapshot is known. Works downwards through open directories,
-//! follows no link, and leaves alone what is mounted. What cannot be deleted is a row.
+//! Only in directories that the backup read whole, and whose every entry in the snapshot is known.
+//! Works downwards through open directories, follows no link, and leaves alone what is mounted.
+//! What cannot be deleted is a row.
 
 use std::{
     collections::HashSet,
@@ -69,8 +70,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Says how much is left alone in a directory that was not read whole. On the way to what was backed up, and where nothing
-    /// is deleted at all, that goes without saying.
+    /// Says how much is left alone in a directory that was not read whole. On the way to what was
+    /// backed up, and where nothing is deleted at all, that goes without saying.
     fn tell_what_stays<'n>(
         &self,
         dir: &Dir,
@@ -101,8 +102,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes room where a directory is and something else shall be: with everything in it where what is extra goes; else only if
-    /// it is empty.
+    /// Makes room where a directory is and something else shall be: with everything in it where
+    /// what is extra goes; else only if it is empty.
     pub(super) fn clear(&self, dir: &Arc<Dir>, name: &OsStr) -> Result<(), Failure> {
         let fd = self.open_dir(dir).map_err(in_the_way)?;
         let inside = rustix::fs::openat(&*fd, name, DIR, Mode::empty()).map_err(in_the_way)?;

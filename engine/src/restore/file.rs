@@ -1,9 +1,11 @@
 //! One regular file while it is restored.
 //!
-//! Order: the file is made, under another name if something has its own ([`successor`](super::successor)); content, in any
-//! order; length; owner, attributes, mode, times; its own name. Of a file that is there and partly right the rest is collected
-//! beside it, and then written into it ([`patch`](super::patch)). Whoever writes the last blob does the rest. A file whose
-//! content cannot be completed is a row for each of its names; what was made of it is removed, and what was there stays.
+//! Order: the file is made, under another name if something has its own
+//! ([`successor`](super::successor)); content, in any order; length; owner, attributes, mode,
+//! times; its own name. Of a file that is there and partly right the rest is collected beside it,
+//! and then written into it ([`patch`](super::patch)). Whoever writes the last blob does the rest.
+//! A file whose content cannot be completed is a row for each of its names; what was made of it is
+//! removed, and what was there stays.
 
 use std::{
     ffi::OsString,
@@ -171,7 +173,8 @@ impl Run<'_> {
         Ok(fd)
     }
 
-    /// Makes a new file, so that it can have other names, and closes it: its content may come much later.
+    /// Makes a new file, so that it can have other names, and closes it: its content may come much
+    /// later.
     pub(super) fn make_file(&self, file: &Arc<File>) -> Result<(), Failure> {
         let mut state = file.state();
         if !state.open {
@@ -379,7 +382,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Removes what was made of a file that is not whole; what was there before stays. Whether anything was written.
+    /// Removes what was made of a file that is not whole; what was there before stays. Whether
+    /// anything was written.
     fn remove(&self, file: &Arc<File>) -> bool {
         let was_open = file.state().open;
         self.unfinished().retain(|other| !Arc::ptr_eq(other, file));
@@ -407,8 +411,8 @@ impl Run<'_> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After the end: files that were made and not completed go. Those whose own content was being put right
-    /// stay, for the next run to go on from.
+    /// After the end: files that were made and not completed go. Those whose own content was being
+    /// put right stay, for the next run to go on from.
     pub(super) fn remove_unfinished(&self) {
         let files = std::mem::take(&mut *self.unfinished());
         for file in files {

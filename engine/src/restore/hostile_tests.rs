@@ -1,5 +1,5 @@
-//! Repositories whose content lies, and targets that are traps: rows or typed errors, no panic, and nothing
-//! outside the target.
+//! Repositories whose content lies, and targets that are traps: rows or typed errors, no panic, and
+//! nothing outside the target.
 
 use std::{
     fs,

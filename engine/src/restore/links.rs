@@ -1,10 +1,11 @@
 //! Files with several names.
 //!
-//! The first name is restored like any other file; the others become links to it as soon as it is there, under names of their own
-//! for as long as something else has theirs and it is not complete. When its content cannot be completed, all names that
-//! were made go, and what was there stays. A file of the target that has several names already is
-//! only kept when exactly these names are restored as names of one file; otherwise writing to it would
-//! change what is not part of the restore.
+//! The first name is restored like any other file; the others become links to it as soon as it is
+//! there, under names of their own for as long as something else has theirs and it is not complete.
+//! When its content cannot be completed, all names that were made go, and what was there stays. A
+//! file of the target that has several names already is only kept when exactly these names are
+//! restored as names of one file; otherwise writing to it would change what is not part of the
+//! restore.
 
 use std::{
     collections::HashMap,
@@ -35,7 +36,8 @@ use crate::{
     rows::FileOperation,
 };
 
-/// Names looked at to find out which belong together; beyond that, none counts as restored with the others.
+/// Names looked at to find out which belong together; beyond that, none counts as restored with the
+/// others.
 const MAX_NAMES: usize = 1 << 20;
 
 /// Inode and device, as the snapshot has them.
@@ -77,7 +79,8 @@ struct Other {
     name: OsString,
     /// It was a name of the same file before.
     kept: bool,
-    /// The name it has until the file is complete, if that is not its own. Its directory waits for it then.
+    /// The name it has until the file is complete, if that is not its own. Its directory waits for
+    /// it then.
     temporary: Option<OsString>,
 }
 
@@ -182,7 +185,8 @@ impl Run<'_> {
         }
     }
 
-    /// Makes another name of it. `false` if that is not possible; then the name is restored like any other.
+    /// Makes another name of it. `false` if that is not possible; then the name is restored like
+    /// any other.
     pub(super) fn link(
         &self,
         group: &Group,

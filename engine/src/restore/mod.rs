@@ -7,20 +7,22 @@
 //!                                                  (several workers)
 //! ```
 //!
-//! Does: write every file whose content is not right already (compared by hash, blob by blob), verify every
-//! blob's SHA-256 before it is written, set metadata where it differs, delete what is extra if asked to
-//! ([where the backup read whole](deletion)), and make everything durable before it reports success. Does not: follow a link that is in the target, enter a
-//! file system mounted in it, write to a file that has names outside the restore, or trust anything the
-//! repository says: names, sizes and links are checked, and what makes no sense is a row.
+//! Does: write every file whose content is not right already (compared by hash, blob by blob),
+//! verify every blob's SHA-256 before it is written, set metadata where it differs, delete what is
+//! extra if asked to ([where the backup read whole](deletion)), and make everything durable before
+//! it reports success. Does not: follow a link that is in the target, enter a file system mounted
+//! in it, write to a file that has names outside the restore, or trust anything the repository
+//! says: names, sizes and links are checked, and what makes no sense is a row.
 //!
-//! Order: extras of a directory go when its entries are known; content, owner, attributes, mode, times of a
-//! file; a directory's own metadata after all its content, the root's last of all; then the file system is
-//! synced. A file whose content cannot be completed is a row; what was there before it stays, and what was made of it goes. An
-//! error (store gone, disk full, cancelled) removes the files that were just being made and leaves the rest: the next run goes
-//! on from there.
+//! Order: extras of a directory go when its entries are known; content, owner, attributes, mode,
+//! times of a file; a directory's own metadata after all its content, the root's last of all; then
+//! the file system is synced. A file whose content cannot be completed is a row; what was there
+//! before it stays, and what was made of it goes. An error (store gone, disk full, cancelled)
+//! removes the files that were just being made and leaves the rest: the next run goes on from
+//! there.
 //!
-//! Memory: see [`RestoreRequest::memory`]; files are planned in windows, so that it does not grow with the
-//! snapshot.
+//! Memory: see [`RestoreRequest::memory`]; files are planned in windows, so that it does not grow
+//! with the snapshot.
 
 mod attributes;
 mod buffers;
@@ -84,8 +86,8 @@ use crate::{
 /// Bytes that usual directories on the way down, and links, take.
 const DIRECTORIES: u64 = 16 << 20;
 
-/// Restores a snapshot. Blocks, and drives its requests on the repository's runtime: call it on a thread of
-/// its own, not on a worker of a runtime.
+/// Restores a snapshot. Blocks, and drives its requests on the repository's runtime: call it on a
+/// thread of its own, not on a worker of a runtime.
 ///
 /// What cannot be restored is a row of the report, and the outcome `Partial`.
 ///
@@ -154,7 +156,8 @@ fn refuse_root(
     })
 }
 
-/// The snapshot and the index, as they are under the held lock, and bytes for buffers; read while it is not known yet whether it is held.
+/// The snapshot and the index, as they are under the held lock, and bytes for buffers; read while
+/// it is not known yet whether it is held.
 fn read_held(
     repo: &Repository,
     store: &Store,

@@ -72,7 +72,8 @@ fn names_of_one_inode_with_two_contents_become_two_files() {
     assert_eq!((read("c"), inode("c")), (b"1".to_vec(), inode("d")));
 }
 
-/// More names than the process may have files open; it is one of its own, because all of it has the limit.
+/// More names than the process may have files open; it is one of its own, because all of it has the
+/// limit.
 #[test]
 fn many_names_take_few_descriptors() {
     const CHILD: &str = "ARK_TEST_DESCRIPTORS";

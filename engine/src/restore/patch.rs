@@ -1,9 +1,10 @@
 //! Content for a file that is there, kept beside it until all of it is there.
 //!
-//! Order: blobs go into a file without a name, at their places; when the last one is there they are copied into the file that is
-//! mended. If one cannot be had the file stays as it was. Where there is no room for that, or no right to make a file, blobs are
-//! written into the file itself as they come; then it stays with what was put right so far, and so it does if copying is ended.
-//! Either is a mixture that a next restore goes on from.
+//! Order: blobs go into a file without a name, at their places; when the last one is there they are
+//! copied into the file that is mended. If one cannot be had the file stays as it was. Where there
+//! is no room for that, or no right to make a file, blobs are written into the file itself as they
+//! come; then it stays with what was put right so far, and so it does if copying is ended. Either
+//! is a mixture that a next restore goes on from.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},

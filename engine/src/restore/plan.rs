@@ -1,7 +1,7 @@
 //! Which bytes of which packs are fetched, in which order.
 //!
-//! Pure decisions: blobs wanted by files become [`ranges`] of packs; a blob wanted several times is fetched once. And: how
-//! a ceiling of memory is divided.
+//! Pure decisions: blobs wanted by files become [`ranges`] of packs; a blob wanted several times is
+//! fetched once. And: how a ceiling of memory is divided.
 
 use std::sync::Arc;
 

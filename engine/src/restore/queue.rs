@@ -1,8 +1,8 @@
 //! What there is to do, and what is on its way from the store.
 //!
-//! Ranges are asked for in order, several at a time and within a bound of bytes, before a worker needs them.
-//! Whoever plans waits while there is enough to do. Nobody waits longer than a moment without looking
-//! whether the run was stopped or cancelled.
+//! Ranges are asked for in order, several at a time and within a bound of bytes, before a worker
+//! needs them. Whoever plans waits while there is enough to do. Nobody waits longer than a moment
+//! without looking whether the run was stopped or cancelled.
 
 use std::{
     collections::VecDeque,

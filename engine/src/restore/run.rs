@@ -46,7 +46,8 @@ pub(super) struct Run<'a> {
     pub(super) notes: Rows,
     pub(super) counts: Counts,
     pub(super) dirs: OpenDirs,
-    /// Paths that the snapshot is of, below the target; none if it is of one directory, which is the target.
+    /// Paths that the snapshot is of, below the target; none if it is of one directory, which is
+    /// the target.
     pub(super) ways: Vec<PathBuf>,
     /// Other file systems that something is restored into, by their devices: a directory of each.
     pub(super) mounts: Mutex<BTreeMap<u64, OwnedFd>>,
@@ -171,8 +172,8 @@ impl Run<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Does one thread's part. Whatever ends it, a panic as well, the others hear of it: they wait for what it would
-    /// have done.
+    /// Does one thread's part. Whatever ends it, a panic as well, the others hear of it: they wait
+    /// for what it would have done.
     fn part(&self, what: &str, work: impl FnOnce() -> Result<()>) {
         if let Err(error) = caught(what, work) {
             self.fail(error);

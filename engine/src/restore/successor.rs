@@ -1,8 +1,9 @@
-//! What takes the place of something else: it has another name until it is complete, and then takes the place in one step.
+//! What takes the place of something else: it has another name until it is complete, and then takes
+//! the place in one step.
 //!
-//! Does: name it, put it in place, and remove what killed restores have left of it. A directory in its place goes in that
-//! moment, with what is in it where what is extra goes; a kill between the two steps that this takes leaves neither. Fails with
-//! a row, and then what was there stays.
+//! Does: name it, put it in place, and remove what killed restores have left of it. A directory in
+//! its place goes in that moment, with what is in it where what is extra goes; a kill between the
+//! two steps that this takes leaves neither. Fails with a row, and then what was there stays.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -104,7 +105,8 @@ impl Run<'_> {
     }
 }
 
-/// A new file without a name, for content that is to be written into another: it is gone with the process.
+/// A new file without a name, for content that is to be written into another: it is gone with the
+/// process.
 pub(super) fn without_name(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;

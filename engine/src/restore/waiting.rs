@@ -1,8 +1,9 @@
 //! Verified blobs that wait for their turn to be written.
 //!
-//! A file system lets one thread at a time write into a file, and the others spin or sleep until it has. A worker
-//! that finds another one writing into its file keeps the blob, a few at most, and goes on with the next: by the
-//! time it has opened that, the other is done. Nothing waits longer than the range it came with.
+//! A file system lets one thread at a time write into a file, and the others spin or sleep until it
+//! has. A worker that finds another one writing into its file keeps the blob, a few at most, and
+//! goes on with the next: by the time it has opened that, the other is done. Nothing waits longer
+//! than the range it came with.
 
 use std::{mem, ops::Range, sync::Arc};
 

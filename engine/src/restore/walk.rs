@@ -1,8 +1,8 @@
 //! Going through the snapshot's trees, directory by directory.
 //!
-//! Directories are made, or entered, on the way down. Files are collected until there is enough of them, then
-//! what is there is compared, and what is missing is asked for in the order of packs. Everything that is not a
-//! directory or a regular file is made on the way.
+//! Directories are made, or entered, on the way down. Files are collected until there is enough of
+//! them, then what is there is compared, and what is missing is asked for in the order of packs.
+//! Everything that is not a directory or a regular file is made on the way.
 
 use std::{
     collections::HashSet,
@@ -269,8 +269,8 @@ impl Walker<'_, '_> {
         }))
     }
 
-    /// Makes a directory or opens the one that is there. One that only leads to what is selected keeps its
-    /// metadata.
+    /// Makes a directory or opens the one that is there. One that only leads to what is selected
+    /// keeps its metadata.
     fn make_dir(
         &self,
         above: &Arc<Dir>,
@@ -304,7 +304,8 @@ impl Walker<'_, '_> {
         let fd = run.open_dir(above).map_err(open)?;
         let mut fresh = false;
         if there.is_some() && !is_dir {
-            // No rename replaces a file by a directory; what is there goes when the directory is certain.
+            // No rename replaces a file by a directory; what is there goes when the directory is
+            // certain.
             let temporary = run.temporary_name();
             let made = rustix::fs::mkdirat(&*fd, &temporary, Mode::RWXU);
             run.step(FileOperation::Create, made)?;
@@ -355,7 +356,8 @@ impl Walker<'_, '_> {
             })
     }
 
-    /// The directory that a link on the way to what is selected leads to, if links are gone through.
+    /// The directory that a link on the way to what is selected leads to, if links are gone
+    /// through.
     fn linked(
         &self,
         above: &Arc<Dir>,

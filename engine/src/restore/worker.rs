@@ -1,9 +1,9 @@
 //! A worker: opens, decompresses, verifies and writes.
 //!
-//! Every blob's SHA-256 is compared with its id before a byte of it is written. A blob that is wrong is read from another
-//! pack, if there is one that has it; else it fails the files that want it. When a range cannot be read whole, its blobs are
-//! asked for one by one. A blob whose file another worker is writing into may [wait](super::waiting), until the end of its
-//! range at most.
+//! Every blob's SHA-256 is compared with its id before a byte of it is written. A blob that is
+//! wrong is read from another pack, if there is one that has it; else it fails the files that want
+//! it. When a range cannot be read whole, its blobs are asked for one by one. A blob whose file
+//! another worker is writing into may [wait](super::waiting), until the end of its range at most.
 
 use std::{
     io,
@@ -223,7 +223,8 @@ fn verified<'b>(wants: &[Want], plain: &'b [u8], id: Id) -> Result<&'b [u8], Inv
     }
 }
 
-/// What cannot be had from where it was asked for is had from another pack, or the files that want it fail.
+/// What cannot be had from where it was asked for is had from another pack, or the files that want
+/// it fail.
 fn rescue(run: &Run<'_>, waiting: &mut Waiting, wants: &[Want], error: &Error) {
     let parts = (run.repo, run.store, run.index);
     // Where it belongs in its files follows from the length, and how much memory there must be.

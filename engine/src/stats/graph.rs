@@ -1,8 +1,9 @@
 //! All directories of some snapshots as a graph: which are in which, what lies directly in each.
 //!
-//! Does: read each directory once, on several threads, and keep what counting needs of it. The blobs of files are kept as
-//! long as there is room; those of other directories are read again when they are asked for. Positions in the index stand
-//! for ids. Does not: count what many paths lead to by going along each of them; a directory's sum is made once.
+//! Does: read each directory once, on several threads, and keep what counting needs of it. The
+//! blobs of files are kept as long as there is room; those of other directories are read again when
+//! they are asked for. Positions in the index stand for ids. Does not: count what many paths lead
+//! to by going along each of them; a directory's sum is made once.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -49,7 +50,8 @@ pub(super) struct Link {
     pub(super) size: u64,
 }
 
-/// How much there is, counting a file with several names once, where that shows within the directory's own entries.
+/// How much there is, counting a file with several names once, where that shows within the
+/// directory's own entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sum {
     /// Entries of all kinds.
@@ -118,7 +120,8 @@ impl<'a> Graph<'a> {
                 limit: memory,
             });
         }
-        // What an index claims of its largest directory need not be true, so that has no more than half.
+        // What an index claims of its largest directory need not be true, so that has no more than
+        // half.
         let walk = walk::needed(index).clamp(WALK, WALK.max(rest / 2));
         let seen = Bits::new(index.len());
         let visitor = Reading {
@@ -157,7 +160,8 @@ impl<'a> Graph<'a> {
         Ok(graph)
     }
 
-    /// Makes the sum of a directory and all below it. There is no way round: an id is the hash of what is in it.
+    /// Makes the sum of a directory and all below it. There is no way round: an id is the hash of
+    /// what is in it.
     fn sum(&mut self, top: u32) {
         let mut stack = vec![top];
         while let Some(&position) = stack.last() {
@@ -220,8 +224,8 @@ impl<'a> Graph<'a> {
         sum
     }
 
-    /// Goes through the directories below and including `root` for which `enter` says so, and hands it the blobs of files
-    /// in each.
+    /// Goes through the directories below and including `root` for which `enter` says so, and hands
+    /// it the blobs of files in each.
     pub(super) fn each(
         &self,
         root: Dir,
@@ -251,7 +255,8 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    /// Reads a directory once more for its blobs. What is wrong with it was told when it was read first.
+    /// Reads a directory once more for its blobs. What is wrong with it was told when it was read
+    /// first.
     fn again(
         &self,
         blobs: &mut BlobReader<'_>,

@@ -1,7 +1,7 @@
 //! Counting as `restic stats` does: the same numbers in each of its modes.
 //!
-//! Where restic goes through every snapshot in full, a directory that several share is read once here; the numbers are
-//! made so that it makes no difference.
+//! Where restic goes through every snapshot in full, a directory that several share is read once
+//! here; the numbers are made so that it makes no difference.
 
 use std::{
     collections::HashSet,
@@ -67,7 +67,8 @@ pub struct Totals {
 pub(super) const ENTRY: u64 = 48;
 /// What reading takes.
 pub(super) const READING: u64 = 64 << 20;
-/// What all that takes beside the index: sets of positions, and of directories one for a few hundred blobs.
+/// What all that takes beside the index: sets of positions, and of directories one for a few
+/// hundred blobs.
 const BESIDE: Beside = Beside {
     bytes: READING + (2 << 20),
     bits: 10,

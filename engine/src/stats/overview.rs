@@ -19,8 +19,8 @@ use crate::{
     repo::{Repository, Snapshot},
 };
 
-/// What counting takes beside the index: of each blob which snapshot was the first to need it, sets of positions, and of
-/// directories one for a few hundred blobs.
+/// What counting takes beside the index: of each blob which snapshot was the first to need it, sets
+/// of positions, and of directories one for a few hundred blobs.
 const BESIDE: Beside = Beside {
     bytes: graph::READING + (2 << 20),
     bits: 32 + 10,
@@ -85,7 +85,8 @@ pub struct RepositoryStats {
     pub duplicates: Stored,
 }
 
-/// A volume: snapshots that have in common what was asked for, host and paths unless said otherwise.
+/// A volume: snapshots that have in common what was asked for, host and paths unless said
+/// otherwise.
 #[derive(Debug, Clone)]
 pub struct VolumeStats {
     /// What they have in common.
@@ -136,8 +137,8 @@ impl StatsReport {
     }
 }
 
-/// Counts. What is told of a snapshot is true in the whole repository, also if only some snapshots are asked for. Blocks:
-/// call it on a thread of its own.
+/// Counts. What is told of a snapshot is true in the whole repository, also if only some snapshots
+/// are asked for. Blocks: call it on a thread of its own.
 ///
 /// # Errors
 /// `SnapshotNotFound`, `SnapshotAmbiguous`, `MemoryLimit`, `Locked`, `Cancelled`, and what the store says.
@@ -255,9 +256,9 @@ struct Shares {
     needed: Stored,
 }
 
-/// The first snapshot that leads to a blob added it. Going through them the other way round, the first that leads to it is
-/// the last; if both are the same, it is the only one. Snapshots of a volume follow each other, so the same holds for
-/// volumes.
+/// The first snapshot that leads to a blob added it. Going through them the other way round, the
+/// first that leads to it is the last; if both are the same, it is the only one. Snapshots of a
+/// volume follow each other, so the same holds for volumes.
 fn shares(
     graph: &Graph<'_>,
     volume_of: &[usize],

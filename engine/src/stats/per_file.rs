@@ -1,7 +1,7 @@
 //! Blobs of files that differ in content, by path.
 //!
-//! Goes through the snapshots one after another in the order of paths, for content counts where it is met first. A directory
-//! that was met before has nothing new in it.
+//! Goes through the snapshots one after another in the order of paths, for content counts where it
+//! is met first. A directory that was met before has nothing new in it.
 
 use std::{
     collections::HashSet,

@@ -1,6 +1,7 @@
 //! What is kept of each directory while all are read.
 //!
-//! Blobs of files are kept as long as there is room. When there is none for the rest any more, those that were kept go first.
+//! Blobs of files are kept as long as there is room. When there is none for the rest any more,
+//! those that were kept go first.
 
 use std::{
     collections::HashMap,

@@ -17,7 +17,8 @@ pub struct AwsCredentials {
     pub session_token: Option<Secret>,
 }
 
-/// A value without the comment behind it, which a blank must separate: keys may hold `#` and `;`, and hold no blanks.
+/// A value without the comment behind it, which a blank must separate: keys may hold `#` and `;`,
+/// and hold no blanks.
 fn without_comment(value: &str) -> &str {
     let value = value.trim();
     let comment = value

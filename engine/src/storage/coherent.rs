@@ -1,7 +1,8 @@
 //! Whether what was written to a directory is in every listing of it that begins later.
 //!
-//! It is on a file system of one machine. Behind a network (NFS, SMB, a cluster's, a host's folder in its guest) another
-//! machine, or the kernel's cache, may show the past for a while. What is not known counts as that.
+//! It is on a file system of one machine. Behind a network (NFS, SMB, a cluster's, a host's folder
+//! in its guest) another machine, or the kernel's cache, may show the past for a while. What is not
+//! known counts as that.
 
 use std::path::Path;
 

@@ -1,8 +1,9 @@
 //! Files and directories that last, and that those may read for whom the repository is.
 //!
-//! Does: sync files and directories as far as their file system can; let the group read what is made in a directory that it
-//! may read. Does not: write content, or open anything to others than the group. A group that cannot be given keeps the
-//! file to its owner; that is logged, and no error.
+//! Does: sync files and directories as far as their file system can; let the group read what is
+//! made in a directory that it may read. Does not: write content, or open anything to others than
+//! the group. A group that cannot be given keeps the file to its owner; that is logged, and no
+//! error.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -16,8 +17,8 @@ use rustix::io::Errno;
 /// Of the group: to read and to enter.
 const GROUP_READS: u32 = 0o050;
 
-/// Makes a file's content durable. A file system that has no such call, as FUSE and SMB mounts may not, keeps it as well as
-/// it can.
+/// Makes a file's content durable. A file system that has no such call, as FUSE and SMB mounts may
+/// not, keeps it as well as it can.
 pub(crate) fn sync(file: &File) -> io::Result<()> {
     const UNKNOWN: [Errno; 3] = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
     let unknown = |error: &io::Error| {

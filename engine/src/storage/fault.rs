@@ -53,8 +53,8 @@ pub enum Fault {
     Refuse,
     /// It is done, and the answer is lost.
     Lost,
-    /// Of what is read or written, only the first half arrives. A broken write leaves nothing and fails; a broken read
-    /// of a range fails; a whole object is handed on as if it were complete.
+    /// Of what is read or written, only the first half arrives. A broken write leaves nothing and
+    /// fails; a broken read of a range fails; a whole object is handed on as if it were complete.
     Truncate,
     /// It takes so long.
     Slow(Duration),
@@ -132,8 +132,8 @@ impl Faulty {
         }
     }
 
-    /// Makes the request, or not, and changes its answer. `half` changes the answer to a truncated one; `None`: such
-    /// an attempt fails.
+    /// Makes the request, or not, and changes its answer. `half` changes the answer to a truncated
+    /// one; `None`: such an attempt fails.
     fn around<T: Send + 'static>(
         &self,
         operation: Operation,

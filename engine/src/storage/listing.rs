@@ -1,8 +1,8 @@
 //! What an S3 service answers to a listing is a listing, or an error.
 //!
-//! OpenDAL reads the elements it knows and goes without the rest: a page of a proxy, or an error with status 200, would
-//! be an empty listing, and a truncated one without a way to go on would begin anew for ever. Does: look at each answer before it
-//! is read. Does not: take it apart.
+//! OpenDAL reads the elements it knows and goes without the rest: a page of a proxy, or an error
+//! with status 200, would be an empty listing, and a truncated one without a way to go on would
+//! begin anew for ever. Does: look at each answer before it is read. Does not: take it apart.
 
 use futures::stream;
 use http::{Method, Request, Response};

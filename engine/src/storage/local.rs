@@ -6,10 +6,11 @@
 //! Conditional writes end in a rename that refuses to replace (or a hard link, where the file system
 //! has no such rename). Blocking calls run on tokio's blocking threads.
 //!
-//! What is made in a directory that its group may read, the group may read; the root, which is not only the repository's,
-//! does not count. Fails with `NoStore` when the root itself is gone, or is another directory than the one that was opened:
-//! an unmounted disk must not look like an empty store. A directory that is not there is empty; one that is there and cannot
-//! be listed, a file in its place, and a link that leads nowhere are failures.
+//! What is made in a directory that its group may read, the group may read; the root, which is not
+//! only the repository's, does not count. Fails with `NoStore` when the root itself is gone, or is
+//! another directory than the one that was opened: an unmounted disk must not look like an empty
+//! store. A directory that is not there is empty; one that is there and cannot be listed, a file in
+//! its place, and a link that leads nowhere are failures.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -141,7 +142,8 @@ impl Local {
         .await
     }
 
-    /// What writes that were killed have left below a directory, or writes still leave that are under way.
+    /// What writes that were killed have left below a directory, or writes still leave that are
+    /// under way.
     pub(super) async fn unfinished(&self, path: String) -> Result<Vec<Entry>> {
         let local = self.clone();
         local
@@ -393,8 +395,8 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// Claims the target by making it, which one of several can, and renames over it. For a moment, or after a kill, it is
-/// empty.
+/// Claims the target by making it, which one of several can, and renames over it. For a moment, or
+/// after a kill, it is empty.
 fn rename_claimed(from: &Path, to: &Path) -> io::Result<bool> {
     let claimed = OpenOptions::new()
         .write(true)
@@ -468,7 +470,8 @@ fn list_into(
     Ok(())
 }
 
-/// Exactly `len` bytes from `offset` on, in the memory of `data`, which nobody fills with zeros before.
+/// Exactly `len` bytes from `offset` on, in the memory of `data`, which nobody fills with zeros
+/// before.
 fn read_at(file: &File, offset: u64, len: usize, mut data: Vec<u8>) -> io::Result<Vec<u8>> {
     data.reserve_exact(len);
     while data.len() < len {
@@ -497,8 +500,9 @@ fn modified(meta: &fs::Metadata) -> Option<jiff::Timestamp> {
         .and_then(|time| jiff::Timestamp::try_from(time).ok())
 }
 
-/// The failure that a path is not there, as `None`. A link that leads nowhere, on the way or at its end, stands for
-/// something that is elsewhere and out of reach; so does a file where a directory should be. Neither is an absent path.
+/// The failure that a path is not there, as `None`. A link that leads nowhere, on the way or at its
+/// end, stands for something that is elsewhere and out of reach; so does a file where a directory
+/// should be. Neither is an absent path.
 fn absent<T>(path: &Path, result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,9 +1,9 @@
 //! Where a repository is, in the words restic uses: `/path`, `local:/path`, `s3:http://host:port/bucket/prefix`,
 //! `s3:host/bucket/prefix`.
 //!
-//! Does: read such a text, and turn it into the settings of a store. Does not: touch a file, the network or the
-//! environment; credentials are the caller's. Fails with `InvalidConfig`, saying what to write instead. Parts of
-//! an address that could hold a password are never quoted.
+//! Does: read such a text, and turn it into the settings of a store. Does not: touch a file, the
+//! network or the environment; credentials are the caller's. Fails with `InvalidConfig`, saying
+//! what to write instead. Parts of an address that could hold a password are never quoted.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -175,7 +175,8 @@ impl Location {
                     secret_access_key: access.secret_access_key,
                     session_token: access.session_token,
                     ca_cert: access.ca_cert,
-                    // A certificate for *.amazonaws.com does not cover a bucket with a dot in its name.
+                    // A certificate for *.amazonaws.com does not cover a bucket with a dot in its
+                    // name.
                     path_style: !amazon || bucket.contains('.'),
                     insecure_skip_tls_verify: access.insecure_skip_tls_verify,
                 })

@@ -1,12 +1,13 @@
 //! Object stores: one async interface over a local directory and S3.
 //!
 //! Does: validate paths, limit every request in time, repeat passing failures with jitter, stop on
-//! cancel, list strictly (a page that fails is an error, never a shorter list) and turn every failure
-//! into a typed [`Error`]. Does not: cache, encrypt, or know what a repository is.
+//! cancel, list strictly (a page that fails is an error, never a shorter list) and turn every
+//! failure into a typed [`Error`]. Does not: cache, encrypt, or know what a repository is.
 //!
-//! Writes are atomic and durable: an object is there with all its bytes or not at all, and when a write
-//! returns it survives a power loss. For a directory that takes a temporary file, fsync, rename and
-//! fsync of every directory touched, in that order (see `local.rs`); S3 promises it by itself.
+//! Writes are atomic and durable: an object is there with all its bytes or not at all, and when a
+//! write returns it survives a power loss. For a directory that takes a temporary file, fsync,
+//! rename and fsync of every directory touched, in that order (see `local.rs`); S3 promises it by
+//! itself.
 
 mod aws;
 mod backend;
@@ -127,8 +128,8 @@ impl Store {
         self.backend.local().is_some()
     }
 
-    /// What killed writes have left below a directory, and what writes leave that are under way, with names relative to it. A
-    /// store that shows no such thing has none.
+    /// What killed writes have left below a directory, and what writes leave that are under way,
+    /// with names relative to it. A store that shows no such thing has none.
     ///
     /// # Errors
     /// What the store says.
@@ -139,8 +140,8 @@ impl Store {
         }
     }
 
-    /// Whether a listing of this directory is one of a directory that is there. In a bucket there are none, and every listing
-    /// is as good.
+    /// Whether a listing of this directory is one of a directory that is there. In a bucket there
+    /// are none, and every listing is as good.
     pub(crate) async fn has_dir(&self, dir: &str) -> Result<bool> {
         match self.backend.local() {
             Some(local) => local.has_dir(self.full(dir)?).await,
@@ -156,7 +157,8 @@ impl Store {
         }
     }
 
-    /// Whether what was written below this path is in every listing of it that begins later, for certain.
+    /// Whether what was written below this path is in every listing of it that begins later, for
+    /// certain.
     pub(crate) async fn is_coherent(&self, path: &str) -> bool {
         match self.backend.local() {
             Some(local) => local.is_coherent(&format!("{}{path}", self.base)).await,
@@ -237,8 +239,9 @@ impl Store {
         Ok(Bytes::from(data))
     }
 
-    /// The same, into a buffer that was used before: its content goes, its memory is used again. Memory that is taken
-    /// anew for every read costs more than the read, once it is large enough to come from the system each time.
+    /// The same, into a buffer that was used before: its content goes, its memory is used again.
+    /// Memory that is taken anew for every read costs more than the read, once it is large enough
+    /// to come from the system each time.
     ///
     /// # Errors
     /// As [`Self::read_range`]; the buffer is gone then.
@@ -262,7 +265,8 @@ impl Store {
         .await
     }
 
-    /// An object as a stream of pieces, each fetched, limited and repeated like a request of its own.
+    /// An object as a stream of pieces, each fetched, limited and repeated like a request of its
+    /// own.
     ///
     /// # Errors
     /// `ObjectMissing`.
@@ -314,8 +318,8 @@ impl Store {
         .await
     }
 
-    /// Writes an object unless there is one. `false`: there was one, and it was left alone. Of several
-    /// concurrent callers exactly one gets `true`.
+    /// Writes an object unless there is one. `false`: there was one, and it was left alone. Of
+    /// several concurrent callers exactly one gets `true`.
     pub async fn write_if_absent(&self, path: &str, data: Bytes) -> Result<bool> {
         let path = self.full(path)?;
         let mut attempts = 0;

@@ -1,8 +1,8 @@
 //! Limits around one request: time, repetition, cancel.
 //!
 //! Every attempt has a time limit that grows with the bytes it moves; an attempt that fails with a
-//! transient error is repeated a bounded number of times after a wait with full jitter; a cancel ends
-//! the wait and the attempt at once.
+//! transient error is repeated a bounded number of times after a wait with full jitter; a cancel
+//! ends the wait and the attempt at once.
 
 use std::{future::Future, pin::Pin, time::Duration};
 

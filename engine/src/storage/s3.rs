@@ -1,8 +1,8 @@
 //! Amazon S3 and services that speak its protocol, through OpenDAL.
 //!
-//! Every call here is one attempt; limits and repetition are the caller's. Uploads carry a CRC-32C the
-//! service verifies. Credentials come from the configuration only: never from the environment, from
-//! files or from the cloud's metadata service.
+//! Every call here is one attempt; limits and repetition are the caller's. Uploads carry a CRC-32C
+//! the service verifies. Credentials come from the configuration only: never from the environment,
+//! from files or from the cloud's metadata service.
 //!
 //! Order of a large upload: parts, then completion; an error or a dropped future leaves no object.
 
@@ -249,8 +249,8 @@ impl S3 {
         }
     }
 
-    /// Each piece of the body is copied as it comes and let go, so that the connection reads the next one into the
-    /// same memory.
+    /// Each piece of the body is copied as it comes and let go, so that the connection reads the
+    /// next one into the same memory.
     pub(super) async fn read_range(
         self,
         path: String,
@@ -287,10 +287,11 @@ impl S3 {
         }
     }
 
-    /// Why a whole response holds another number of bytes than was asked for. A store that is asked for
-    /// more than there is answers with what there is, or with all of it where the range is beyond its
-    /// numbers, and OpenDAL gives these answers no kind of their own. Only the object's size tells an
-    /// object that is too short, which is damage, from a failure of the store, which never is.
+    /// Why a whole response holds another number of bytes than was asked for. A store that is asked
+    /// for more than there is answers with what there is, or with all of it where the range is
+    /// beyond its numbers, and OpenDAL gives these answers no kind of their own. Only the object's
+    /// size tells an object that is too short, which is damage, from a failure of the store, which
+    /// never is.
     async fn wrong_length(
         &self,
         path: &str,

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is compared of one entry. Directories' sizes and link counts are the file system's own business.
+/// What is compared of one entry. Directories' sizes and link counts are the file system's own
+/// business.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     mode: u32,

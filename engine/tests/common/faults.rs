@@ -15,8 +15,8 @@ pub fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What goes wrong at a point, beginning with one of `calls` requests after the first `from`: one fault, several
-/// faults, or everything from then on.
+/// What goes wrong at a point, beginning with one of `calls` requests after the first `from`: one
+/// fault, several faults, or everything from then on.
 pub fn plan(
     seed: u64,
     from: u64,
@@ -43,7 +43,8 @@ pub fn plan(
                 2 => Fault::Truncate,
                 _ => Fault::Slow(Duration::from_millis(50)),
             },
-            // The connection is gone, for good; the last request may or may not have been carried out.
+            // The connection is gone, for good; the last request may or may not have been carried
+            // out.
             8 if now => {
                 dead.store(true, Ordering::Relaxed);
                 if mix(!seed).is_multiple_of(2) {

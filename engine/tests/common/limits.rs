@@ -9,7 +9,8 @@ use ark_engine::{
 /// What can be done in so many bytes.
 pub type Operation<'a> = (&'a str, Box<dyn Fn(u64) -> Result<()> + 'a>);
 
-/// With `little` bytes each is an error that names more, less than `most`, and with what it names each succeeds at once.
+/// With `little` bytes each is an error that names more, less than `most`, and with what it names
+/// each succeeds at once.
 pub fn what_is_named_suffices(operations: Vec<Operation<'_>>, little: u64, most: u64) {
     for (name, run) in operations {
         let needed = match run(little) {

@@ -1,5 +1,5 @@
-//! What the engine's tests share: a repository in a temporary directory, a source tree with everything a
-//! file system has, and a comparison of two trees down to the nanosecond.
+//! What the engine's tests share: a repository in a temporary directory, a source tree with
+//! everything a file system has, and a comparison of two trees down to the nanosecond.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -42,8 +42,8 @@ impl Bench {
         Self::at(tempfile::tempdir().unwrap())
     }
 
-    /// In memory, if the machine offers that: where a process is killed hundreds of times, a disk that
-    /// syncs each time would only make it slow.
+    /// In memory, if the machine offers that: where a process is killed hundreds of times, a disk
+    /// that syncs each time would only make it slow.
     pub fn in_memory() -> Self {
         let memory = Path::new("/dev/shm");
         Self::at(if memory.is_dir() {

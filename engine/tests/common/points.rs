@@ -1,5 +1,5 @@
-//! One backup, disturbed at many points: each point starts from the same repository and the same source, and ends in
-//! a repository that is whole.
+//! One backup, disturbed at many points: each point starts from the same repository and the same
+//! source, and ends in a repository that is whole.
 
 use std::{
     fs,
@@ -78,11 +78,12 @@ impl Points {
         });
     }
 
-    /// Whatever happened to the backup: nothing is damaged, every snapshot can be restored, and the next backup is
-    /// what the source is.
+    /// Whatever happened to the backup: nothing is damaged, every snapshot can be restored, and the
+    /// next backup is what the source is.
     pub fn is_whole(&self, point: u64, dir: &Path) {
         let handle = self.bench.runtime.handle();
-        // The disturbed run is over, and its lock with it; waiting for that would take half an hour.
+        // The disturbed run is over, and its lock with it; waiting for that would take half an
+        // hour.
         let locks = dir.join("repo/locks");
         if locks.exists() {
             fs::remove_dir_all(&locks).unwrap();

@@ -1,4 +1,5 @@
-//! A repository that we wrote, two snapshots of it, and what must still work after somebody else was at it.
+//! A repository that we wrote, two snapshots of it, and what must still work after somebody else
+//! was at it.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -12,8 +13,8 @@ use super::{
     restore, trees,
 };
 
-/// The root's own metadata is not in the trees of the format, so restic does not know it; attributes of links it
-/// ignores.
+/// The root's own metadata is not in the trees of the format, so restic does not know it;
+/// attributes of links it ignores.
 pub const BY_RESTIC: Options = Options {
     ignore_root: true,
     ignore_xattrs_of_links: true,
@@ -21,7 +22,8 @@ pub const BY_RESTIC: Options = Options {
 
 pub const VERSIONS: [FormatVersion; 2] = [FormatVersion::V1, FormatVersion::V2];
 
-/// A source with everything a volume can hold, and snapshots of two of its states; the source is as the second.
+/// A source with everything a volume can hold, and snapshots of two of its states; the source is as
+/// the second.
 pub struct Written {
     pub bench: Bench,
     pub first: String,
@@ -55,8 +57,8 @@ impl Written {
         Restic::newest(&self.bench.repo_dir())
     }
 
-    /// All is well for both programs; a snapshot can be restored and is the source; a further backup that reads
-    /// everything finds all of it stored.
+    /// All is well for both programs; a snapshot can be restored and is the source; a further
+    /// backup that reads everything finds all of it stored.
     pub fn goes_on(&self, snapshot: &str) {
         let restic = self.restic();
         restic.check();

@@ -1,4 +1,5 @@
-//! The defects: how each is made, what restic's check says of the repository then, and what ours finds.
+//! The defects: how each is made, what restic's check says of the repository then, and what ours
+//! finds.
 
 mod defects_of_documents;
 mod defects_of_indexes;
@@ -16,8 +17,8 @@ pub enum Theirs {
     Error,
     /// There is an error, told without `--read-data`: with it, restic 0.19.1 waits for ever.
     ErrorWithoutReading,
-    /// It is not asked: restic 0.19.1 finds that the blobs do not lie side by side, and waits for ever. Ours says that
-    /// there is an error.
+    /// It is not asked: restic 0.19.1 finds that the blobs do not lie side by side, and waits for
+    /// ever. Ours says that there is an error.
     WaitsForEver,
     /// There is none, and ours says so, too.
     Ok,

@@ -1,4 +1,5 @@
-//! Defects of snapshots, directories, keys and the configuration. Nodes are given to a root directory of a new snapshot.
+//! Defects of snapshots, directories, keys and the configuration. Nodes are given to a root
+//! directory of a new snapshot.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Repositories changed by hand: with the repository's own key, so that each defect is just the one wanted.
+//! Repositories changed by hand: with the repository's own key, so that each defect is just the one
+//! wanted.
 
 use std::{
     fs,

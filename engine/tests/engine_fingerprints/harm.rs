@@ -127,7 +127,8 @@ fn a_state_of_another_volume_or_repository_costs_time() {
     assert_eq!(report.state.unwrap().bytes, ALL);
 }
 
-/// The state's directory goes, at the beginning, in the middle, or when the snapshot is being written.
+/// The state's directory goes, at the beginning, in the middle, or when the snapshot is being
+/// written.
 #[test]
 fn a_state_that_goes_while_a_backup_runs_costs_time() {
     for (operation, prefix, found) in [

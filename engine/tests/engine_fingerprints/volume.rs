@@ -90,7 +90,8 @@ impl Volume {
         snapshot.summary.unwrap().data_blobs
     }
 
-    /// The snapshot holds the source as it is, which a restore compares with the ids, and the repository is whole.
+    /// The snapshot holds the source as it is, which a restore compares with the ids, and the
+    /// repository is whole.
     pub fn assert_right(&self, report: &ArchiveReport) {
         assert_eq!(report.outcome(), Outcome::Complete, "{:?}", report.errors);
         let target = tempfile::tempdir_in(self.bench.dir.path()).unwrap();

@@ -79,8 +79,8 @@ fn what_patterns_left_out_and_sockets_stay() {
     assert!(!there.join("data/new/z").exists() && !there.join("data/w").exists());
 }
 
-/// A directory that could not be listed, and a file that could not be read: the first as empty in the snapshot, the other not
-/// there at all.
+/// A directory that could not be listed, and a file that could not be read: the first as empty in
+/// the snapshot, the other not there at all.
 #[test]
 fn what_the_backup_could_not_read_stays_with_a_row() {
     let bench = Bench::new();

@@ -20,7 +20,8 @@ use crate::common::{
 /// Bytes of a file of several blobs.
 const LARGE: usize = 24 << 20;
 
-/// A backup of one file of several blobs, of which the packs of content are damaged in their middle when asked for.
+/// A backup of one file of several blobs, of which the packs of content are damaged in their middle
+/// when asked for.
 fn prepared() -> (Bench, Repository, String) {
     let bench = Bench::new();
     fs::write(bench.source().join("file"), trees::noise(1, LARGE)).unwrap();
@@ -106,7 +107,8 @@ fn a_file_that_can_be_mended_keeps_its_inode() {
     assert_same(&bench.source(), &bench.target());
 }
 
-/// A link, a file with names elsewhere, an empty directory: none of them is given up for a file that does not come.
+/// A link, a file with names elsewhere, an empty directory: none of them is given up for a file
+/// that does not come.
 #[test]
 fn what_a_file_would_replace_stays_until_the_file_is_complete() {
     for kind in ["link", "names", "directory"] {
@@ -169,7 +171,8 @@ fn names_of_one_file_replace_others_together_or_not_at_all() {
     assert_eq!(names(&target.join("dir")), ["also"]);
 }
 
-/// What is being made under another name is no extra: the files of a directory are complete after it was gone through.
+/// What is being made under another name is no extra: the files of a directory are complete after
+/// it was gone through.
 #[test]
 fn a_restore_that_deletes_does_not_delete_what_it_makes() {
     let bench = Bench::new();
@@ -225,8 +228,9 @@ fn child_restores() {
     told.ended();
 }
 
-/// Whenever it is killed, every name has what was there, or all of what takes its place; the file that is put right has
-/// nothing but bytes of the one or the other. The next restore makes it whole.
+/// Whenever it is killed, every name has what was there, or all of what takes its place; the file
+/// that is put right has nothing but bytes of the one or the other. The next restore makes it
+/// whole.
 #[test]
 fn a_restore_that_is_killed_leaves_the_old_or_the_new() {
     use std::os::unix::process::ExitStatusExt as _;

@@ -1,4 +1,5 @@
-//! A prune without anybody beside it: what it leaves when it died, how far it goes, and when it does not.
+//! A prune without anybody beside it: what it leaves when it died, how far it goes, and when it
+//! does not.
 
 use std::{
     fs,
@@ -123,7 +124,8 @@ fn a_prune_whose_time_is_over_still_ends_well() {
     bench.restic().check();
 }
 
-/// Nothing is removed when the store's clock and ours disagree, or when something was written after all were locked out.
+/// Nothing is removed when the store's clock and ours disagree, or when something was written after
+/// all were locked out.
 #[test]
 fn nothing_is_removed_while_clocks_disagree() {
     let bench = prepared(FormatVersion::V2);
@@ -187,8 +189,8 @@ fn damage_is_not_copied() {
     assert!(before.iter().all(|pack| after.contains(pack)));
 }
 
-/// A program that takes no lock may be about to name what it wrote: strays stay for a day, by the store's clock. So do uploads that
-/// are not finished, which no listing shows.
+/// A program that takes no lock may be about to name what it wrote: strays stay for a day, by the
+/// store's clock. So do uploads that are not finished, which no listing shows.
 #[test]
 fn strays_and_unfinished_uploads_go_only_when_they_are_a_day_old() {
     let bench = prepared(FormatVersion::V2);

@@ -1,5 +1,5 @@
-//! What a restore has waited for in vain: a webhook or an API that does not answer is waited for once, not
-//! once for each object.
+//! What a restore has waited for in vain: a webhook or an API that does not answer is waited for
+//! once, not once for each object.
 //!
 //! A cause that has not been met for a while counts as new when it is met again.
 
@@ -19,8 +19,8 @@ const PASSED: Duration = Duration::from_mins(2);
 pub(crate) struct Causes(Mutex<HashMap<String, (Instant, Instant)>>);
 
 impl Causes {
-    /// Since when what `message` says about an object of `target` is being waited for; `started` if it
-    /// concerns this object alone.
+    /// Since when what `message` says about an object of `target` is being waited for; `started` if
+    /// it concerns this object alone.
     pub(crate) fn since(&self, message: &str, target: &Target, started: Instant) -> Instant {
         let Some(cause) = shared(message, target) else {
             return started;

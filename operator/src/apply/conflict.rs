@@ -5,9 +5,9 @@
 //! Service accounts are always merged, because every namespace has one before anybody restores it.
 //! An object that this very restore created, before the operator restarted, is its own.
 //!
-//! A change never takes away what somebody lives on: subjects of bindings and finalizers are added to;
-//! so is all of an object that belongs to no namespace, when namespaces are restored under other names,
-//! because it also serves the original.
+//! A change never takes away what somebody lives on: subjects of bindings and finalizers are added
+//! to; so is all of an object that belongs to no namespace, when namespaces are restored under
+//! other names, because it also serves the original.
 
 use ark_api::restore::ExistingResourcePolicy;
 use serde_json::{Map, Value};

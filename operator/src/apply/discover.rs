@@ -1,5 +1,5 @@
-//! What the API server serves: from a resource of the bundle (`deployments.apps`) to the endpoint it
-//! is applied to.
+//! What the API server serves: from a resource of the bundle (`deployments.apps`) to the endpoint
+//! it is applied to.
 //!
 //! Asks only for the groups that a restore needs, each once, so that a broken aggregated API
 //! disturbs nobody but its own objects. [`Served::forget`] after new definitions.

@@ -1,9 +1,9 @@
 //! Who owns the fields of a restored object, as server-side apply sees it. Pure.
 //!
-//! Whoever applied an object to the cluster it comes from goes on to own its fields: else their next
-//! apply meets conflicts, and a field that they take out stays. An object of one plain manager is created
-//! in that name; one of several, or of an applier, gets its managers back in a second request, because a
-//! creation makes its sender the owner of everything.
+//! Whoever applied an object to the cluster it comes from goes on to own its fields: else their
+//! next apply meets conflicts, and a field that they take out stays. An object of one plain manager
+//! is created in that name; one of several, or of an applier, gets its managers back in a second
+//! request, because a creation makes its sender the owner of everything.
 //!
 //! Managers of subresources stay out: what they own is not restored.
 
@@ -57,7 +57,8 @@ impl Managers {
         }
     }
 
-    /// The merge patch that gives `live`, which was created in the operator's name, its managers back.
+    /// The merge patch that gives `live`, which was created in the operator's name, its managers
+    /// back.
     pub(crate) fn patch(&self, live: &Value) -> Option<Value> {
         let Self::Listed(wanted) = self else {
             return None;

@@ -3,8 +3,8 @@
 //! Does: retry what may pass (a busy server, a service account that is about to be made, an object
 //! that is still going away). Does not: order objects, or wait for what they cause.
 //!
-//! Fails never: what went wrong is the [`Outcome`]. Idempotent: an object that an earlier attempt of
-//! the same restore made is recognised by its stamp.
+//! Fails never: what went wrong is the [`Outcome`]. Idempotent: an object that an earlier attempt
+//! of the same restore made is recognised by its stamp.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -162,7 +162,8 @@ impl Applier {
         }
     }
 
-    /// Whether the cluster has an object of a core resource. One that cannot be asked for counts as there.
+    /// Whether the cluster has an object of a core resource. One that cannot be asked for counts as
+    /// there.
     pub(crate) async fn exists(&self, resource: &str, namespace: &str, name: &str) -> bool {
         let Ok(Some(target)) = self.served.resolve(resource, "v1").await else {
             return true;
@@ -359,8 +360,8 @@ async fn give_back(job: &Job<'_>, created: &Value) -> kube::Result<()> {
     Ok(())
 }
 
-/// Why an object cannot be changed, in words that are alike for all objects of its kind: the fields and,
-/// of the server's reason, what fits; without the object, which the reason may repeat.
+/// Why an object cannot be changed, in words that are alike for all objects of its kind: the fields
+/// and, of the server's reason, what fits; without the object, which the reason may repeat.
 fn immutable(error: &kube::Error) -> String {
     let kube::Error::Api(status) = error else {
         return describe(error);

@@ -88,8 +88,8 @@ pub(super) fn is_final(error: &Error, text: &str) -> bool {
     !is_soon(error, text) && classify(error) != Class::Transient
 }
 
-/// Refused now, but what it lacks is on its way: the default service account of a new namespace, the
-/// roles of a new binding in the authoriser's cache.
+/// Refused now, but what it lacks is on its way: the default service account of a new namespace,
+/// the roles of a new binding in the authoriser's cache.
 fn is_soon(error: &Error, text: &str) -> bool {
     status_code(error) == Some(403) && text.contains("serviceaccount") && text.contains("not found")
 }

@@ -1,10 +1,11 @@
 //! Requests about objects of one resource, as text.
 //!
-//! Objects go as the bytes they are given, so that nothing in them is decoded on the way, and are checked
-//! strictly: a field that the cluster does not know is not dropped in silence. The object is then sent
-//! without the check, and [`Sent::lost`] names what the server drops.
+//! Objects go as the bytes they are given, so that nothing in them is decoded on the way, and are
+//! checked strictly: a field that the cluster does not know is not dropped in silence. The object
+//! is then sent without the check, and [`Sent::lost`] names what the server drops.
 //!
-//! Answers are decoded here and not by the client, which would log the text of one it cannot decode.
+//! Answers are decoded here and not by the client, which would log the text of one it cannot
+//! decode.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request};

@@ -1,11 +1,12 @@
 //! The claim object: one backup name at a location has one writer.
 //!
-//! Order: before anything else is written below `backups/<name>/`, the claim is, if absent, with the
-//! cluster and the uid of the Backup; the marker is the last. So a restarted operator recognises its own
-//! unfinished work, and two clusters (or a deposed leader's successor) cannot mix theirs.
+//! Order: before anything else is written below `backups/<name>/`, the claim is, if absent, with
+//! the cluster and the uid of the Backup; the marker is the last. So a restarted operator
+//! recognises its own unfinished work, and two clusters (or a deposed leader's successor) cannot
+//! mix theirs.
 //!
-//! Fails with what the store says. Content of the bucket is not trusted: sizes are bounded, and what
-//! cannot be read counts as somebody else's.
+//! Fails with what the store says. Content of the bucket is not trusted: sizes are bounded, and
+//! what cannot be read counts as somebody else's.
 
 use ark_api::{Backup, layout};
 use ark_engine::Store;

@@ -1,6 +1,6 @@
-//! How long a run puts up with a store that fails: the engine repeats each request by itself; on top of
-//! that a whole step is tried a few times over half a minute, and then the run fails with the reason. Where much work
-//! would be lost, the step is tried until a deadline.
+//! How long a run puts up with a store that fails: the engine repeats each request by itself; on
+//! top of that a whole step is tried a few times over half a minute, and then the run fails with
+//! the reason. Where much work would be lost, the step is tried until a deadline.
 
 use std::time::Duration;
 

@@ -1,9 +1,10 @@
-//! The claim on a restore's name: one name at a location has one writer, so that restores of two clusters
-//! do not overwrite each other's artefacts.
+//! The claim on a restore's name: one name at a location has one writer, so that restores of two
+//! clusters do not overwrite each other's artefacts.
 //!
-//! Order: before a restore begins, its claim is written below `restores/<name>/`, if absent, with the
-//! cluster and the uid of the Restore; artefacts come last. A Restore of the same cluster that has the name
-//! now takes it over: the one before is deleted. Velero reads and removes the directory as it always did.
+//! Order: before a restore begins, its claim is written below `restores/<name>/`, if absent, with
+//! the cluster and the uid of the Restore; artefacts come last. A Restore of the same cluster that
+//! has the name now takes it over: the one before is deleted. Velero reads and removes the
+//! directory as it always did.
 //!
 //! Fails with what the store says. What cannot be read counts as somebody else's.
 
@@ -28,7 +29,8 @@ pub(crate) struct RestoreClaim {
     pub(crate) restore_uid: String,
 }
 
-/// Claims the name of a restore. The inner error is for the user: the name belongs to somebody else.
+/// Claims the name of a restore. The inner error is for the user: the name belongs to somebody
+/// else.
 pub(crate) async fn acquire(
     store: &Store,
     restore: &str,

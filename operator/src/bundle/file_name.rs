@@ -1,8 +1,9 @@
 //! Which file an object has in a bundle. Pure.
 //!
-//! Most objects have the file `<name>.json`. Some names cannot be one: RBAC allows control characters, Events
-//! may have names longer than a file's may be. Such an object's file has the readable beginning of its name
-//! and the name's SHA-256; the name itself is in the object, and the reader compares the two.
+//! Most objects have the file `<name>.json`. Some names cannot be one: RBAC allows control
+//! characters, Events may have names longer than a file's may be. Such an object's file has the
+//! readable beginning of its name and the name's SHA-256; the name itself is in the object, and the
+//! reader compares the two.
 
 use sha2::{Digest as _, Sha256};
 
@@ -31,8 +32,8 @@ pub(crate) fn stem(name: &str) -> String {
     format!("{readable}{MARK}{}", hex::encode(Sha256::digest(name)))
 }
 
-/// Whether the file with this stem can be that of an object called `name`; releases before names were
-/// encoded wrote every name as it is.
+/// Whether the file with this stem can be that of an object called `name`; releases before names
+/// were encoded wrote every name as it is.
 pub(crate) fn is_of(file_stem: &str, name: &str) -> bool {
     !name.is_empty() && (file_stem == name || file_stem == stem(name))
 }

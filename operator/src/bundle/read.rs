@@ -26,8 +26,8 @@ use crate::json::Document;
 
 /// Most bytes of an extended header (a long path) that are read.
 const MAX_PATH_HEADER: u64 = 64 * 1024;
-/// Longest name of a resource or namespace in Kubernetes, and longest file name that releases before
-/// encoded names wrote, without `.json`.
+/// Longest name of a resource or namespace in Kubernetes, and longest file name that releases
+/// before encoded names wrote, without `.json`.
 const MAX_NAME: usize = 253;
 /// Longest name of an object that is believed; Events may have names longer than 253 bytes.
 const MAX_OBJECT_NAME: usize = 4096;
@@ -417,8 +417,8 @@ fn place(path: &str) -> Result<Place<'_>, String> {
     })
 }
 
-/// The name of the object. Checks the parsed form: what a stricter or laxer reader makes of the bytes does
-/// not matter, since this is the form that is used.
+/// The name of the object. Checks the parsed form: what a stricter or laxer reader makes of the
+/// bytes does not matter, since this is the form that is used.
 fn check_object(bytes: &[u8], namespace: &str, stem: &str) -> Result<String, String> {
     let object: Value = serde_json::from_slice(bytes)
         .ok()

@@ -1,7 +1,7 @@
 //! Which kinds of objects the cluster has.
 //!
-//! Takes every resource once, in the version its group prefers (or the first that has it). A group whose
-//! API does not answer is reported, not left out silently.
+//! Takes every resource once, in the version its group prefers (or the first that has it). A group
+//! whose API does not answer is reported, not left out silently.
 
 use std::collections::HashSet;
 
@@ -72,7 +72,8 @@ impl Kind {
         }
     }
 
-    /// Whether `name` means this kind: plural, singular, kind, short name, each also with its group.
+    /// Whether `name` means this kind: plural, singular, kind, short name, each also with its
+    /// group.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         let plain = |name: &str| {

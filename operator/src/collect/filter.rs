@@ -187,7 +187,8 @@ fn has_star(names: &[String]) -> bool {
     names.iter().any(|name| name == "*")
 }
 
-/// Full names of the kinds that `names` mean; the first kind of a name, core first, is the one meant.
+/// Full names of the kinds that `names` mean; the first kind of a name, core first, is the one
+/// meant.
 fn resolve(
     names: &[String],
     discovered: &Discovered,

@@ -1,5 +1,5 @@
-//! What can only be known at the end of a collection: which Namespace objects belong to it, and what is
-//! still unknown of the claims and disks that pods use.
+//! What can only be known at the end of a collection: which Namespace objects belong to it, and
+//! what is still unknown of the claims and disks that pods use.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,8 @@ use crate::run_log::About;
 const CLAIMS: &str = "persistentvolumeclaims";
 
 impl Collector<'_> {
-    /// Takes the Namespace objects: of all chosen namespaces, or with selectors of those that have items.
+    /// Takes the Namespace objects: of all chosen namespaces, or with selectors of those that have
+    /// items.
     pub(super) async fn namespace_objects(&self, state: &mut State) -> Result<()> {
         let Some(kind) = state.discovered.get("namespaces").cloned() else {
             return Err(Error::Bug("the cluster has no namespaces".to_owned()));

@@ -1,9 +1,10 @@
 //! What a backup does with an object that is being deleted. Pure.
 //!
-//! Somebody wants such an object gone, so it is left out, and a row says so. But what still holds data that
-//! is in use is taken, as it was before the deletion: a pod that has not ended, whose volumes are mounted and
-//! readable, and a claim or volume that is bound. A claim that was deleted by mistake lives exactly until its
-//! pod ends, and a backup made until then is the one that can bring it back.
+//! Somebody wants such an object gone, so it is left out, and a row says so. But what still holds
+//! data that is in use is taken, as it was before the deletion: a pod that has not ended, whose
+//! volumes are mounted and readable, and a claim or volume that is bound. A claim that was deleted
+//! by mistake lives exactly until its pod ends, and a backup made until then is the one that can
+//! bring it back.
 
 use serde_json::Value;
 

@@ -1,12 +1,13 @@
 //! Pages of objects as plain JSON.
 //!
-//! Objects are read as they are, without a type, so that one that looks unusual is still backed up, and
-//! with their own text, so that nothing in them is changed. A page is tried again a few times; what then still fails is an error for the caller to make a row of.
-//! Answers are parsed here and not by the client, which would log the text of one it cannot parse.
+//! Objects are read as they are, without a type, so that one that looks unusual is still backed up,
+//! and with their own text, so that nothing in them is changed. A page is tried again a few times;
+//! what then still fails is an error for the caller to make a row of. Answers are parsed here and
+//! not by the client, which would log the text of one it cannot parse.
 //!
-//! Memory is bounded by bytes, not by numbers: pages begin small and grow as far as their objects are
-//! small ([`PageSize`]); an answer that is larger than a page may be is given up while it arrives, and asked
-//! for again in smaller pages.
+//! Memory is bounded by bytes, not by numbers: pages begin small and grow as far as their objects
+//! are small ([`PageSize`]); an answer that is larger than a page may be is given up while it
+//! arrives, and asked for again in smaller pages.
 
 use std::time::Duration;
 
@@ -78,8 +79,8 @@ impl PageSize {
     }
 }
 
-/// Objects of a kind, of one namespace or all, that `selector` matches, from `start` on. `size` is that of
-/// this page, and becomes that of the next one.
+/// Objects of a kind, of one namespace or all, that `selector` matches, from `start` on. `size` is
+/// that of this page, and becomes that of the next one.
 pub(crate) async fn page(
     client: &Client,
     kind: &Kind,

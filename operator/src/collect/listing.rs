@@ -1,7 +1,7 @@
 //! Lists every kind that is meant, page by page, and hands each object to the bundle at once.
 //!
-//! A page that cannot be read is an error row and the other lists go on. A list that expired while it was
-//! paged through starts again: what was taken already is recognised.
+//! A page that cannot be read is an error row and the other lists go on. A list that expired while
+//! it was paged through starts again: what was taken already is recognised.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! Which namespaces a backup takes. Pure.
 //!
-//! Ark's own namespace is taken only when it is named without a wildcard: its Secrets hold the keys. The same
-//! holds for a namespace that is being deleted: what is left of it is taken only for who asks for it by name.
+//! Ark's own namespace is taken only when it is named without a wildcard: its Secrets hold the
+//! keys. The same holds for a namespace that is being deleted: what is left of it is taken only for
+//! who asks for it by name.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Fetches what the collected objects need: objects they name, the permissions of their service accounts,
-//! the definitions of their kinds.
+//! Fetches what the collected objects need: objects they name, the permissions of their service
+//! accounts, the definitions of their kinds.
 //!
 //! What cannot be fetched is an error row; what does not exist is said, and no error.
 
@@ -77,8 +77,8 @@ impl Collector<'_> {
         }
     }
 
-    /// Wants the bindings of the service accounts that are items, if they are not items anyway; the roles
-    /// follow from the bindings.
+    /// Wants the bindings of the service accounts that are items, if they are not items anyway; the
+    /// roles follow from the bindings.
     pub(super) async fn bindings(&self, state: &mut State) -> Result<()> {
         for resource in [CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS] {
             let Some(kind) = state.discovered.get(resource).cloned() else {

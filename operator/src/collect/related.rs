@@ -38,8 +38,9 @@ impl Wanted {
     }
 }
 
-/// What `object` of a resource names and cannot be used without: a pod, or a workload through its template,
-/// its claims, `ConfigMaps`, Secrets, service account and classes; a claim its volume and class; a binding its role.
+/// What `object` of a resource names and cannot be used without: a pod, or a workload through its
+/// template, its claims, `ConfigMaps`, Secrets, service account and classes; a claim its volume and
+/// class; a binding its role.
 pub(crate) fn of(resource: &str, object: &Value) -> Vec<Wanted> {
     let namespace = text(object, "/metadata/namespace");
     let mut wanted = Vec::new();
@@ -165,7 +166,8 @@ fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value>
     items.into_iter().flatten()
 }
 
-/// A binding that gives one of `accounts` (namespace and name) something. Its role follows from the binding.
+/// A binding that gives one of `accounts` (namespace and name) something. Its role follows from the
+/// binding.
 pub(crate) fn of_binding(
     resource: &str,
     binding: &Value,

@@ -1,9 +1,10 @@
 //! Runs a collection: namespaces, lists, related objects, facts about volumes.
 //!
-//! Order: namespaces chosen; every meant kind listed page by page, each object handed to the bundle at
-//! once; what the objects need fetched until nothing new is needed; definitions of custom resources;
-//! Namespace objects. What cannot be read is an error row in the log and the rest goes on; only a bundle
-//! that cannot be written, a cluster whose API cannot be discovered, and a stop end it.
+//! Order: namespaces chosen; every meant kind listed page by page, each object handed to the bundle
+//! at once; what the objects need fetched until nothing new is needed; definitions of custom
+//! resources; Namespace objects. What cannot be read is an error row in the log and the rest goes
+//! on; only a bundle that cannot be written, a cluster whose API cannot be discovered, and a stop
+//! end it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -166,8 +167,8 @@ impl Collector<'_> {
         for name in &unknown.included {
             let message =
                 format!("the cluster has no resource called {name:?}, so nothing of it was taken");
-            // One backup is written for several clusters, and not each has every kind; but a list that
-            // names nothing at all is a mistake.
+            // One backup is written for several clusters, and not each has every kind; but a list
+            // that names nothing at all is a mistake.
             if filter.has_idle_list() {
                 self.log.error(About::Cluster, message);
             } else {

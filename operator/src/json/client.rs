@@ -1,8 +1,8 @@
 //! The client of the API server: every request is counted, and its body is escaped as Go's encoder
 //! would, whoever sends it.
 //!
-//! The API server keeps some values as the bytes they came in (`ControllerRevision.data`), and controllers
-//! compare them with what Go makes.
+//! The API server keeps some values as the bytes they came in (`ControllerRevision.data`), and
+//! controllers compare them with what Go makes.
 
 use axum::http::Request;
 use futures::FutureExt as _;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What Go's encoder escapes inside strings, beyond what JSON asks for. In valid JSON, these bytes stand
-/// nowhere else.
+/// What Go's encoder escapes inside strings, beyond what JSON asks for. In valid JSON, these bytes
+/// stand nowhere else.
 const ESCAPED: &[(&[u8], &[u8])] = &[
     (b"<", br"\u003c"),
     (b">", br"\u003e"),
@@ -15,8 +15,8 @@ const ESCAPED: &[(&[u8], &[u8])] = &[
     ("\u{2029}".as_bytes(), br"\u2029"),
 ];
 
-/// The text of `value`: every part that is as in `original` with the very bytes it has there, the rest
-/// encoded. Without an original, everything is encoded.
+/// The text of `value`: every part that is as in `original` with the very bytes it has there, the
+/// rest encoded. Without an original, everything is encoded.
 pub(crate) fn encode(value: &Value, original: Option<&str>) -> Vec<u8> {
     let mut out = Vec::new();
     let original = original.and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
@@ -106,8 +106,8 @@ fn parts<'a, T: serde::Deserialize<'a> + Default>(original: Option<&'a RawValue>
         .unwrap_or_default()
 }
 
-/// For each item of a list that was changed, the part of the original it comes from: an equal one, else
-/// one of its name, else, when none was added or removed, the one in its place.
+/// For each item of a list that was changed, the part of the original it comes from: an equal one,
+/// else one of its name, else, when none was added or removed, the one in its place.
 fn pair<'a>(items: &[Value], parts: &[&'a RawValue]) -> Vec<Option<&'a RawValue>> {
     let known: Vec<Option<Value>> = parts.iter().map(|raw| decode(raw)).collect();
     // Mostly the items come in the order of the original.

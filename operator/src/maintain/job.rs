@@ -1,4 +1,5 @@
-//! The Job that maintains some repositories: made from the chart's `PodTemplate`, and read again. Pure.
+//! The Job that maintains some repositories: made from the chart's `PodTemplate`, and read again.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 /// How long an ended Job is kept, in seconds: a day.
 const KEPT: i32 = 24 * 3600;
 
-/// The Job that maintains `repositories`, one after the other. Its pod runs on `node`, if one is given.
+/// The Job that maintains `repositories`, one after the other. Its pod runs on `node`, if one is
+/// given.
 pub(super) fn build(
     template: &PodTemplate,
     rules: &Rules,

@@ -1,15 +1,16 @@
 //! Maintenance of repositories: decides what is due and makes Jobs that prune and check.
 //!
-//! One loop of the leader: which repositories there are (from the repository controller's watch) and which Jobs
-//! run → what is due ([`plan`]) → Jobs ([`job`]) → results of Jobs that ended without writing one ([`report`]).
-//! The Jobs themselves run `ark-agent maintain` and write what they did into the repositories' status.
+//! One loop of the leader: which repositories there are (from the repository controller's watch)
+//! and which Jobs run → what is due ([`plan`]) → Jobs ([`job`]) → results of Jobs that ended
+//! without writing one ([`report`]). The Jobs themselves run `ark-agent maintain` and write what
+//! they did into the repositories' status.
 //!
-//! Never two Jobs on one repository: a repository named by a Job that has not ended is busy, Jobs are listed from
-//! the API server before any is made, and only this loop makes them. Should a deposed leader make one all the same,
-//! the repository's own lock keeps the two prunes apart.
+//! Never two Jobs on one repository: a repository named by a Job that has not ended is busy, Jobs
+//! are listed from the API server before any is made, and only this loop makes them. Should a
+//! deposed leader make one all the same, the repository's own lock keeps the two prunes apart.
 //!
-//! Order: the Job, which names its repositories, is the record of the decision; it is made in one request. Nothing
-//! is kept in memory: a new leader goes on from the Jobs and the status.
+//! Order: the Job, which names its repositories, is the record of the decision; it is made in one
+//! request. Nothing is kept in memory: a new leader goes on from the Jobs and the status.
 
 mod gauges;
 mod job;
@@ -161,7 +162,8 @@ async fn usable_locations(context: &Context) -> Result<BTreeMap<String, bool>> {
         .collect())
 }
 
-/// Makes the Job of a batch, unless its repositories have been maintained since the watch showed them.
+/// Makes the Job of a batch, unless its repositories have been maintained since the watch showed
+/// them.
 async fn start(
     context: &Context,
     rules: &Rules,

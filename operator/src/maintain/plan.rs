@@ -120,7 +120,8 @@ pub(super) fn decide(
     batches
 }
 
-/// Into how many shares the data is divided so that all of it is read within the time that the rules give.
+/// Into how many shares the data is divided so that all of it is read within the time that the
+/// rules give.
 pub(super) fn shares(rules: &Rules) -> u64 {
     let runs = rules.verify_within.as_secs() / rules.frequency.as_secs().max(1);
     runs.max(1)

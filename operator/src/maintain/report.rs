@@ -1,8 +1,9 @@
-//! Jobs that ended without a word: out of memory, evicted, on a node that left, or past their deadline.
+//! Jobs that ended without a word: out of memory, evicted, on a node that left, or past their
+//! deadline.
 //!
-//! For every repository of such a Job a failed run is written into its status, with the reason that the Job or
-//! its pod gives, so that the next attempt waits and people see why. Written once: a run that ended after the Job,
-//! or names the Job, stands for it.
+//! For every repository of such a Job a failed run is written into its status, with the reason that
+//! the Job or its pod gives, so that the next attempt waits and people see why. Written once: a run
+//! that ended after the Job, or names the Job, stands for it.
 
 use ark_api::maintenance::{MaintenanceResult, MaintenanceRun, REMEMBERED_RUNS};
 use ark_api::{ResticRepository, annotation};
@@ -46,8 +47,8 @@ pub(super) async fn ended_without_result(
     Ok(())
 }
 
-/// Whether a run of the Job that ended `at`, or a later one, is in the status. A Job that was made before the
-/// object was has nothing to do with it.
+/// Whether a run of the Job that ended `at`, or a later one, is in the status. A Job that was made
+/// before the object was has nothing to do with it.
 fn has_result(repository: &ResticRepository, job: &str, at: Timestamp) -> bool {
     let made_since = repository
         .metadata
@@ -133,8 +134,9 @@ async fn write(
     Ok(())
 }
 
-/// Remembers a run. A request that is open counts as carried out, so that the next attempt waits as after any failure:
-/// otherwise a Job that runs out of memory would be made again at once, without end.
+/// Remembers a run. A request that is open counts as carried out, so that the next attempt waits as
+/// after any failure: otherwise a Job that runs out of memory would be made again at once, without
+/// end.
 fn append(repository: &mut ResticRepository, run: MaintenanceRun) {
     let request = repository
         .annotations()

@@ -1,6 +1,6 @@
-//! How many objects of each kind are in which phase, counted when somebody asks: what waits, what runs, and which
-//! deletions are pending. Counted from what the controllers' watches show, so that it costs no request, is right after a
-//! restart, and forgets what was deleted.
+//! How many objects of each kind are in which phase, counted when somebody asks: what waits, what
+//! runs, and which deletions are pending. Counted from what the controllers' watches show, so that
+//! it costs no request, is right after a restart, and forgets what was deleted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,8 @@ pub(crate) struct Census {
 #[derive(Default)]
 struct Followed {
     kinds: Vec<(String, Phases)>,
-    /// The last count; what is not there any more is shown as 0, so that its series does not break off.
+    /// The last count; what is not there any more is shown as 0, so that its series does not break
+    /// off.
     last: BTreeMap<ObjectLabels, i64>,
 }
 

@@ -29,7 +29,8 @@ impl ScheduleLabels {
 /// The counters. Clones count together.
 #[derive(Clone, Default)]
 pub(crate) struct Upkeep {
-    /// When the newest Completed backup of a schedule ended, in seconds since 1970; 0 if there is none.
+    /// When the newest Completed backup of a schedule ended, in seconds since 1970; 0 if there is
+    /// none.
     pub(crate) schedule_last_success: Family<ScheduleLabels, Gauge<f64, AtomicU64>>,
     /// When the next run of a schedule is due, in seconds since 1970; 0 while none is.
     pub(crate) schedule_next_run: Family<ScheduleLabels, Gauge<f64, AtomicU64>>,

@@ -1,8 +1,8 @@
 //! The driver shared by all controllers: one per kind, watching Ark's own namespace only.
 //!
-//! A controller implements [`Reconciler`]; the driver gives it objects one at a time per name, logs an
-//! error once, counts it, and decides by the error's class alone when to come back. An object that
-//! cannot be read stops nothing: it is logged, gets an event, and waits for its next change.
+//! A controller implements [`Reconciler`]; the driver gives it objects one at a time per name, logs
+//! an error once, counts it, and decides by the error's class alone when to come back. An object
+//! that cannot be read stops nothing: it is logged, gets an event, and waits for its next change.
 
 pub(crate) mod backup;
 pub(crate) mod deletion;
@@ -69,8 +69,8 @@ pub(crate) trait Reconciler: Send + Sync + 'static {
         context: &Arc<Context>,
     ) -> impl Future<Output = Result<Action>> + Send;
 
-    /// The phase of an object, for the count of objects by phase; `None` for kinds that are not counted, or are counted
-    /// by another controller.
+    /// The phase of an object, for the count of objects by phase; `None` for kinds that are not
+    /// counted, or are counted by another controller.
     fn phase_of(_object: &Self::Kind) -> Option<String> {
         None
     }
@@ -85,8 +85,8 @@ pub(crate) trait Reconciler: Send + Sync + 'static {
     }
 }
 
-/// Looks at every object of kind `K` again to which a changed object of kind `O`, in Ark's namespace,
-/// means something. Nothing is kept of the objects of kind `O`.
+/// Looks at every object of kind `K` again to which a changed object of kind `O`, in Ark's
+/// namespace, means something. Nothing is kept of the objects of kind `O`.
 pub(crate) fn on_change_of<K, O>(
     controller: ControllerOf<K>,
     context: &Context,

@@ -1,5 +1,6 @@
-//! Counting attempts. An attempt is counted in the status before it begins, so one that ends with the process is
-//! counted, too; why each earlier one ended is kept beside the count. After [`MAX`] the work is given up. Pure.
+//! Counting attempts. An attempt is counted in the status before it begins, so one that ends with
+//! the process is counted, too; why each earlier one ended is kept beside the count. After [`MAX`]
+//! the work is given up. Pure.
 
 use ark_api::attempt::FailedAttempt;
 

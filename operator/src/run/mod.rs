@@ -5,8 +5,9 @@
 //! - [`queue`]: whose turn it is (pure);
 //! - [`watch`]: tells runs that their object was deleted or is to be cancelled.
 //!
-//! A run writes each decision before it acts on it, so that the next process finds it: its attempt is counted in the
-//! status before the attempt begins. What is kept here is memory only, and is rebuilt by reconciling.
+//! A run writes each decision before it acts on it, so that the next process finds it: its attempt
+//! is counted in the status before the attempt begins. What is kept here is memory only, and is
+//! rebuilt by reconciling.
 
 pub(crate) mod attempts;
 pub(crate) mod queue;

@@ -1,8 +1,9 @@
 //! Whose turn it is. Pure: from what runs and what waits to one's own turn.
 //!
-//! Work in disjoint namespaces runs side by side up to a limit. Work that shares a namespace with what runs, or with
-//! what waits before it, waits. The order is that of creation, then of names; it is the same after a restart, because
-//! it depends on nothing else. What waits only because of a shared namespace holds up nobody else.
+//! Work in disjoint namespaces runs side by side up to a limit. Work that shares a namespace with
+//! what runs, or with what waits before it, waits. The order is that of creation, then of names; it
+//! is the same after a restart, because it depends on nothing else. What waits only because of a
+//! shared namespace holds up nobody else.
 
 use std::collections::BTreeSet;
 
@@ -64,7 +65,8 @@ pub(crate) enum Turn {
     },
 }
 
-/// All work that `own` has to do with: what the registry says runs, what else has begun or waits, and itself.
+/// All work that `own` has to do with: what the registry says runs, what else has begun or waits,
+/// and itself.
 pub(crate) fn gather(
     own: Work,
     others: impl Iterator<Item = Work>,
@@ -180,7 +182,8 @@ mod tests {
             .iter()
             .map(|work| position(&all, &work.uid, 8))
             .collect();
-        // The last one is disjoint from all that run, but one that waits before it has every namespace.
+        // The last one is disjoint from all that run, but one that waits before it has every
+        // namespace.
         assert_eq!(positions, [1, 0, 2, 3, 4]);
         assert_eq!(
             why(&all, "same", 8),

@@ -5,10 +5,11 @@ use tokio_util::sync::CancellationToken;
 /// What ends a run before its work is done.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
-    /// Everything ends at the next safe point: the process stops, or the object is gone. Nothing more is written but
-    /// what takes back what was begun.
+    /// Everything ends at the next safe point: the process stops, or the object is gone. Nothing
+    /// more is written but what takes back what was begun.
     pub(crate) now: CancellationToken,
-    /// The user wants no more work (`spec.cancel`): what is finished is kept, and the end is written.
+    /// The user wants no more work (`spec.cancel`): what is finished is kept, and the end is
+    /// written.
     pub(crate) wish: CancellationToken,
     deleted: CancellationToken,
 }

@@ -1,7 +1,9 @@
-//! Tells runs that their object was deleted, or that the user wants it cancelled. One watch of each kind.
+//! Tells runs that their object was deleted, or that the user wants it cancelled. One watch of each
+//! kind.
 //!
-//! A watch that breaks begins with a new list, and what is missing there is gone. An object of which a run starts
-//! after its deletion was seen is noticed by the run itself: the first write of its status fails.
+//! A watch that breaks begins with a new list, and what is missing there is gone. An object of
+//! which a run starts after its deletion was seen is noticed by the run itself: the first write of
+//! its status fails.
 
 use std::collections::HashSet;
 use std::fmt::Debug;

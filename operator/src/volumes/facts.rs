@@ -1,4 +1,5 @@
-//! The few facts about pods, claims and disks that decide about volumes, kept instead of the objects.
+//! The few facts about pods, claims and disks that decide about volumes, kept instead of the
+//! objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,7 +97,8 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Notes what matters of an object. `item`: it is in the backup. Fails when it has no sensible form.
+    /// Notes what matters of an object. `item`: it is in the backup. Fails when it has no sensible
+    /// form.
     pub(crate) fn note(
         &mut self,
         resource: &str,

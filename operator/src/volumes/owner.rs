@@ -1,5 +1,5 @@
-//! Who owns a pod's volumes: a name that stays the same when the pod is replaced, so that the next backup
-//! of the same volume finds its parent.
+//! Who owns a pod's volumes: a name that stays the same when the pod is replaced, so that the next
+//! backup of the same volume finds its parent.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;

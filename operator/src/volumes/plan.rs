@@ -1,8 +1,9 @@
-//! Which volumes a backup takes, by which method, and why not: a row for every volume of every selected
-//! pod and for every selected claim that no pod mounts. Nothing is skipped without a row.
+//! Which volumes a backup takes, by which method, and why not: a row for every volume of every
+//! selected pod and for every selected claim that no pod mounts. Nothing is skipped without a row.
 //!
 //! Who asked decides what a volume that cannot be taken means: one that the user named, or that the
-//! opt-out mode includes, has *failed*; one that nobody asked for is *unprotected* if it holds data.
+//! opt-out mode includes, has *failed*; one that nobody asked for is *unprotected* if it holds
+//! data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +84,8 @@ pub(crate) fn plan(facts: &Facts, agents: &BTreeSet<String>, rules: Rules) -> Pl
     // The row that takes a claim, by namespace and claim.
     let mut takers: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut mounted: BTreeSet<(String, String)> = BTreeSet::new();
-    // A pod that is being deleted may be gone any moment: what others have as well is taken through them.
+    // A pod that is being deleted may be gone any moment: what others have as well is taken through
+    // them.
     let mut pods: Vec<&PodFacts> = facts.pods.values().collect();
     pods.sort_by_key(|pod| pod.leaving);
     for pod in pods {
@@ -122,8 +124,8 @@ pub(crate) fn plan(facts: &Facts, agents: &BTreeSet<String>, rules: Rules) -> Pl
 }
 
 impl Plan {
-    /// An emptyDir that nobody named and that ended with its pod before it was read is no failure: every
-    /// rollout makes such volumes.
+    /// An emptyDir that nobody named and that ended with its pod before it was read is no failure:
+    /// every rollout makes such volumes.
     pub(crate) fn forgive_ended_pods(&mut self) {
         for index in std::mem::take(&mut self.fleeting) {
             if let Some(row) = self.rows.get_mut(index)
@@ -230,7 +232,8 @@ fn unknown_names(pod: &PodFacts, rules: Rules, plan: &mut Plan) {
     }
 }
 
-/// Names in the opt-out annotation that the pod does not have exclude nothing; somebody should know.
+/// Names in the opt-out annotation that the pod does not have exclude nothing; somebody should
+/// know.
 fn warn_about_names(pod: &PodFacts, plan: &mut Plan) {
     for name in &pod.excluded {
         if !pod.volumes.iter().any(|volume| volume.name == *name) {
@@ -359,8 +362,9 @@ fn cannot_take_now(
     }
 }
 
-/// What a claim that is not bound means. One that never had a volume holds nothing; one that names a volume
-/// has lost it or has not got it yet, and one that could not be looked at may hold anything.
+/// What a claim that is not bound means. One that never had a volume holds nothing; one that names
+/// a volume has lost it or has not got it yet, and one that could not be looked at may hold
+/// anything.
 fn without_volume(facts: &Facts, pod: &PodFacts, name: &str) -> Option<Verdict> {
     use VolumeClass::{Failed, NotData};
     use VolumeReason::ClaimNotBound;

@@ -1,6 +1,6 @@
-//! An installation of Ark on a control plane without nodes: the real operator with the rights of the
-//! chart's roles, a local store, and nodes that exist only on paper, with real agents where a test asks
-//! for them.
+//! An installation of Ark on a control plane without nodes: the real operator with the rights of
+//! the chart's roles, a local store, and nodes that exist only on paper, with real agents where a
+//! test asks for them.
 //!
 //! One control plane serves all installations of a test program; each has a namespace of its own for Ark
 //! and one for its application, so tests run beside each other. Its processes are in `process`, the
@@ -305,7 +305,8 @@ impl Ark {
         .await
     }
 
-    /// Plays the agent: takes a snapshot of a file for a volume object, and ends the object with it.
+    /// Plays the agent: takes a snapshot of a file for a volume object, and ends the object with
+    /// it.
     pub async fn complete(&self, object: &PodVolumeBackup) {
         let snapshot = self.snapshot_for(object, &object.uid().unwrap()).await;
         self.complete_with(object, &snapshot).await;
@@ -322,7 +323,8 @@ impl Ark {
             .unwrap();
     }
 
-    /// Takes a snapshot of a file into the repository of a volume object, as for the object with this uid.
+    /// Takes a snapshot of a file into the repository of a volume object, as for the object with
+    /// this uid.
     pub async fn snapshot_for(&self, object: &PodVolumeBackup, uid: &str) -> String {
         let key = self.api::<Secret>().get("ark-repository-key-default").await;
         let key = key.unwrap().data.unwrap().remove("repository-password");

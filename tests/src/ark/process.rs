@@ -245,7 +245,8 @@ impl Ark {
         self.agents.push(child);
     }
 
-    /// Runs what the container of maintenance Job `job` runs, with `args`, to its end; whether it ended well.
+    /// Runs what the container of maintenance Job `job` runs, with `args`, to its end; whether it
+    /// ended well.
     pub fn run_maintenance(&self, job: &str, args: &[&str]) -> bool {
         let log = self.dir.path().join("maintenance.log");
         let env = [

@@ -20,8 +20,9 @@ use super::{Node, until};
 /// Name of the agent's pod.
 pub const AGENT: &str = "agent-x";
 
-/// A kubeconfig with a token as the kubelet would mount it into `pod`, which runs as `ark-agent`: it names the pod and its
-/// node. `account` is a kubeconfig of the service account; the new one is written into `dir`.
+/// A kubeconfig with a token as the kubelet would mount it into `pod`, which runs as `ark-agent`:
+/// it names the pod and its node. `account` is a kubeconfig of the service account; the new one is
+/// written into `dir`.
 pub async fn pod_kubeconfig(
     client: &Client,
     namespace: &str,

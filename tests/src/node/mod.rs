@@ -1,9 +1,10 @@
-//! A node that exists only on paper: pods and their directories as a kubelet would leave them, and a
-//! real agent process that works on them.
+//! A node that exists only on paper: pods and their directories as a kubelet would leave them, and
+//! a real agent process that works on them.
 //!
 //! One control plane serves all nodes of a test program; every node has a namespace, a name, a
 //! location and a repository of its own, so tests run beside each other. The agent acts with the
-//! rights of the chart's roles and under its policy, with a token of its pod, never as administrator.
+//! rights of the chart's roles and under its policy, with a token of its pod, never as
+//! administrator.
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,

@@ -23,8 +23,8 @@ use xtask::exec;
 use super::{LOCATION, Node, REPOSITORY, until};
 
 impl Node {
-    /// A pod of this node: bound, and with the directory that a kubelet would have made. `status` is
-    /// what the kubelet would have written.
+    /// A pod of this node: bound, and with the directory that a kubelet would have made. `status`
+    /// is what the kubelet would have written.
     pub async fn pod(&self, name: &str, volumes: Value, status: Value) -> Pod {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.shop);
         let pod: Pod = serde_json::from_value(json!({

@@ -1,4 +1,5 @@
-//! What comes back is what there was: bytes, numbers, fields, owners of fields. Backups here are real.
+//! What comes back is what there was: bytes, numbers, fields, owners of fields. Backups here are
+//! real.
 
 use std::io::Write as _;
 use std::process::Stdio;

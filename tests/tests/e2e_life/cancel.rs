@@ -1,4 +1,5 @@
-//! A backup and a restore that are cancelled while a large volume is under way and a small one is finished.
+//! A backup and a restore that are cancelled while a large volume is under way and a small one is
+//! finished.
 
 use anyhow::{Context, Result, bail, ensure};
 use ark_api::label;

@@ -1,4 +1,5 @@
-//! The guide "a cluster was lost", word for word: the test takes the commands out of the document and runs them.
+//! The guide "a cluster was lost", word for word: the test takes the commands out of the document
+//! and runs them.
 //!
 //! What is proven: an Ark that has nothing but the chart with its values, the bucket and the exported key shows the
 //! backups of an earlier one within two minutes and restores objects and volumes. What is not: the new control plane is
@@ -47,7 +48,8 @@ fn commands(section: &str) -> Result<Vec<String>> {
     Ok(blocks)
 }
 
-/// Runs the commands of a section, in a folder with the chart as a checkout has it. Returns what they print.
+/// Runs the commands of a section, in a folder with the chart as a checkout has it. Returns what
+/// they print.
 fn run(cluster: &Cluster, section: &str, folder: &Path) -> Result<String> {
     let mut said = String::new();
     for block in commands(section)? {

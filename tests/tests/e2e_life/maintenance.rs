@@ -1,5 +1,5 @@
-//! Maintenance beside a running backup. The backup refers to data that nothing else needs when the prune begins:
-//! what a prune that did not look again at its end would remove.
+//! Maintenance beside a running backup. The backup refers to data that nothing else needs when the
+//! prune begins: what a prune that did not look again at its end would remove.
 
 use std::process::{Child, Stdio};
 

@@ -1,4 +1,5 @@
-//! Schedules: one that runs makes backups, one that is paused makes none, and what they made expires.
+//! Schedules: one that runs makes backups, one that is paused makes none, and what they made
+//! expires.
 
 use anyhow::{Result, ensure};
 use ark_api::{annotation, layout};

@@ -1,6 +1,8 @@
-//! A slow way to the object store: what takes a second takes as long as a test needs to do something meanwhile.
+//! A slow way to the object store: what takes a second takes as long as a test needs to do
+//! something meanwhile.
 //!
-//! Passes bytes between clients and the real server, both ways together no faster than its rate. Changes nothing in them.
+//! Passes bytes between clients and the real server, both ways together no faster than its rate.
+//! Changes nothing in them.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};

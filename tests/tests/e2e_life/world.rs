@@ -29,7 +29,8 @@ static WORLD: Mutex<Option<&'static World>> = Mutex::new(None);
 /// Read while a scenario uses the installation, written while one takes it away.
 static INSTALLED: RwLock<()> = RwLock::new(());
 
-/// The cluster with Ark installed anew; made by the first scenario that asks, while the others wait.
+/// The cluster with Ark installed anew; made by the first scenario that asks, while the others
+/// wait.
 pub(crate) fn world() -> Result<&'static World> {
     let mut known = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(world) = *known {
@@ -95,7 +96,8 @@ impl World {
             .with_context(|| format!("{address:?} is no address"))
     }
 
-    /// Makes a location `name` of the same bucket, reached at `endpoint`, and waits until it can be used.
+    /// Makes a location `name` of the same bucket, reached at `endpoint`, and waits until it can be
+    /// used.
     pub(crate) fn location(&self, name: &str, endpoint: &str) -> Result<()> {
         let config = format!("region=minio,s3Url={endpoint},s3ForcePathStyle=true");
         exec::output(self.cluster.program("ark")?.args([

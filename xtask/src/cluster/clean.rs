@@ -2,8 +2,8 @@
 //!
 //! Nothing is taken from memory or from the state file alone: member processes carry the cluster's
 //! mark, containers are in its control group, bridge and group are named after its folder. Order:
-//! processes, control group, mounts, network, what clusters share, folder. A step that fails stops the
-//! rest, so that a folder is never removed with something still mounted below it.
+//! processes, control group, mounts, network, what clusters share, folder. A step that fails stops
+//! the rest, so that a folder is never removed with something still mounted below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

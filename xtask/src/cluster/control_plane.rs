@@ -43,7 +43,8 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts one and waits until it is ready. Builds and installs what it needs if that is missing.
+    /// Starts one and waits until it is ready. Builds and installs what it needs if that is
+    /// missing.
     pub fn start() -> Result<Self> {
         tools::ensure(&Tool::CONTROL_PLANE)?;
         let mut attempt = 1;

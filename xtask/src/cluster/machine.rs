@@ -2,8 +2,8 @@
 //! packet forwarding.
 //!
 //! The first cluster that needs them makes them and remembers how it was before; the last one to go
-//! puts it back. One that goes before others hands what it remembers over to them. It must: removing
-//! a folder detaches what other clusters have mounted on it, although only they see that.
+//! puts it back. One that goes before others hands what it remembers over to them. It must:
+//! removing a folder detaches what other clusters have mounted on it, although only they see that.
 //! Everything here happens under a lock on the machine, which is a lock on a folder that every
 //! machine has, so that it leaves nothing.
 

@@ -32,7 +32,8 @@ pub const NODE_NAME: &str = "ark-node";
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 const READY: Duration = Duration::from_mins(1);
 
-/// Folders with fixed names that the node's programs write to. Each gets a private one laid over it.
+/// Folders with fixed names that the node's programs write to. Each gets a private one laid over
+/// it.
 const COVERED: [&str; 6] = [
     "/run/containerd",
     "/run/netns",

@@ -1,7 +1,7 @@
 //! Writing an image archive without a container tool.
 //!
-//! The format is the one `docker save` writes and every runtime imports: a layer (a tar of files), a
-//! configuration, and a `manifest.json` that names both. The same content always gives the same
+//! The format is the one `docker save` writes and every runtime imports: a layer (a tar of files),
+//! a configuration, and a `manifest.json` that names both. The same content always gives the same
 //! bytes: entries are sorted, times are zero, owners are root.
 
 use std::collections::BTreeMap;

@@ -62,8 +62,9 @@ pub fn programs_dir() -> Result<PathBuf> {
     Ok(place::target().join(place::rust_target()?).join("release"))
 }
 
-/// Environment variable: when it is set, Ark's own packages but the engine are built without optimisation,
-/// which takes a third of the processor time. For test runs, never for images that anybody installs.
+/// Environment variable: when it is set, Ark's own packages but the engine are built without
+/// optimisation, which takes a third of the processor time. For test runs, never for images that
+/// anybody installs.
 const QUICK: &str = "ARK_QUICK_PROGRAMS";
 
 /// Builds the static programs. Quick when nothing changed: cargo decides.

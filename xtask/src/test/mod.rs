@@ -52,8 +52,8 @@ impl Tier {
         }
     }
 
-    /// How many test programs run at once. Controllers' tests wait more than they compute; the others keep
-    /// both processors busy or share one cluster.
+    /// How many test programs run at once. Controllers' tests wait more than they compute; the
+    /// others keep both processors busy or share one cluster.
     fn side_by_side(self) -> usize {
         match self {
             Self::Unit | Self::Engine | Self::Compat | Self::E2e => 1,
@@ -153,8 +153,8 @@ pub fn run(wanted: &[Tier], filter: &[String]) -> Result<()> {
     }
 }
 
-/// How many scenarios of a target run at once on the one cluster. They wait for pods more than they compute;
-/// the quickstart's times are to mean something.
+/// How many scenarios of a target run at once on the one cluster. They wait for pods more than they
+/// compute; the quickstart's times are to mean something.
 fn scenarios_at_once(target: &str) -> usize {
     match target {
         "e2e_quickstart" => 1,

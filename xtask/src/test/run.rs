@@ -78,7 +78,8 @@ pub(super) struct Setup<'a> {
     pub side_by_side: usize,
     /// What follows the program's name.
     pub arguments: &'a [String],
-    /// How many tests of a program run at once, by its name; by default as many as there are processors.
+    /// How many tests of a program run at once, by its name; by default as many as there are
+    /// processors.
     pub threads: Option<fn(&str) -> usize>,
     /// Variables beside those of the caller.
     pub variables: &'a [(&'static str, OsString)],

@@ -1,7 +1,7 @@
 //! A folder of the tool cache, filled by a build.
 //!
-//! It is filled under a temporary name and renamed when it is complete. What an interrupted build left is
-//! removed by the next one.
+//! It is filled under a temporary name and renamed when it is complete. What an interrupted build
+//! left is removed by the next one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

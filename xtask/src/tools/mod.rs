@@ -1,9 +1,10 @@
 //! The programs that the tasks need, built or installed when they are missing.
 //!
-//! Go and Rust programs are built once into the tool cache, in a folder named by their version; Debian's are
-//! installed with `apt-get`. A folder appears in the cache by a rename, so an interrupt leaves
-//! nothing half built, and a lock file makes a second run wait for the first instead of building
-//! the same thing beside it. `KUBEBUILDER_ASSETS`, if set, is asked first for what it holds.
+//! Go and Rust programs are built once into the tool cache, in a folder named by their version;
+//! Debian's are installed with `apt-get`. A folder appears in the cache by a rename, so an
+//! interrupt leaves nothing half built, and a lock file makes a second run wait for the first
+//! instead of building the same thing beside it. `KUBEBUILDER_ASSETS`, if set, is asked first for
+//! what it holds.
 //!
 //! Fails when a program cannot be had, and says which, why, and the log of the build.
 

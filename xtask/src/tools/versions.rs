@@ -125,8 +125,8 @@ pub enum Source {
 }
 
 impl Tool {
-    /// Every tool that tests and the cluster need. What only benchmarks or the check of dependencies need is not
-    /// among them.
+    /// Every tool that tests and the cluster need. What only benchmarks or the check of
+    /// dependencies need is not among them.
     pub const ALL: [Self; 24] = [
         Self::Etcd,
         Self::KubeApiserver,

@@ -7,9 +7,10 @@
 //!  trailer   how many records and entries there are           sealed, the only one marked as last
 //! ```
 //!
-//! All numbers are little-endian. Segments have one size, so the place of each follows from its number, and
-//! the number of segments from the file's size. Does: encode and decode plain bytes. Does not: seal, or read files.
-//! What decodes may still say anything: whoever uses a record compares it with what was read.
+//! All numbers are little-endian. Segments have one size, so the place of each follows from its
+//! number, and the number of segments from the file's size. Does: encode and decode plain bytes.
+//! Does not: seal, or read files. What decodes may still say anything: whoever uses a record
+//! compares it with what was read.
 
 /// Names the format, version included.
 pub(crate) const MAGIC: [u8; 16] = *b"ark prints v1\0\0\0";
@@ -37,8 +38,8 @@ pub(crate) const ENTRY_MEMORY: u64 = size_of::<Entry>() as u64;
 /// No chunk is longer than two bits less than four bytes can tell.
 const LENGTH: u32 = (1 << 30) - 1;
 
-/// The keyed BLAKE3 of a block, in full: a match means the same bytes as surely as an equal SHA-256 does, even to
-/// somebody who knows the key.
+/// The keyed BLAKE3 of a block, in full: a match means the same bytes as surely as an equal SHA-256
+/// does, even to somebody who knows the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Print(pub(crate) [u8; 32]);
 
@@ -72,10 +73,11 @@ impl Record {
         self.offset.checked_add(u64::from(self.length))
     }
 
-    /// Whether the cutter, beginning a chunk at `start` where what is to be cut ends at `end`, would end that
-    /// chunk where this one ended, *if its bytes are the same*. The cutter looks at nothing before a chunk's start,
-    /// and at nothing behind the place it cuts at; so it cuts at the same place for the same reason, and where it was
-    /// only stopped by the end it needs the same end.
+    /// Whether the cutter, beginning a chunk at `start` where what is to be cut ends at `end`,
+    /// would end that chunk where this one ended, *if its bytes are the same*. The cutter looks at
+    /// nothing before a chunk's start, and at nothing behind the place it cuts at; so it cuts at
+    /// the same place for the same reason, and where it was only stopped by the end it needs the
+    /// same end.
     pub(crate) fn is_cut_again(&self, start: u64, end: u64) -> bool {
         self.offset == start
             && match self.cut {
@@ -195,7 +197,8 @@ impl Trailer {
     }
 }
 
-/// The entries of a segment, of which the state has so many in all. `None` if one is none, or they are in disorder.
+/// The entries of a segment, of which the state has so many in all. `None` if one is none, or they
+/// are in disorder.
 pub(crate) fn decode_entries(plain: &[u8], count: usize, records: u64) -> Option<Vec<Entry>> {
     let (chunks, _) = plain.as_chunks::<ENTRY>();
     let entries: Vec<Entry> = chunks

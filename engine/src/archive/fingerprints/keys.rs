@@ -1,14 +1,15 @@
 //! The keys of a state, and the seal of its segments.
 //!
-//! All keys come from the repository's master key by HKDF-SHA256, salted with the repository's id, each with an
-//! info string of its own that ends with a digest of repository and volume: no two purposes, volumes or repositories
-//! share one. The key of a state's segments depends on its random generation as well, so that no two states, also not
-//! one that was put back and its second successor, ever use a nonce twice under one key. A segment's nonce is its
-//! number; its additional data are format, version, repository and volume, generation, kind, number, and whether it
-//! is the last: none can be moved, left out or taken from elsewhere.
+//! All keys come from the repository's master key by HKDF-SHA256, salted with the repository's id,
+//! each with an info string of its own that ends with a digest of repository and volume: no two
+//! purposes, volumes or repositories share one. The key of a state's segments depends on its random
+//! generation as well, so that no two states, also not one that was put back and its second
+//! successor, ever use a nonce twice under one key. A segment's nonce is its number; its additional
+//! data are format, version, repository and volume, generation, kind, number, and whether it is the
+//! last: none can be moved, left out or taken from elsewhere.
 //!
-//! Does: derive, seal, open, and take fingerprints. Does not: read or write files. Opening fails on whatever is not
-//! authentic, and says no more.
+//! Does: derive, seal, open, and take fingerprints. Does not: read or write files. Opening fails on
+//! whatever is not authentic, and says no more.
 
 use std::path::Path;
 

@@ -1,17 +1,20 @@
-//! Fingerprints: what is remembered of a volume's blocks between backups, so that an unchanged one costs a read and a
-//! BLAKE3 instead of a SHA-256.
+//! Fingerprints: what is remembered of a volume's blocks between backups, so that an unchanged one
+//! costs a read and a BLAKE3 instead of a SHA-256.
 //!
-//! Does: keep one file per repository and volume (`format.rs` says how it is laid out, `keys.rs` how it is
-//! sealed), look blocks up in it, and write its successor. Does not: decide that anything need not be read, or that
-//! a blob exists. A block whose fingerprint is the one remembered yields the id of a *candidate*, which is looked up
-//! in the live index as any other; everything else is read, hashed and stored as if there were no state.
+//! Does: keep one file per repository and volume (`format.rs` says how it is laid out, `keys.rs`
+//! how it is sealed), look blocks up in it, and write its successor. Does not: decide that anything
+//! need not be read, or that a blob exists. A block whose fingerprint is the one remembered yields
+//! the id of a *candidate*, which is looked up in the live index as any other; everything else is
+//! read, hashed and stored as if there were no state.
 //!
-//! Nothing here can fail a backup. A state that is missing, cut off, changed by somebody, of another volume or
-//! older than the repository costs time; what is authentic of it is used, the rest is not.
+//! Nothing here can fail a backup. A state that is missing, cut off, changed by somebody, of
+//! another volume or older than the repository costs time; what is authentic of it is used, the
+//! rest is not.
 //!
-//! Order: the successor is written to a temporary file while the backup runs (`writer.rs`); when the snapshot
-//! is in the repository it is synced and renamed over the one before; then room is made (`room.rs`). A kill at any moment leaves one of the two,
-//! whole, and at most a temporary file, which the next run removes. Of runs at the same time the last to rename wins.
+//! Order: the successor is written to a temporary file while the backup runs (`writer.rs`); when
+//! the snapshot is in the repository it is synced and renamed over the one before; then room is
+//! made (`room.rs`). A kill at any moment leaves one of the two, whole, and at most a temporary
+//! file, which the next run removes. Of runs at the same time the last to rename wins.
 
 pub(crate) mod format;
 mod keys;
@@ -31,18 +34,19 @@ pub(in crate::archive) use self::{
     writer::{Writer, remove},
 };
 
-/// The most the states of a directory take on disk, in bytes, unless said otherwise. A file of 64 KiB chunks takes 0.12 %
-/// of its size, one of content-defined chunks a hundredth of that.
+/// The most the states of a directory take on disk, in bytes, unless said otherwise. A file of 64
+/// KiB chunks takes 0.12 % of its size, one of content-defined chunks a hundredth of that.
 pub const STATE_BYTES: u64 = 1 << 30;
 
 /// Where fingerprints are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateRequest {
-    /// A directory; made if it is not there. It may be shared by any number of repositories and volumes, and removed at
-    /// any moment.
+    /// A directory; made if it is not there. It may be shared by any number of repositories and
+    /// volumes, and removed at any moment.
     pub dir: PathBuf,
-    /// The most all states in it may take on disk, in bytes; as much again for each backup that runs. Those used longest ago are removed
-    /// for others, and blocks of one that would be larger are not remembered.
+    /// The most all states in it may take on disk, in bytes; as much again for each backup that
+    /// runs. Those used longest ago are removed for others, and blocks of one that would be larger
+    /// are not remembered.
     pub bytes: u64,
 }
 

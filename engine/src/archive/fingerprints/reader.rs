@@ -1,8 +1,9 @@
 //! A state being looked up in.
 //!
-//! Does: open it, find the records of a file, and read them in the order of their offsets, a segment at a time. Does not:
-//! hold more than the table of files (36 bytes each), one segment for each file being read, and one more.
-//! The file may be anything: what is not authentic is as if it were not there.
+//! Does: open it, find the records of a file, and read them in the order of their offsets, a
+//! segment at a time. Does not: hold more than the table of files (36 bytes each), one segment for
+//! each file being read, and one more. The file may be anything: what is not authentic is as if it
+//! were not there.
 
 use std::{
     fs::File,
@@ -51,7 +52,8 @@ pub(in crate::archive) struct Track {
 }
 
 impl Reader {
-    /// Opens the state of this volume. `None` if there is none. Its table may take `room` bytes of memory.
+    /// Opens the state of this volume. `None` if there is none. Its table may take `room` bytes of
+    /// memory.
     ///
     /// # Errors
     /// Why it cannot be used.

@@ -1,9 +1,10 @@
 //! Room for the states of a directory.
 //!
-//! Does: remove what killed runs left, and, when a state was published, those used longest ago until all of them
-//! take no more than was asked for. Whether one was used is told by its modification time, which a run sets also when it
-//! has nothing to write. Does not: touch files that are not named as states and temporary files are, or anything that is
-//! not a regular file; follow links. A state may go while another run reads it: that run has it open, and publishes
+//! Does: remove what killed runs left, and, when a state was published, those used longest ago
+//! until all of them take no more than was asked for. Whether one was used is told by its
+//! modification time, which a run sets also when it has nothing to write. Does not: touch files
+//! that are not named as states and temporary files are, or anything that is not a regular file;
+//! follow links. A state may go while another run reads it: that run has it open, and publishes
 //! another.
 
 use std::{
@@ -31,7 +32,8 @@ struct State {
     used: SystemTime,
 }
 
-/// Removes the states used longest ago, but never the one named `keep`, until all take at most so many bytes.
+/// Removes the states used longest ago, but never the one named `keep`, until all take at most so
+/// many bytes.
 pub(in crate::archive) fn make(dir: &Path, keep: &str, most: u64) -> io::Result<()> {
     for name in surplus(states(dir)?, keep, most) {
         tracing::debug!(state = name, "removed for others");
@@ -40,8 +42,8 @@ pub(in crate::archive) fn make(dir: &Path, keep: &str, most: u64) -> io::Result<
     Ok(())
 }
 
-/// Removes what runs that were killed have left. One that was just made and is not locked yet may go, too: that run
-/// then writes no state.
+/// Removes what runs that were killed have left. One that was just made and is not locked yet may
+/// go, too: that run then writes no state.
 pub(super) fn sweep(dir: &Path) -> io::Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     for entry in std::fs::read_dir(dir)? {

@@ -1,10 +1,11 @@
 //! A state being written.
 //!
-//! Order: temporary file, locked; header; segments of records as they fill; at the end segments of entries and the
-//! trailer; sync; rename over the state before; sync of the directory. Whatever ends it earlier leaves the state before
-//! as it was, and the temporary file is removed, by this run or, after a kill, by the next one in the same directory:
-//! it tells those that live by their lock. Does not: retry, or decide what is remembered. Fails with what the
-//! system says; a caller gives the state up then, not the backup.
+//! Order: temporary file, locked; header; segments of records as they fill; at the end segments of
+//! entries and the trailer; sync; rename over the state before; sync of the directory. Whatever
+//! ends it earlier leaves the state before as it was, and the temporary file is removed, by this
+//! run or, after a kill, by the next one in the same directory: it tells those that live by their
+//! lock. Does not: retry, or decide what is remembered. Fails with what the system says; a caller
+//! gives the state up then, not the backup.
 
 use std::{
     fs::{DirBuilder, File},

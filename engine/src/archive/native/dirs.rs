@@ -1,9 +1,11 @@
-//! Directories being put together: their entries arrive in any order, their trees are written in order.
+//! Directories being put together: their entries arrive in any order, their trees are written in
+//! order.
 //!
-//! A directory has slots in the order of its names; a slot holds one part or, where the end of a large file
-//! is awaited, several. When the last part is there, whoever brought it writes the tree and brings the
-//! directory's own node to the one above. Cost: the JSON of each entry until its directory is written, counted
-//! in the run's budget. From [`DENSE`] bytes of a directory on, further parts are kept compressed.
+//! A directory has slots in the order of its names; a slot holds one part or, where the end of a
+//! large file is awaited, several. When the last part is there, whoever brought it writes the tree
+//! and brings the directory's own node to the one above. Cost: the JSON of each entry until its
+//! directory is written, counted in the run's budget. From [`DENSE`] bytes of a directory on,
+//! further parts are kept compressed.
 
 use std::{
     path::PathBuf,
@@ -94,7 +96,8 @@ impl Directory {
         })
     }
 
-    /// Notes that something in it will not be in the snapshot, though the snapshot's patterns do not say so.
+    /// Notes that something in it will not be in the snapshot, though the snapshot's patterns do
+    /// not say so.
     pub(super) fn leaves_out(&self) {
         self.lacks.store(true, Ordering::Relaxed);
     }
@@ -122,7 +125,8 @@ impl Directory {
         })
     }
 
-    /// Fills a slot with parts, of which those that are `None` are still awaited. True if that was all.
+    /// Fills a slot with parts, of which those that are `None` are still awaited. True if that was
+    /// all.
     pub(super) fn split(&self, slot: usize, parts: Vec<Option<Vec<u8>>>) -> Result<bool> {
         let dense = self.change(|slots| slots.bytes >= DENSE);
         let part = |json: Option<Vec<u8>>| json.map_or(Part::Awaited, |json| Part::of(json, dense));

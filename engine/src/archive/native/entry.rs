@@ -190,7 +190,8 @@ impl Worker<'_, '_> {
         Ok(Entry::Node(Box::new(node)))
     }
 
-    /// A node; what tells links of one file apart from those of another is needed only where there are some.
+    /// A node; what tells links of one file apart from those of another is needed only where there
+    /// are some.
     pub(super) fn node(
         &self,
         name: &OsStr,
@@ -325,7 +326,8 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Attributes of a file. If some could not be read, the next run must not take the file for unchanged.
+/// Attributes of a file. If some could not be read, the next run must not take the file for
+/// unchanged.
 pub(super) fn attributes_of(
     run: &Run<'_>,
     dir: BorrowedFd<'_>,
@@ -372,8 +374,8 @@ pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(len)
 }
 
-/// Compares a file with what it was before it was read. A difference is a row; a size that was never true is none, and if
-/// there was less to read than it claims there is a note.
+/// Compares a file with what it was before it was read. A difference is a row; a size that was
+/// never true is none, and if there was less to read than it claims there is a note.
 pub(super) fn compare(run: &Run<'_>, path: &Path, file: &File, before: &Meta, read: u64) {
     let message = match Meta::of(file) {
         Ok(now) if now.unchanged_since(before) => {

@@ -1,7 +1,7 @@
 //! Blobs that this run adds, so that none is added twice, also not at the same time.
 //!
-//! About 60 bytes a blob, taken from the run's budget. When there are no more, new blobs are not remembered: one
-//! that comes again is then stored again, which costs space and nothing else.
+//! About 60 bytes a blob, taken from the run's budget. When there are no more, new blobs are not
+//! remembered: one that comes again is then stored again, which costs space and nothing else.
 
 use std::{
     collections::HashSet,

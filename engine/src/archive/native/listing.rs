@@ -132,7 +132,8 @@ pub(super) fn list(dir: BorrowedFd<'_>, budget: &Arc<Budget>, path: &Path) -> Re
     })
 }
 
-/// Sorted by name. One that is removed and made again while the directory is read may be listed twice.
+/// Sorted by name. One that is removed and made again while the directory is read may be listed
+/// twice.
 fn sorted(mut names: Vec<(OsString, bool)>) -> Vec<(OsString, bool)> {
     names.sort_unstable();
     names.dedup_by(|second, first| second.0 == first.0);

@@ -15,8 +15,8 @@
 //! not complete (about 230 bytes an entry, a fifth of that in directories beyond 1 MiB). Hard links cost nothing: the
 //! format keeps their inode numbers. Fingerprints, if they are kept: see [`prints`]. What does not fit is an error that says how much would do.
 //!
-//! A file that cannot be read is a row. Everything else that fails ends the run, as do a panic and a cancel: all
-//! threads look at [`Run::go`] before they wait and while they do.
+//! A file that cannot be read is a row. Everything else that fails ends the run, as do a panic and
+//! a cancel: all threads look at [`Run::go`] before they wait and while they do.
 
 pub(crate) mod budget;
 mod dirs;
@@ -116,7 +116,8 @@ pub(super) struct Input<'a> {
     pub(super) state: Option<&'a StateRequest>,
     pub(super) host: &'a str,
     pub(super) paths: &'a [String],
-    /// Set when the state of fingerprints told something wrong: the run fails then, and the next one does not use it.
+    /// Set when the state of fingerprints told something wrong: the run fails then, and the next
+    /// one does not use it.
     pub(super) distrusted: &'a AtomicBool,
     /// Says whether writing is still allowed.
     pub(super) allowed: &'a (dyn Fn() -> Result<()> + Send + Sync),
@@ -206,7 +207,8 @@ impl Run<'_> {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// 1 for the file system met first, more for others: the system's own numbers differ between machines.
+    /// 1 for the file system met first, more for others: the system's own numbers differ between
+    /// machines.
     fn device_id(&self, device: u64) -> u64 {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let at = devices
@@ -297,8 +299,8 @@ impl Run<'_> {
         }
     }
 
-    /// Does one thread's part. Whatever ends it, a panic as well, the others hear of it: they wait for what it would
-    /// have done.
+    /// Does one thread's part. Whatever ends it, a panic as well, the others hear of it: they wait
+    /// for what it would have done.
     fn part(&self, what: &str, work: impl FnOnce() -> Result<()>) {
         if let Err(error) = caught(what, work) {
             self.fail(error);

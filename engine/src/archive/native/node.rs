@@ -1,8 +1,9 @@
 //! Entries of the source as nodes.
 //!
-//! The next backup takes a file for unchanged if size, inode, mtime and ctime are the same. Of a file that
-//! changed a moment ago that proves nothing: it can change again within the clock's grain. Its stored ctime,
-//! which nothing restores, is made one that the next run does not find, so that it is read again.
+//! The next backup takes a file for unchanged if size, inode, mtime and ctime are the same. Of a
+//! file that changed a moment ago that proves nothing: it can change again within the clock's
+//! grain. Its stored ctime, which nothing restores, is made one that the next run does not find, so
+//! that it is read again.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
@@ -80,7 +81,8 @@ pub(super) fn node(
     }
 }
 
-/// Whether a file described at `now` or later changed so shortly before that its times prove nothing.
+/// Whether a file described at `now` or later changed so shortly before that its times prove
+/// nothing.
 pub(super) fn is_recent(meta: &Meta, now: Timestamp) -> bool {
     let changed = meta.mtime.max(meta.ctime);
     now.checked_sub(MARGIN).is_ok_and(|limit| changed > limit)
@@ -101,9 +103,10 @@ impl Input<'_> {
         ctime.checked_sub(self.mark).unwrap_or(ctime)
     }
 
-    /// Whether what is stored of a file that is the [`same`](Self::same) can be stored again as it is. Whatever changes
-    /// of a file, attributes included, changes its ctime. Not so for other programs' nodes, which say more than ours, and
-    /// for files of several links, which are told apart by a number that differs from run to run.
+    /// Whether what is stored of a file that is the [`same`](Self::same) can be stored again as it
+    /// is. Whatever changes of a file, attributes included, changes its ctime. Not so for other
+    /// programs' nodes, which say more than ours, and for files of several links, which are told
+    /// apart by a number that differs from run to run.
     pub(super) fn identical(&self, meta: &Meta, parent: &Node) -> bool {
         self.parent.is_some_and(|(_, ours)| ours)
             && meta.links == 1

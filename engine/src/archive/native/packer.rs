@@ -1,8 +1,9 @@
 //! Packs being filled, in buffers of which there is a bounded number.
 //!
-//! A blob is compressed right into its pack's buffer, sealed there, and hashed beside the content of the next, while it is in the
-//! cache; when a pack is full only its list is missing. Whoever wants a buffer waits until one has been uploaded: that is
-//! the back-pressure, and the bound on memory. Does not: upload.
+//! A blob is compressed right into its pack's buffer, sealed there, and hashed beside the content
+//! of the next, while it is in the cache; when a pack is full only its list is missing. Whoever
+//! wants a buffer waits until one has been uploaded: that is the back-pressure, and the bound on
+//! memory. Does not: upload.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -27,8 +28,8 @@ use crate::{
 /// How often those who wait look whether they should stop.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
-/// The buffers of one run. The least number of them is paid for by whoever made this; more are taken from the
-/// budget when they are needed, and given back when the budget asks.
+/// The buffers of one run. The least number of them is paid for by whoever made this; more are
+/// taken from the budget when they are needed, and given back when the budget asks.
 pub(crate) struct Buffers {
     free: Mutex<Free>,
     returned: Condvar,
@@ -52,8 +53,8 @@ struct Free {
 }
 
 impl Buffers {
-    /// Between `least` and `most` buffers of `size` bytes, and larger ones. Of the least number one must never be held
-    /// on to, or all would wait.
+    /// Between `least` and `most` buffers of `size` bytes, and larger ones. Of the least number one
+    /// must never be held on to, or all would wait.
     pub(crate) fn new(size: usize, least: usize, most: usize, budget: &Arc<Budget>) -> Self {
         Self {
             free: Mutex::new(Free {

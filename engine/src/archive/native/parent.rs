@@ -1,8 +1,9 @@
 //! Directories of the parent: each is read when somebody first asks what is in it.
 //!
-//! The walk asks for those that have directories in them; of others a worker does, beside other workers. One that
-//! is lost, or is not what this program understands, costs speed. One that is named by the index and cannot be
-//! read is an error: an unchanged directory would be taken for stored there.
+//! The walk asks for those that have directories in them; of others a worker does, beside other
+//! workers. One that is lost, or is not what this program understands, costs speed. One that is
+//! named by the index and cannot be read is an error: an unchanged directory would be taken for
+//! stored there.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

@@ -1,13 +1,14 @@
 //! Fingerprints in a run: what is known of a file's blocks, and what is learnt.
 //!
-//! Does: open the state, say of a block that was read whether it is one remembered, collect records of files that were
-//! stored, and write the successor when the snapshot is there. Does not: fail a run. The one exception is a
-//! remembered id that turns out to be wrong: of all hits the first and one in 256 are hashed in full, and a
-//! difference ends the run, because hits before it may be wrong as well. The caller then removes the state and
-//! begins again without one.
+//! Does: open the state, say of a block that was read whether it is one remembered, collect records
+//! of files that were stored, and write the successor when the snapshot is there. Does not: fail a
+//! run. The one exception is a remembered id that turns out to be wrong: of all hits the first and
+//! one in 256 are hashed in full, and a difference ends the run, because hits before it may be
+//! wrong as well. The caller then removes the state and begins again without one.
 //!
-//! Memory: a fixed part for segments, the table of the state, and a table of the successor that grows with the files
-//! that are remembered; all in the run's budget. Without it there are no fingerprints, or fewer.
+//! Memory: a fixed part for segments, the table of the state, and a table of the successor that
+//! grows with the files that are remembered; all in the run's budget. Without it there are no
+//! fingerprints, or fewer.
 
 use std::{
     io,
@@ -228,7 +229,8 @@ impl Prints {
         self.keys.hasher()
     }
 
-    /// The blob of a block that was read just now, if it is the one remembered and that blob is in the index.
+    /// The blob of a block that was read just now, if it is the one remembered and that blob is in
+    /// the index.
     pub(super) fn remembered(
         &self,
         run: &Run<'_>,

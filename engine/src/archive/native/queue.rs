@@ -1,8 +1,8 @@
 //! What is to be done next, for any number of workers.
 //!
-//! Work comes in four kinds, and those that hold the most are finished first: chunks of a stream, large files being
-//! read (any number of workers on one), large files waiting, batches of entries. Whoever brings work waits when
-//! there is enough.
+//! Work comes in four kinds, and those that hold the most are finished first: chunks of a stream,
+//! large files being read (any number of workers on one), large files waiting, batches of entries.
+//! Whoever brings work waits when there is enough.
 
 use std::{
     collections::VecDeque,
@@ -129,7 +129,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next thing to do, or `None` when all is done. `was_busy`: the caller just finished something.
+    /// The next thing to do, or `None` when all is done. `was_busy`: the caller just finished
+    /// something.
     pub(super) fn next(&self, run: &Run<'_>, was_busy: bool) -> Result<Option<Work>> {
         let mut state = self.lock();
         if was_busy {

@@ -1,8 +1,8 @@
 //! Compression, and when not to.
 //!
-//! One context per thread, reused. Data that a look at some samples shows to be incompressible is not even
-//! tried; what does not become smaller by [`WORTH`] is stored as it is. Never fails: a failure means "not
-//! smaller".
+//! One context per thread, reused. Data that a look at some samples shows to be incompressible is
+//! not even tried; what does not become smaller by [`WORTH`] is stored as it is. Never fails: a
+//! failure means "not smaller".
 
 use zstd::bulk::Compressor;
 
@@ -10,7 +10,8 @@ use zstd::bulk::Compressor;
 const WORTH: usize = 97;
 const SAMPLES: usize = 16;
 const SAMPLE: usize = 1 << 10;
-/// For random bytes the sum of squared counts over all samples is 1,064,900 with a deviation of 1,450.
+/// For random bytes the sum of squared counts over all samples is 1,064,900 with a deviation of
+/// 1,450.
 const RANDOM: u64 = 1_074_000;
 
 /// A compressor for one thread.

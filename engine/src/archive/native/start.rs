@@ -39,8 +39,8 @@ const BESIDE: Beside = Beside {
     bits: 0,
 };
 
-/// How many workers: as many as there are processors, unless they took more than half of what is left. The other half
-/// is for packs on their way, directories and new blobs.
+/// How many workers: as many as there are processors, unless they took more than half of what is
+/// left. The other half is for packs on their way, directories and new blobs.
 fn workers(left: u64, size: u64, cores: usize) -> usize {
     let able = (left / 2).saturating_sub(WORKER + 2 * size) / (WORKER + size);
     usize::try_from(able)

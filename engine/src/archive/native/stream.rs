@@ -1,8 +1,9 @@
 //! One reader becomes one file.
 //!
-//! One thread reads and finds the cuts; the workers hash, compress and pack the chunks. It waits when there are
-//! as many chunks as workers. The file's entry is written when all chunks are stored; its times are those of the
-//! reading's start, and it belongs to this process's user. A reader that fails ends the run.
+//! One thread reads and finds the cuts; the workers hash, compress and pack the chunks. It waits
+//! when there are as many chunks as workers. The file's entry is written when all chunks are
+//! stored; its times are those of the reading's start, and it belongs to this process's user. A
+//! reader that fails ends the run.
 
 use std::{
     ffi::OsStr,
@@ -56,7 +57,8 @@ impl Chunk {
     }
 }
 
-/// Reads everything, has it stored, and writes the trees. A stream without a byte is refused unless allowed.
+/// Reads everything, has it stored, and writes the trees. A stream without a byte is refused unless
+/// allowed.
 pub(super) fn feed(
     run: &Run<'_>,
     names: &[String],

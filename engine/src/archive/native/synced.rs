@@ -1,18 +1,21 @@
 //! Which files' times can be believed although programs write to them through memory.
 //!
-//! A store into a mapped page changes a file's times only if it is the first since the page was written out. Pages that
-//! wait to be written when a file is read hide later stores. So a file that is cut at fixed places, as those of databases
-//! are, is synced before it is read, on file systems that show stores in that way: from then on whatever changes its
-//! content changes its times. The snapshot keeps for which devices that was done, and when the machine was booted.
+//! A store into a mapped page changes a file's times only if it is the first since the page was
+//! written out. Pages that wait to be written when a file is read hide later stores. So a file that
+//! is cut at fixed places, as those of databases are, is synced before it is read, on file systems
+//! that show stores in that way: from then on whatever changes its content changes its times. The
+//! snapshot keeps for which devices that was done, and when the machine was booted.
 //!
-//! A snapshot's list names a device if of every file of fixed chunks on it one of these holds: it was synced and then
-//! read, it was unchanged since a parent for which the same is known, or its stored ctime is one that no later run finds.
-//! After another boot nothing of the list is believed: a crash may keep stores and lose the times they set. Without a list,
-//! as in snapshots of other programs and of earlier versions, such files are read.
+//! A snapshot's list names a device if of every file of fixed chunks on it one of these holds: it
+//! was synced and then read, it was unchanged since a parent for which the same is known, or its
+//! stored ctime is one that no later run finds. After another boot nothing of the list is believed:
+//! a crash may keep stores and lose the times they set. Without a list, as in snapshots of other
+//! programs and of earlier versions, such files are read.
 //!
-//! Order for a file, all after the run's look at the clock: its metadata, sync, its metadata again, its content, its
-//! metadata a third time. A page that a program dirtied after the sync had begun makes its ctime later than that look, or
-//! different between the first two; then the file is read again by the next run.
+//! Order for a file, all after the run's look at the clock: its metadata, sync, its metadata again,
+//! its content, its metadata a third time. A page that a program dirtied after the sync had begun
+//! makes its ctime later than that look, or different between the first two; then the file is read
+//! again by the next run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -99,8 +102,8 @@ impl Devices {
     }
 }
 
-/// Syncs a file of fixed chunks that is about to be read, opened and described after `now`. Returns its metadata after
-/// that, and whether the next run has to read it whatever its times say.
+/// Syncs a file of fixed chunks that is about to be read, opened and described after `now`. Returns
+/// its metadata after that, and whether the next run has to read it whatever its times say.
 pub(super) fn sync(run: &Run<'_>, file: &File, meta: Meta, now: Timestamp) -> (Meta, bool) {
     // One that changed just now is read again anyway.
     if !run.synced.shows(file, &meta) || node::is_recent(&meta, now) {

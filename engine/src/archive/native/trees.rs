@@ -23,7 +23,8 @@ use crate::{
     rows::FileOperation,
 };
 
-/// What the entry of a directory says of which something is not in the snapshot. A restore deletes nothing there.
+/// What the entry of a directory says of which something is not in the snapshot. A restore deletes
+/// nothing there.
 const NOT_WHOLE: &str = "not everything in this directory was backed up";
 
 /// Directories of so many bytes are hashed and compressed piece by piece.

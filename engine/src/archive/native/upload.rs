@@ -1,8 +1,8 @@
 //! Finished packs on their way to the store, and the index files that name them.
 //!
-//! Order: a pack is written; only when the store has it, it is put on the list of the next index file. Index
-//! files are written every [`INDEX_BYTES`], [`INDEX_BLOBS`] or [`INDEX_AGE`], so that a run that is killed has lost
-//! little. The first failure ends the run.
+//! Order: a pack is written; only when the store has it, it is put on the list of the next index
+//! file. Index files are written every [`INDEX_BYTES`], [`INDEX_BLOBS`] or [`INDEX_AGE`], so that a
+//! run that is killed has lost little. The first failure ends the run.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,8 +1,9 @@
 //! The walk: lists directories and hands their entries out.
 //!
-//! Depth first, names in the order of their bytes. Directories are opened and described here, everything else
-//! by the workers. Nothing is followed but on the way to a path that was asked for; mounted file systems are
-//! entered only if asked. What cannot be read becomes a row, and the walk goes on.
+//! Depth first, names in the order of their bytes. Directories are opened and described here,
+//! everything else by the workers. Nothing is followed but on the way to a path that was asked for;
+//! mounted file systems are entered only if asked. What cannot be read becomes a row, and the walk
+//! goes on.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -251,7 +252,8 @@ impl Walker<'_, '_> {
         Ok(true)
     }
 
-    /// Opens the innermost directory again. If it is not the same any more, the rest of it is a row.
+    /// Opens the innermost directory again. If it is not the same any more, the rest of it is a
+    /// row.
     fn reopen(&mut self) -> Result<()> {
         let Some(top) = self.stack.last_mut() else {
             return Ok(());
@@ -367,7 +369,8 @@ impl Walker<'_, '_> {
         self.descend(name, (meta, fd), attributes, plan, from)
     }
 
-    /// A directory on the way to a path that was asked for. Links are followed here, as the path's owner means it.
+    /// A directory on the way to a path that was asked for. Links are followed here, as the path's
+    /// owner means it.
     fn on_the_way(&mut self, above: &Arc<OwnedFd>, name: &OsStr, mut plan: Plan) -> Result<()> {
         let Some(top) = self.stack.last() else {
             return Ok(());

@@ -161,8 +161,8 @@ impl<'r, 'a> Worker<'r, 'a> {
         self.run.input.progress.file_done();
     }
 
-    /// Cuts a whole file's content and stores the chunks. `track` is what is remembered of it. Returns what is to be
-    /// remembered as well, if anything is.
+    /// Cuts a whole file's content and stores the chunks. `track` is what is remembered of it.
+    /// Returns what is to be remembered as well, if anything is.
     pub(super) fn chunks(
         &mut self,
         data: &[u8],
@@ -242,7 +242,8 @@ impl<'r, 'a> Worker<'r, 'a> {
         }
     }
 
-    /// Makes sure that a block is in the repository, or on its way there; `known` is what may be known of it.
+    /// Makes sure that a block is in the repository, or on its way there; `known` is what may be
+    /// known of it.
     pub(super) fn block(&mut self, data: &[u8], known: Option<&Record>) -> Result<Stored> {
         let print = self.run.prints.as_ref().map(|prints| prints.print(data));
         self.printed(data, print, known)
@@ -281,8 +282,8 @@ impl<'r, 'a> Worker<'r, 'a> {
         self.store_as(id, data)
     }
 
-    /// The same for two blocks that no fingerprints are kept of, hashed side by side. `None` if something else is to be hashed
-    /// beside the first.
+    /// The same for two blocks that no fingerprints are kept of, hashed side by side. `None` if
+    /// something else is to be hashed beside the first.
     pub(super) fn two(&mut self, data: &[u8], others: &[u8]) -> Result<Option<[Stored; 2]>> {
         if self.run.prints.is_some() || self.pack.as_ref().is_some_and(OpenPack::is_behind) {
             return Ok(None);

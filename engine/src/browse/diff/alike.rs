@@ -1,7 +1,7 @@
 //! Whether two entries are alike but for their content. Pure.
 //!
-//! As restic compares them: by all fields, a field that is missing being an empty one, and times as moments. Their order does not
-//! count, and fields that this engine does not know count.
+//! As restic compares them: by all fields, a field that is missing being an empty one, and times as
+//! moments. Their order does not count, and fields that this engine does not know count.
 
 use std::collections::BTreeMap;
 

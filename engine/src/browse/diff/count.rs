@@ -1,7 +1,7 @@
 //! Which blobs only one of two snapshots needs.
 //!
-//! As restic counts: blobs of what was compared, without those that both sides have there, or that are in a directory that both
-//! share. Blobs in no index are not counted.
+//! As restic counts: blobs of what was compared, without those that both sides have there, or that
+//! are in a directory that both share. Blobs in no index are not counted.
 
 use super::{DiffCounts, DiffReport};
 use crate::{

@@ -1,13 +1,14 @@
 //! What changed from one snapshot to another.
 //!
-//! Does: go down both trees side by side, in the order of names, and tell each entry that came, went or is another; then count
-//! the blobs that only one of them needs. A directory that both have is not gone through for that; only to count which blobs are
-//! shared, all such directories are read once, on several threads. Does not: read file content, or find what was renamed.
+//! Does: go down both trees side by side, in the order of names, and tell each entry that came,
+//! went or is another; then count the blobs that only one of them needs. A directory that both have
+//! is not gone through for that; only to count which blobs are shared, all such directories are
+//! read once, on several threads. Does not: read file content, or find what was renamed.
 //!
 //! A directory that cannot be read is told as a [`Compared::Problem`], and the rest goes on.
 //!
-//! Memory: [`DiffRequest::memory`] bytes, beside the index and three bits for each of its blobs. A directory for which that is too
-//! little, beside those above it, is a problem.
+//! Memory: [`DiffRequest::memory`] bytes, beside the index and three bits for each of its blobs. A
+//! directory for which that is too little, beside those above it, is a problem.
 
 mod alike;
 mod count;

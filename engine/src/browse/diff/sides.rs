@@ -1,7 +1,7 @@
 //! Two trees gone through side by side.
 //!
-//! Directories on the way down are held with their nodes' places, and the nodes are parsed as they are compared: first all that
-//! is before an entry in order, then the entry, then what is in it.
+//! Directories on the way down are held with their nodes' places, and the nodes are parsed as they
+//! are compared: first all that is before an entry in order, then the entry, then what is in it.
 
 use std::{
     cmp::Ordering,

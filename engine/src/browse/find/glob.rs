@@ -1,7 +1,8 @@
-//! One component of a pattern: `*`, `?`, `[a-z]`, `[^a]` and `\` before a character that is meant as it is.
+//! One component of a pattern: `*`, `?`, `[a-z]`, `[^a]` and `\` before a character that is meant
+//! as it is.
 //!
-//! Pure. Names are bytes; `?` and classes take one character, or one byte where there is none. What is written is judged
-//! when it is compiled, also where no name would ever reach it.
+//! Pure. Names are bytes; `?` and classes take one character, or one byte where there is none. What
+//! is written is judged when it is compiled, also where no name would ever reach it.
 
 /// A compiled component.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! What matters of one directory in one state: what fits in it, the directories to go on in, and what makes no sense.
+//! What matters of one directory in one state: what fits in it, the directories to go on in, and
+//! what makes no sense.
 
 use std::os::unix::ffi::OsStrExt as _;
 

@@ -1,7 +1,7 @@
 //! What is remembered of directories that were read.
 //!
-//! Does: keep what matters of a directory in a state, as long as there is room; keep of directories in which nothing was
-//! found that there is nothing. Does not: read. Threads share it.
+//! Does: keep what matters of a directory in a state, as long as there is room; keep of directories
+//! in which nothing was found that there is nothing. Does not: read. Threads share it.
 
 use std::{
     collections::{HashMap, HashSet},

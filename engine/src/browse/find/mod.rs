@@ -1,15 +1,18 @@
-//! Finding entries in many snapshots: by pattern, or by the blobs, directories or packs they are made of.
+//! Finding entries in many snapshots: by pattern, or by the blobs, directories or packs they are
+//! made of.
 //!
-//! Does: go through every snapshot in order and tell each entry that fits, with its path there. A directory that several
-//! snapshots share is read and matched once: what fits in it is remembered, and of a directory in which nothing fits one
-//! bit. Most are read beforehand, on several threads ([`prefetch`]); the search itself ([`search`]) goes through the
-//! snapshots one after another, and reads what is not there.
+//! Does: go through every snapshot in order and tell each entry that fits, with its path there. A
+//! directory that several snapshots share is read and matched once: what fits in it is remembered,
+//! and of a directory in which nothing fits one bit. Most are read beforehand, on several threads
+//! ([`prefetch`]); the search itself ([`search`]) goes through the snapshots one after another, and
+//! reads what is not there.
 //!
-//! Does not: write, or read file content. What cannot be read is told as a [`Found::Problem`] of each snapshot it is in,
-//! and the rest goes on.
+//! Does not: write, or read file content. What cannot be read is told as a [`Found::Problem`] of
+//! each snapshot it is in, and the rest goes on.
 //!
-//! Memory: [`FindRequest::memory`] bytes in all, 40 for each directory among them. When they are used up, nothing more is remembered, and
-//! directories are read again; a single directory for which they are too few is a problem, or the error `MemoryLimit`.
+//! Memory: [`FindRequest::memory`] bytes in all, 40 for each directory among them. When they are
+//! used up, nothing more is remembered, and directories are read again; a single directory for
+//! which they are too few is a problem, or the error `MemoryLimit`.
 //!
 //! ```text
 //!   snapshots ─► prefetch: walk, several threads ─► memo (directory, state) ─► search ─► each(found)
@@ -46,7 +49,8 @@ use query::Query;
 pub struct FindRequest {
     /// What.
     pub what: FindWhat,
-    /// Ids, beginnings of ids, or `latest`: only in these snapshots. All that the filter lets through when empty.
+    /// Ids, beginnings of ids, or `latest`: only in these snapshots. All that the filter lets
+    /// through when empty.
     pub snapshots: Vec<String>,
     /// Which snapshots count.
     pub filter: SnapshotFilter,
@@ -87,8 +91,9 @@ pub enum FindWhat {
 /// Patterns, and what else must be so.
 #[derive(Debug, Clone, Default)]
 pub struct FindNames {
-    /// As `restic find` takes them: `*`, `?`, `[a-z]`, and `**` for any number of directories. One that begins with `/` is
-    /// held against whole paths, any other against any part of them. What is below a match fits, too.
+    /// As `restic find` takes them: `*`, `?`, `[a-z]`, and `**` for any number of directories. One
+    /// that begins with `/` is held against whole paths, any other against any part of them. What
+    /// is below a match fits, too.
     pub patterns: Vec<String>,
     /// Upper and lower case are the same.
     pub ignore_case: bool,
@@ -109,7 +114,8 @@ pub enum Found {
         path: PathBuf,
         /// What the snapshot says of it.
         info: EntryInfo,
-        /// The same as stored: a JSON object, without name, content and extended attributes. Only if asked for.
+        /// The same as stored: a JSON object, without name, content and extended attributes. Only
+        /// if asked for.
         stored: Option<String>,
     },
     /// A blob in a file.
@@ -151,7 +157,8 @@ pub struct FindReport {
 /// Takes what is found. An error that it returns ends the search.
 pub type FoundIn<'a> = &'a mut dyn FnMut(&Snapshot, Found) -> Result<()>;
 
-/// Searches. Tells what it finds snapshot by snapshot, in the order of paths as stored. Blocks: call it on a thread of its own.
+/// Searches. Tells what it finds snapshot by snapshot, in the order of paths as stored. Blocks:
+/// call it on a thread of its own.
 ///
 /// # Errors
 /// `InvalidConfig` for a pattern or an id that makes no sense; `SnapshotNotFound`, `SnapshotAmbiguous`; `ObjectMissing` for a

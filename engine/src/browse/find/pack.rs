@@ -1,6 +1,7 @@
 //! Which blobs are in some packs.
 //!
-//! As `restic find --pack` does: each pack's own list of blobs counts; where a pack is gone, what the index says of it.
+//! As `restic find --pack` does: each pack's own list of blobs counts; where a pack is gone, what
+//! the index says of it.
 
 use super::wanted::Wanted;
 use crate::{

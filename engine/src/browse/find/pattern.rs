@@ -1,7 +1,8 @@
 //! Patterns of paths, as `restic find` takes them.
 //!
-//! A pattern is a list of components ([`super::glob`]); `**` stands for any number of them. One that begins with `/` is
-//! held against the whole path, any other against every run of components in it. What lies below a match matches, too.
+//! A pattern is a list of components ([`super::glob`]); `**` stands for any number of them. One
+//! that begins with `/` is held against the whole path, any other against every run of components
+//! in it. What lies below a match matches, too.
 //!
 //! Pure. A path is gone through component by component: what is known of the part above is a [`Masks`], so that what
 //! matches inside a directory follows from that and from the directory alone, wherever it is named.
@@ -32,7 +33,8 @@ enum Part {
     One(Glob),
 }
 
-/// For each pattern, after how many of its components the path so far may be: a bit for each number.
+/// For each pattern, after how many of its components the path so far may be: a bit for each
+/// number.
 pub(super) type Masks = Vec<u64>;
 
 impl Patterns {

@@ -152,7 +152,8 @@ impl Query {
         }
     }
 
-    /// Whether something may be found in the usual state: if not, most directories need not be read at all.
+    /// Whether something may be found in the usual state: if not, most directories need not be read
+    /// at all.
     pub(super) fn is_usual_alive(&self) -> bool {
         match self {
             Self::Names(names) => !Patterns::is_dead(&names.usual),
@@ -168,8 +169,8 @@ impl Query {
         }
     }
 
-    /// Holds an entry of a directory against it: what fits is handed to `fit`. Returns the state below it; `None` if
-    /// nothing can be found there.
+    /// Holds an entry of a directory against it: what fits is handed to `fit`. Returns the state
+    /// below it; `None` if nothing can be found there.
     pub(super) fn step(
         &self,
         state: State,

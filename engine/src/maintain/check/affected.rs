@@ -1,7 +1,7 @@
 //! Whom damage affects: snapshots, and for each finding one path where it shows.
 //!
-//! A walk over all directories notes which directory is in which, 8 bytes each, and which need what is damaged. From there it
-//! goes up to the roots. Only done when there is damage.
+//! A walk over all directories notes which directory is in which, 8 bytes each, and which need what
+//! is damaged. From there it goes up to the roots. Only done when there is damage.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -28,7 +28,8 @@ use crate::{
 /// Findings for which a path is looked for.
 const PATHS: usize = 100;
 
-/// Adds to the findings whom they affect. `false`: that could not be told within so many bytes of memory.
+/// Adds to the findings whom they affect. `false`: that could not be told within so many bytes of
+/// memory.
 pub(super) fn tell(run: &Run<'_>, index: &Index, roots: &[Root], room: u64) -> Result<bool> {
     let causes = run.log.causes();
     if causes.is_empty() {
@@ -94,7 +95,8 @@ impl Lost {
         lost
     }
 
-    /// The findings by which a blob is lost: one for each of its copies. Empty if any copy is whole.
+    /// The findings by which a blob is lost: one for each of its copies. Empty if any copy is
+    /// whole.
     fn blob(&self, index: &Index, kind: BlobKind, id: &Id) -> Vec<usize> {
         let Some(first) = index.position(kind, id) else {
             return self
@@ -113,7 +115,8 @@ impl Lost {
     }
 }
 
-/// Notes which directory is in which, by positions: (inner, outer); and which need what a finding lost.
+/// Notes which directory is in which, by positions: (inner, outer); and which need what a finding
+/// lost.
 #[derive(Default)]
 struct Noted {
     inside: Vec<(u32, u32)>,

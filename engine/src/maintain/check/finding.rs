@@ -108,7 +108,8 @@ pub enum Problem {
         /// Blobs that the index says are there and are not.
         absent: u64,
     },
-    /// A blob in a pack is not authentic, does not decompress to its length, or is not what its id says.
+    /// A blob in a pack is not authentic, does not decompress to its length, or is not what its id
+    /// says.
     BlobContent {
         /// The pack.
         pack: String,
@@ -269,7 +270,8 @@ pub struct Finding {
     pub object: Object,
     /// What is wrong.
     pub problem: Problem,
-    /// Ids of the snapshots that need what is damaged, oldest first; empty for oddities, and when nobody needs it.
+    /// Ids of the snapshots that need what is damaged, oldest first; empty for oddities, and when
+    /// nobody needs it.
     pub snapshots: Vec<String>,
     /// One of the paths, where it was found out.
     pub path: Option<AffectedPath>,

@@ -39,7 +39,8 @@ impl Hashes {
         }
     }
 
-    /// Hashes the pack's bytes up to this one, as they are in the store, and what is to be compared, as it is now.
+    /// Hashes the pack's bytes up to this one, as they are in the store, and what is to be
+    /// compared, as it is now.
     pub(super) fn up_to(
         &mut self,
         end: u64,

@@ -99,7 +99,8 @@ impl Log {
         }
     }
 
-    /// Puts all findings into a report, the worst first, in an order that does not depend on threads.
+    /// Puts all findings into a report, the worst first, in an order that does not depend on
+    /// threads.
     pub(super) fn report(&self, report: &mut CheckReport) {
         let mut state = self.state();
         report.findings = state.found.drain(..).map(|(finding, _)| finding).collect();

@@ -4,18 +4,21 @@
 //!   lock ─► keys ─► snapshots ─► index ─► packs listed ─► directories, once each ─► packs read ─► who is affected ─► unlock
 //! ```
 //!
-//! Does: read every key, snapshot and index file; compare the packs there are with the index, by their sizes; go through all
-//! directories of all snapshots and see that each entry makes sense and that the index has every blob; and read a share of
-//! the packs, each once and whole: its SHA-256 is its name, its list of blobs is what the index says, every blob is
-//! authentic, decompresses to its length, and is what its id says. Packs whose sizes do not agree are read in any case,
-//! to tell which of their blobs are lost. When there is damage, the directories are gone through once more to tell whom it affects.
+//! Does: read every key, snapshot and index file; compare the packs there are with the index, by
+//! their sizes; go through all directories of all snapshots and see that each entry makes sense and
+//! that the index has every blob; and read a share of the packs, each once and whole: its SHA-256
+//! is its name, its list of blobs is what the index says, every blob is authentic, decompresses to
+//! its length, and is what its id says. Packs whose sizes do not agree are read in any case, to
+//! tell which of their blobs are lost. When there is damage, the directories are gone through once
+//! more to tell whom it affects.
 //!
-//! Does not: write, or repair. Packs that nobody's index names are not read. Snapshots are listed before the index, and the
-//! index before the packs: what a backup beside it adds is not taken for damage. All of it begins while the lock settles; if an index
-//! file that was read is gone by the time the lock is held, all is checked anew.
+//! Does not: write, or repair. Packs that nobody's index names are not read. Snapshots are listed
+//! before the index, and the index before the packs: what a backup beside it adds is not taken for
+//! damage. All of it begins while the lock settles; if an index file that was read is gone by the
+//! time the lock is held, all is checked anew.
 //!
-//! Memory: [`CheckRequest::memory`] is kept: the index (40 bytes a blob), two bits a blob, 12 bytes a directory, some 250 a
-//! pack, and the rest for packs and directories being read.
+//! Memory: [`CheckRequest::memory`] is kept: the index (40 bytes a blob), two bits a blob, 12 bytes
+//! a directory, some 250 a pack, and the rest for packs and directories being read.
 //!
 //! What is wrong with the repository is a [`Finding`]; an error means that the check itself could not be done: `Locked`,
 //! `Cancelled`, `MemoryLimit`, and what the store says.
@@ -56,8 +59,8 @@ use crate::{
 pub const MEMORY: u64 = ceiling::MEMORY;
 /// Bytes for a pack that is listed: its name and size, twice for a moment, and what is known of it.
 const LISTED: u64 = 250;
-/// What there has to be beside the index: what going through directories takes, two bits for each blob, and packs of some 200
-/// blobs.
+/// What there has to be beside the index: what going through directories takes, two bits for each
+/// blob, and packs of some 200 blobs.
 const BESIDE: Beside = Beside {
     bytes: 24 << 20,
     bits: 24,
@@ -132,7 +135,8 @@ impl CheckReport {
     }
 }
 
-/// Checks a repository; with `read_data` also every byte of it. Blocks: call it on a thread of its own.
+/// Checks a repository; with `read_data` also every byte of it. Blocks: call it on a thread of its
+/// own.
 ///
 /// # Errors
 /// As [`check_with`].
@@ -149,7 +153,8 @@ pub fn check(repo: &Repository, read_data: bool, cancel: &Cancel) -> Result<Chec
     check_with(repo, &request, &Progress::new(), cancel)
 }
 
-/// Checks a repository. Counts directories as files, and bytes of packs that are read. Blocks: call it on a thread of its own.
+/// Checks a repository. Counts directories as files, and bytes of packs that are read. Blocks: call
+/// it on a thread of its own.
 ///
 /// # Errors
 /// `Locked`, `Cancelled`, `MemoryLimit` and what the store says; `InvalidConfig` for a share that cannot be had.

@@ -194,7 +194,8 @@ impl Reading<'_> {
         }
     }
 
-    /// Looks at all bytes of a pack. Content of one blob is hashed beside the sealed bytes of the next.
+    /// Looks at all bytes of a pack. Content of one blob is hashed beside the sealed bytes of the
+    /// next.
     ///
     /// # Errors
     /// Those of reading it.

@@ -1,8 +1,8 @@
 //! The bytes of a pack, in the order in which they lie there.
 //!
-//! A store behind a network is asked once, for all of them. A directory is asked for pieces so small that they are in a
-//! processor's cache until they were hashed, opened and compared, and so that a check of it takes little memory.
-//! Does not: verify.
+//! A store behind a network is asked once, for all of them. A directory is asked for pieces so
+//! small that they are in a processor's cache until they were hashed, opened and compared, and so
+//! that a check of it takes little memory. Does not: verify.
 
 use std::ops::Range;
 
@@ -14,7 +14,8 @@ use crate::{
     storage::Store,
 };
 
-/// Bytes of a piece, unless a blob is larger. Two, and the content of a blob, are in the cache together.
+/// Bytes of a piece, unless a blob is larger. Two, and the content of a blob, are in the cache
+/// together.
 const PIECE: u64 = 512 << 10;
 
 /// A pack.
@@ -63,8 +64,8 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Bytes of memory that a pack of this size takes, whose largest blob has so many sealed or plain bytes, and its list of blobs
-    /// so many sealed ones.
+    /// Bytes of memory that a pack of this size takes, whose largest blob has so many sealed or
+    /// plain bytes, and its list of blobs so many sealed ones.
     pub(super) fn memory(store: &Store, size: u64, largest: u64, list: u64) -> u64 {
         if store.is_local() {
             (2 * largest.max(PIECE) + list.max(PIECE)).min(size.saturating_mul(3))

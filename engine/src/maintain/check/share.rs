@@ -1,7 +1,8 @@
 //! Which packs are read.
 //!
-//! Pure decisions. A part that rotates needs no memory of earlier runs: a pack's id, which is random, says in which part
-//! it is, so whoever counts the turns reads all in as many runs. New packs fall in some part as well.
+//! Pure decisions. A part that rotates needs no memory of earlier runs: a pack's id, which is
+//! random, says in which part it is, so whoever counts the turns reads all in as many runs. New
+//! packs fall in some part as well.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ pub enum DataShare {
     None,
     /// All.
     All,
-    /// Part `part`, from 1 on, of `of` equal ones, 256 at most: the same packs each time, those restic takes.
+    /// Part `part`, from 1 on, of `of` equal ones, 256 at most: the same packs each time, those
+    /// restic takes.
     Part {
         /// Which.
         part: u32,
@@ -33,7 +35,8 @@ pub enum DataShare {
     Rotating {
         /// How many parts.
         of: u32,
-        /// Any count that grows by one from run to run, such as [`DataShare::day`] for runs once a day.
+        /// Any count that grows by one from run to run, such as [`DataShare::day`] for runs once a
+        /// day.
         turn: u64,
     },
 }
@@ -63,7 +66,8 @@ impl DataShare {
         })
     }
 
-    /// The packs that are read, of these, each with its size. `random` is asked for a number below the one given.
+    /// The packs that are read, of these, each with its size. `random` is asked for a number below
+    /// the one given.
     pub(super) fn choose(
         &self,
         packs: &BTreeMap<Id, u64>,

@@ -1,8 +1,8 @@
-//! Packs whose lists of blobs cannot be read, or are not what the index says: which of the blobs that the index says are
-//! there can be read?
+//! Packs whose lists of blobs cannot be read, or are not what the index says: which of the blobs
+//! that the index says are there can be read?
 //!
-//! The index in memory has only part of each id, so the index files are read again, for some packs at a time. Only what is
-//! damaged comes here.
+//! The index in memory has only part of each id, so the index files are read again, for some packs
+//! at a time. Only what is damaged comes here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

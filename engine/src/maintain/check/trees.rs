@@ -1,4 +1,5 @@
-//! Looking at every directory: are its entries what they should be, and is everything there that they need?
+//! Looking at every directory: are its entries what they should be, and is everything there that
+//! they need?
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -191,7 +192,8 @@ impl Dir {
     }
 }
 
-/// A stored name for people: of a bounded length, and without what a terminal could take for more than text.
+/// A stored name for people: of a bounded length, and without what a terminal could take for more
+/// than text.
 fn shown(name: &str) -> String {
     name.chars()
         .take(255)

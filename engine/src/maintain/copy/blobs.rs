@@ -1,7 +1,8 @@
-//! Blobs on their way from one repository to another: read in the order of packs, opened, verified, sealed anew.
+//! Blobs on their way from one repository to another: read in the order of packs, opened, verified,
+//! sealed anew.
 //!
-//! A blob whose first copy is damaged is taken from another, if the source has one. What cannot be read is `Damaged`.
-//! Memory: four bytes for each blob, beside what each thread reads and opens.
+//! A blob whose first copy is damaged is taken from another, if the source has one. What cannot be
+//! read is `Damaged`. Memory: four bytes for each blob, beside what each thread reads and opens.
 
 use std::{
     io,

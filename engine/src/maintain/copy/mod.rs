@@ -1,12 +1,13 @@
 //! Snapshots copied to another repository, with what they need that is not there yet.
 //!
-//! Does: find out which snapshots the destination has already, which blobs the others need and the destination lacks
-//! ([`needed`]), open and verify those and seal them with the destination's key ([`blobs`]), and write the snapshots. Does not:
-//! change the source, or cut content anew: repositories with different chunkers share nothing afterwards.
+//! Does: find out which snapshots the destination has already, which blobs the others need and the
+//! destination lacks ([`needed`]), open and verify those and seal them with the destination's key
+//! ([`blobs`]), and write the snapshots. Does not: change the source, or cut content anew:
+//! repositories with different chunkers share nothing afterwards.
 //!
-//! Order: shared locks on both; packs; index files; look whether the destination's lock still holds; snapshots, oldest first;
-//! unlock. Whatever ends it earlier leaves blobs in the destination that nothing needs yet, and some snapshots that are whole. The
-//! next copy finds both and goes on.
+//! Order: shared locks on both; packs; index files; look whether the destination's lock still
+//! holds; snapshots, oldest first; unlock. Whatever ends it earlier leaves blobs in the destination
+//! that nothing needs yet, and some snapshots that are whole. The next copy finds both and goes on.
 
 mod blobs;
 mod needed;
@@ -24,7 +25,8 @@ use crate::{
     storage::Store,
 };
 
-/// What copying takes beside the indexes, with one thread; and for each blob two bits and four bytes.
+/// What copying takes beside the indexes, with one thread; and for each blob two bits and four
+/// bytes.
 const BESIDE: Beside = Beside {
     bytes: 88 << 20,
     bits: 2 + 32,
@@ -188,7 +190,8 @@ fn locked(
     Ok(report)
 }
 
-/// The destination's index, and the source's. If there is too little for the first, what both take is named.
+/// The destination's index, and the source's. If there is too little for the first, what both take
+/// is named.
 fn indexes(
     (source, from): (&Repository, &Store),
     (destination, to): (&Repository, &Store),

@@ -13,8 +13,8 @@ use crate::{
     storage::Store,
 };
 
-/// The positions of what these snapshots need and `has` does not know. A directory that cannot be read is an error: what it
-/// needs is not known.
+/// The positions of what these snapshots need and `has` does not know. A directory that cannot be
+/// read is an error: what it needs is not known.
 pub(super) fn of(
     (repo, store): (&Repository, &Store),
     index: &Index,

@@ -4,10 +4,11 @@
 //! else from reading the list to the last removal, as restic does. Does not: free space; that is
 //! [`mod@super::prune`]. The data of a forgotten snapshot stays until then.
 //!
-//! Snapshot files that cannot be read: a policy does not count them and leaves them alone; by its id one is removed if
-//! it is damaged for certain, or this repository's key wrote it.
+//! Snapshot files that cannot be read: a policy does not count them and leaves them alone; by its
+//! id one is removed if it is damaged for certain, or this repository's key wrote it.
 //!
-//! Order: lock; read all snapshots; decide; remove one by one, as long as the lock is held; unlock. A run that ends in between has removed some of them.
+//! Order: lock; read all snapshots; decide; remove one by one, as long as the lock is held; unlock.
+//! A run that ends in between has removed some of them.
 
 mod group;
 mod policy;

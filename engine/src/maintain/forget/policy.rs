@@ -1,8 +1,8 @@
 //! Which snapshots of a group are kept, and why: restic's rules, as a function of data.
 //!
-//! Newest first, a rule keeps the last snapshot of each hour, day and so on, up to its number. Hours and days
-//! are those of the machine that took the snapshot. While a rule has numbers left, the oldest snapshot is kept
-//! too, as restic does since 0.16: earlier ones keep less, never more.
+//! Newest first, a rule keeps the last snapshot of each hour, day and so on, up to its number.
+//! Hours and days are those of the machine that took the snapshot. While a rule has numbers left,
+//! the oldest snapshot is kept too, as restic does since 0.16: earlier ones keep less, never more.
 
 use jiff::{Timestamp, civil::DateTime};
 
@@ -153,8 +153,8 @@ fn year(t: DateTime) -> Bucket {
     (i64::from(t.year()), 0)
 }
 
-/// Divides a group of snapshots by a policy. `now`: snapshots from the future do not count as the newest.
-/// A policy without rules keeps nothing.
+/// Divides a group of snapshots by a policy. `now`: snapshots from the future do not count as the
+/// newest. A policy without rules keeps nothing.
 pub fn apply(policy: &KeepPolicy, snapshots: &[Snapshot], now: Timestamp) -> Decision {
     let mut sorted: Vec<&Snapshot> = snapshots.iter().collect();
     sorted.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.id.cmp(&b.id)));

@@ -28,8 +28,9 @@ impl CalendarSpan {
         *self == Self::default()
     }
 
-    /// So long before a moment, by a calendar at this offset from UTC. A day that a month does not have counts
-    /// into the next one, as restic counts. `None` is before all times that can be written.
+    /// So long before a moment, by a calendar at this offset from UTC. A day that a month does not
+    /// have counts into the next one, as restic counts. `None` is before all times that can be
+    /// written.
     pub(super) fn before(&self, moment: Timestamp, offset: Offset) -> Option<Timestamp> {
         let local = offset.to_datetime(moment);
         let months = i32::from(local.year()) * 12 + i32::from(local.month())

@@ -1,9 +1,10 @@
 //! Nothing is removed while clocks disagree.
 //!
-//! Others judge our lock by its age. If the time this machine writes into it is not the store's, somebody may take it
-//! for a dead one's and go on. And what the store says was written after the lock was taken was written by somebody who
-//! did not see it, or by one whose writes are still on their way: that is not ours to remove. Times are compared with
-//! times of the store only, but for the first: there the difference itself is what is looked for.
+//! Others judge our lock by its age. If the time this machine writes into it is not the store's,
+//! somebody may take it for a dead one's and go on. And what the store says was written after the
+//! lock was taken was written by somebody who did not see it, or by one whose writes are still on
+//! their way: that is not ours to remove. Times are compared with times of the store only, but for
+//! the first: there the difference itself is what is looked for.
 
 use jiff::{SignedDuration, Timestamp};
 

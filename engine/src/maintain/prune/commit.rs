@@ -1,14 +1,15 @@
 //! The part of a prune that nobody may work beside: look again, decide for good, prove, remove.
 //!
-//! Everything is decided by what the store holds now. A pack that was to go, and that a snapshot made meanwhile needs, stays;
-//! so does one whose copy is not there. If index files that were read are gone, somebody else has pruned or repaired, and
-//! all is looked at anew.
+//! Everything is decided by what the store holds now. A pack that was to go, and that a snapshot
+//! made meanwhile needs, stays; so does one whose copy is not there. If index files that were read
+//! are gone, somebody else has pruned or repaired, and all is looked at anew.
 //!
-//! Order: clocks compared; snapshots, index files and packs listed; new ones read; the index files found that have to be
-//! replaced; all that while the lock settles. Then snapshots and index files listed again: if they are others, all is decided
-//! anew. New index files written; proof from the store alone ([`proof`](super::proof)); old index files removed; packs
-//! removed; unfinished uploads removed. Whatever ends it earlier leaves index files that repeat what others say, or packs that no index file names: the
-//! next prune removes them.
+//! Order: clocks compared; snapshots, index files and packs listed; new ones read; the index files
+//! found that have to be replaced; all that while the lock settles. Then snapshots and index files
+//! listed again: if they are others, all is decided anew. New index files written; proof from the
+//! store alone ([`proof`](super::proof)); old index files removed; packs removed; unfinished
+//! uploads removed. Whatever ends it earlier leaves index files that repeat what others say, or
+//! packs that no index file names: the next prune removes them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -117,7 +118,8 @@ struct Decided {
 }
 
 impl Commit<'_> {
-    /// Removes what is not needed. Decides while the lock settles, and anew if somebody was there in between.
+    /// Removes what is not needed. Decides while the lock settles, and anew if somebody was there
+    /// in between.
     pub(super) fn run(&self, planned: Planned) -> Result<PruneReport> {
         let mut planned = Some(planned);
         let since = clock::since(self.repo, self.lock)?;

@@ -1,7 +1,8 @@
 //! What came since the first look: index files, and snapshots with what they need.
 //!
-//! Reads only the new ones. Of new snapshots only directories are read that no older one has. A blob that a new snapshot
-//! needs and an older index file names counts as needed there, unless a new one names it as well.
+//! Reads only the new ones. Of new snapshots only directories are read that no older one has. A
+//! blob that a new snapshot needs and an older index file names counts as needed there, unless a
+//! new one names it as well.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,17 @@
 //! Freeing the space of what no snapshot needs, while backups go on.
 //!
-//! Does: look at what is there and what is needed ([`survey`]); decide which packs stay, are written anew, and go
-//! ([`plan`]); copy what is needed of those to be written anew ([`repack`]): all that beside backups and restores, under a
-//! shared lock, for it only adds. Then, alone, for a short time ([`commit`]): look at what came since, keep what that needs,
-//! prove that the rest can go ([`proof`]), remove it. Does not: leave marks for later deletion, which programs that share the
-//! format do not know.
+//! Does: look at what is there and what is needed ([`survey`]); decide which packs stay, are
+//! written anew, and go ([`plan`]); copy what is needed of those to be written anew ([`repack`]):
+//! all that beside backups and restores, under a shared lock, for it only adds. Then, alone, for a
+//! short time ([`commit`]): look at what came since, keep what that needs, prove that the rest can
+//! go ([`proof`]), remove it. Does not: leave marks for later deletion, which programs that share
+//! the format do not know.
 //!
-//! Order: shared lock; new packs; index files of them; unlock; exclusive lock; index files in place of those that name what
-//! goes; proof; old index files removed; packs removed; unlock. Whatever ends it earlier leaves packs that no index file
-//! names, or blobs that are in two packs. A later prune removes the ones ([`strays`]) and takes the copies for what they are:
-//! nothing is copied twice.
+//! Order: shared lock; new packs; index files of them; unlock; exclusive lock; index files in place
+//! of those that name what goes; proof; old index files removed; packs removed; unlock. Whatever
+//! ends it earlier leaves packs that no index file names, or blobs that are in two packs. A later
+//! prune removes the ones ([`strays`]) and takes the copies for what they are: nothing is copied
+//! twice.
 
 mod clock;
 mod commit;
@@ -70,8 +72,8 @@ pub struct PruneRequest {
     pub repack_uncompressed: bool,
     /// Begin with no other pack to be written anew after so long.
     pub max_time: Option<Duration>,
-    /// Packs that no index file names, and unfinished uploads, stay until they are so old, by the store's clock: a backup that
-    /// takes no lock, as rustic's do, may be about to name them.
+    /// Packs that no index file names, and unfinished uploads, stay until they are so old, by the
+    /// store's clock: a backup that takes no lock, as rustic's do, may be about to name them.
     pub strays_older_than: Duration,
     /// Bytes of memory it may take.
     pub memory: u64,
@@ -135,8 +137,9 @@ pub struct PruneReport {
 
 /// Frees the space of what no snapshot needs. Blocks: call it on a thread of its own.
 ///
-/// Backups may run beside it until its end, when it has to be alone for a moment: then it waits for them as long as the
-/// repository was opened to wait, and says `Locked`. What it wrote by then is not lost.
+/// Backups may run beside it until its end, when it has to be alone for a moment: then it waits for
+/// them as long as the repository was opened to wait, and says `Locked`. What it wrote by then is
+/// not lost.
 ///
 /// # Errors
 /// `Locked`; `Damaged` if a snapshot already lacks something, `Refused` if clocks disagree: nothing is removed then;
@@ -270,8 +273,9 @@ impl Run<'_> {
         Ok(planned)
     }
 
-    /// Looks at everything, while it is not known yet whether the lock is held. If something is to be done before the lock that
-    /// excludes others, what was read has to be still there when it is.
+    /// Looks at everything, while it is not known yet whether the lock is held. If something is to
+    /// be done before the lock that excludes others, what was read has to be still there when it
+    /// is.
     fn survey(&self, lock: &Guard) -> Result<(Survey, Vec<Fate>)> {
         let take = || {
             let survey = Survey::take(

@@ -1,9 +1,11 @@
-//! Which packs stay, which are written anew, and which go: a function of what they hold and of what was asked for.
+//! Which packs stay, which are written anew, and which go: a function of what they hold and of what
+//! was asked for.
 //!
-//! What nothing is used of goes. Of what is partly used, packs with directories are always written anew, for everybody reads
-//! those; packs of file content only until no more is unused than may be, those with the largest unused share first.
-//! Packs much smaller than usual are joined once there are enough of them, so that a repository does not fill with them,
-//! and is not rewritten for one. Never is more written anew than allowed. Does no I/O and does not fail.
+//! What nothing is used of goes. Of what is partly used, packs with directories are always written
+//! anew, for everybody reads those; packs of file content only until no more is unused than may be,
+//! those with the largest unused share first. Packs much smaller than usual are joined once there
+//! are enough of them, so that a repository does not fill with them, and is not rewritten for one.
+//! Never is more written anew than allowed. Does no I/O and does not fail.
 
 use super::{PruneReport, Unused};
 use crate::crypto::Id;
@@ -12,8 +14,9 @@ use crate::crypto::Id;
 const SMALL: u64 = 1 << 20;
 /// How many that are.
 const MANY: usize = 10;
-/// When it is asked for, packs below this size are joined, even two of them. A pack is full when the next blob does not
-/// fit, and then it has at least so much: what was joined is not joined again.
+/// When it is asked for, packs below this size are joined, even two of them. A pack is full when
+/// the next blob does not fit, and then it has at least so much: what was joined is not joined
+/// again.
 const SMALLER_THAN_USUAL: u64 = 8 << 20;
 
 /// Blobs, and their size in a pack.
@@ -71,8 +74,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Whether a pack would better be written anew, even if all of it is used. Another pack with the same content is
-    /// preferred: it is what an earlier run has made of it.
+    /// Whether a pack would better be written anew, even if all of it is used. Another pack with
+    /// the same content is preferred: it is what an earlier run has made of it.
     pub(super) fn dislikes(&self, pack: &PackUse) -> bool {
         pack.size() < self.small_size()
             || (self.uncompressed && pack.uncompressed)

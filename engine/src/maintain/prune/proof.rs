@@ -1,8 +1,9 @@
 //! The last look before anything is removed: can every snapshot do without it?
 //!
-//! Trusts neither the plan nor what was reported of its execution: reads the index files that will be left from the store,
-//! looks at the sizes of the packs they name, and asks for each blob that some snapshot needs whether it is in one of
-//! them. Fails with `RepositoryChanged` or `Damaged`, and then nothing has been removed.
+//! Trusts neither the plan nor what was reported of its execution: reads the index files that will
+//! be left from the store, looks at the sizes of the packs they name, and asks for each blob that
+//! some snapshot needs whether it is in one of them. Fails with `RepositoryChanged` or `Damaged`,
+//! and then nothing has been removed.
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -1,4 +1,5 @@
-//! What snapshots need that were made while others worked, with directories in two indexes: one after another, for they are few.
+//! What snapshots need that were made while others worked, with directories in two indexes: one
+//! after another, for they are few.
 
 use crate::{
     Cancel,
@@ -18,8 +19,8 @@ pub(super) trait Needs {
     fn read(&mut self, id: &Id) -> Result<Entries>;
 }
 
-/// Goes through everything below the roots. A directory that cannot be read completely is an error: what it needs is
-/// not known.
+/// Goes through everything below the roots. A directory that cannot be read completely is an error:
+/// what it needs is not known.
 pub(super) fn all(
     repo: &Repository,
     roots: Vec<Id>,

@@ -1,11 +1,14 @@
 //! What is still needed of packs that are to go, copied into new ones.
 //!
-//! Blobs are copied as they are sealed, for the key stays the same; but each is opened and its content compared with its id
-//! before, so that no damage is carried on. Only what is to be compressed is sealed anew. Does: read the wanted parts of
-//! packs, several at a time, neighbours together. Does not: remove anything, or trust lengths beyond their bounds. A pack counts
-//! as copied when all of it has been handed on, and that is worth something only when all threads have ended well.
+//! Blobs are copied as they are sealed, for the key stays the same; but each is opened and its
+//! content compared with its id before, so that no damage is carried on. Only what is to be
+//! compressed is sealed anew. Does: read the wanted parts of packs, several at a time, neighbours
+//! together. Does not: remove anything, or trust lengths beyond their bounds. A pack counts as
+//! copied when all of it has been handed on, and that is worth something only when all threads have
+//! ended well.
 //!
-//! Fails with `Damaged` when a blob is not what it should be: then nothing is removed, for the old pack may be all there is.
+//! Fails with `Damaged` when a blob is not what it should be: then nothing is removed, for the old
+//! pack may be all there is.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

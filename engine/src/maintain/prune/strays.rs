@@ -1,8 +1,9 @@
 //! What nobody needs and no index file names: packs, and unfinished uploads.
 //!
-//! A program that backs up without a lock writes packs before the index file that names them. So a stray stays until it is
-//! old, by the store's clock; one whose age is not known stays. Does: find them, and tell the old from the young. Does not:
-//! remove them. An unfinished upload is known by the name that writing it in a directory gives it; a bucket shows none.
+//! A program that backs up without a lock writes packs before the index file that names them. So a
+//! stray stays until it is old, by the store's clock; one whose age is not known stays. Does: find
+//! them, and tell the old from the young. Does not: remove them. An unfinished upload is known by
+//! the name that writing it in a directory gives it; a bucket shows none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

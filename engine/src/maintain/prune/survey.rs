@@ -1,7 +1,8 @@
 //! What is there, and what is needed of it: snapshots, index, packs, and a bit for each blob.
 //!
-//! Snapshots are listed first: whatever one of them needs is in an index file that is there by then. Packs are listed
-//! last. Reads, and writes nothing. Fails with `Damaged` if a snapshot needs what cannot be found or read.
+//! Snapshots are listed first: whatever one of them needs is in an index file that is there by
+//! then. Packs are listed last. Reads, and writes nothing. Fails with `Damaged` if a snapshot needs
+//! what cannot be found or read.
 
 use std::{
     cmp::Reverse,
@@ -25,9 +26,11 @@ use crate::{
     storage::Store,
 };
 
-/// Bytes for a pack: its name and size as listed, twice for a moment, what is used of it, and its place among the others.
+/// Bytes for a pack: its name and size as listed, twice for a moment, what is used of it, and its
+/// place among the others.
 const PACK: u64 = 400;
-/// What there has to be beside the index: what going through directories takes, a bit for each blob, and packs of some 200 blobs.
+/// What there has to be beside the index: what going through directories takes, a bit for each
+/// blob, and packs of some 200 blobs.
 const BESIDE: Beside = Beside {
     bytes: 24 << 20,
     bits: 16,
@@ -63,8 +66,8 @@ pub(super) fn is_whole(listed: Option<&Listed>, end: u32) -> bool {
     listed.is_some_and(|listed| listed.size >= least)
 }
 
-/// The ids of snapshots and of their root directories. All of them must be readable, and the directory they are in must be
-/// there: what a snapshot needs that cannot be listed is not known.
+/// The ids of snapshots and of their root directories. All of them must be readable, and the
+/// directory they are in must be there: what a snapshot needs that cannot be listed is not known.
 pub(super) fn roots(
     repo: &Repository,
     store: &Store,
@@ -111,7 +114,8 @@ pub(super) struct Survey {
     pub(super) listed: BTreeMap<Id, Listed>,
     /// By their numbers in the index.
     pub(super) packs: Vec<PackUse>,
-    /// By their numbers: of several copies of a blob the one in the pack with the lowest rank counts.
+    /// By their numbers: of several copies of a blob the one in the pack with the lowest rank
+    /// counts.
     rank: Vec<u32>,
 }
 
@@ -243,7 +247,8 @@ impl Survey {
         self.packs = packs;
     }
 
-    /// The best pack first: one that is there, is not to go, need not be written anew, of which little is unused.
+    /// The best pack first: one that is there, is not to go, need not be written anew, of which
+    /// little is unused.
     fn ranks(&self, packs: &[PackUse], limits: &Limits) -> Vec<u32> {
         let share = |pack: &PackUse| {
             u128::from(pack.unused.bytes) * (1 << 32) / u128::from(pack.size().max(1))

@@ -1,13 +1,14 @@
 //! The index made anew from what packs say of themselves.
 //!
-//! Does: read the lists at the ends of those packs that no readable index file names, or that have another size than it
-//! follows from their index entries (or of all packs, if asked); write index files of them; and replace index files that
-//! cannot be read for certain, by anybody, or that name packs which are not there, or are not as they say. Does not: read blobs, repair snapshots, or
+//! Does: read the lists at the ends of those packs that no readable index file names, or that have
+//! another size than it follows from their index entries (or of all packs, if asked); write index
+//! files of them; and replace index files that cannot be read for certain, by anybody, or that name
+//! packs which are not there, or are not as they say. Does not: read blobs, repair snapshots, or
 //! remove packs. A pack whose list cannot be read is reported, and left out of the index.
 //!
-//! Order: exclusive lock; index files of packs that were read; index files in place of those that name what is not there;
-//! then the old and the unreadable ones removed. Whatever ends it earlier leaves more index files than needed, and the
-//! next repair begins with what is there.
+//! Order: exclusive lock; index files of packs that were read; index files in place of those that
+//! name what is not there; then the old and the unreadable ones removed. Whatever ends it earlier
+//! leaves more index files than needed, and the next repair begins with what is there.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -39,7 +40,8 @@ use crate::{
 const PARALLEL: usize = 8;
 /// What is read of a pack's end at first: enough for most lists.
 const TAIL: u64 = 16 << 10;
-/// Bytes for a pack: its name in a few sets, what is known of it, and its place in the list of them.
+/// Bytes for a pack: its name in a few sets, what is known of it, and its place in the list of
+/// them.
 const PACK: u64 = 300;
 /// Bytes for lists that are read, and for the index file that is written.
 const READING: u64 = 32 << 20;
@@ -117,7 +119,8 @@ struct Repair<'a> {
 /// What the readable index files say.
 #[derive(Default)]
 struct Known {
-    /// Sizes of packs, as they follow from their entries; `None` where entries differ or make no sense.
+    /// Sizes of packs, as they follow from their entries; `None` where entries differ or make no
+    /// sense.
     packs: HashMap<Id, Option<u64>>,
     /// How many times one was named.
     count: u64,

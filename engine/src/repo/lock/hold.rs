@@ -1,9 +1,10 @@
 //! One shared lock for several operations on an open repository.
 //!
-//! As long as any [`Hold`] lives, operations that need a shared lock work under its lock instead of taking one of their
-//! own, which costs a few requests each. The lock is refreshed as any other, and removed when the last hold and the last
-//! operation under it are over. Once it is lost, operations under it fail as they would with a lock of their own, and
-//! whoever comes later takes another.
+//! As long as any [`Hold`] lives, operations that need a shared lock work under its lock instead of
+//! taking one of their own, which costs a few requests each. The lock is refreshed as any other,
+//! and removed when the last hold and the last operation under it are over. Once it is lost,
+//! operations under it fail as they would with a lock of their own, and whoever comes later takes
+//! another.
 
 use std::sync::{Arc, PoisonError};
 
@@ -14,7 +15,8 @@ use crate::{
     repo::{CONFIG_LIMIT, Repository},
 };
 
-/// A shared lock that is kept. Clones share it; the last one removes it when it is dropped, in the background.
+/// A shared lock that is kept. Clones share it; the last one removes it when it is dropped, in the
+/// background.
 #[derive(Clone, Debug)]
 pub struct Hold(Arc<Guard>);
 
@@ -29,9 +31,9 @@ impl Hold {
 }
 
 impl Repository {
-    /// Keeps a shared lock for this repository and its clones, the one that is kept already if there is one. Makes sure that
-    /// it is still the repository that was opened: it may have been made anew at its place meanwhile, with another key.
-    /// Blocks.
+    /// Keeps a shared lock for this repository and its clones, the one that is kept already if
+    /// there is one. Makes sure that it is still the repository that was opened: it may have been
+    /// made anew at its place meanwhile, with another key. Blocks.
     ///
     /// # Errors
     /// `Locked`, `Cancelled`, `RepositoryChanged`, `NoRepository`, and what the store says.

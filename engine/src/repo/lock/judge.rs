@@ -23,8 +23,9 @@ pub(super) enum Verdict {
 }
 
 impl Repository {
-    /// Fails with `Locked` if a live foreign lock conflicts; removes dead ones. Without an own lock file
-    /// the store's clock is not known, and a lock that only it could judge is left for the second look.
+    /// Fails with `Locked` if a live foreign lock conflicts; removes dead ones. Without an own lock
+    /// file the store's clock is not known, and a lock that only it could judge is left for the
+    /// second look.
     pub(super) async fn conflict(
         &self,
         store: &Store,

@@ -1,16 +1,18 @@
 //! Locks in restic's format: who may work on a repository at the same time.
 //!
-//! Order of acquiring: look for conflicts; write the own lock file; wait a moment; look again, and step
-//! back if somebody was faster. Of two rivals the one whose file is written last sees the other's, if listings show what was written
-//! before them: then nobody waits ([`LockTiming::settle`]). Then a task writes a new file every few minutes and removes the old one.
-//! Who only reads at first need not wait for the second look ([`Repository::lock_early`]): the first write does.
-//! Order of releasing: stop the task, remove the files. A guard that is dropped instead removes them in
-//! the background.
+//! Order of acquiring: look for conflicts; write the own lock file; wait a moment; look again, and
+//! step back if somebody was faster. Of two rivals the one whose file is written last sees the
+//! other's, if listings show what was written before them: then nobody waits
+//! ([`LockTiming::settle`]). Then a task writes a new file every few minutes and removes the old
+//! one. Who only reads at first need not wait for the second look ([`Repository::lock_early`]): the
+//! first write does. Order of releasing: stop the task, remove the files. A guard that is dropped
+//! instead removes them in the background.
 //!
-//! A foreign lock is judged dead ([`judge`]), and removed, only if the caller's [`HolderLiveness`] says its holder
-//! is, if a predecessor with exactly our identity left it, or if the **store's own clock** shows that it was not
-//! refreshed for half an hour. Clocks of two machines are never compared. The own lock is lost when its
-//! file is gone or its refresh is overdue; then nothing may be written any more ([`Guard::checker`]).
+//! A foreign lock is judged dead ([`judge`]), and removed, only if the caller's [`HolderLiveness`]
+//! says its holder is, if a predecessor with exactly our identity left it, or if the **store's own
+//! clock** shows that it was not refreshed for half an hour. Clocks of two machines are never
+//! compared. The own lock is lost when its file is gone or its refresh is overdue; then nothing may
+//! be written any more ([`Guard::checker`]).
 //!
 //! [`HolderLiveness`]: super::HolderLiveness
 
@@ -56,8 +58,8 @@ pub struct LockTiming {
     pub overdue: Duration,
     /// A foreign lock not refreshed for this long, by the store's clock, is dead.
     pub stale: Duration,
-    /// Wait between writing the own lock and looking for faster rivals. Unless said otherwise none where a listing shows
-    /// for certain what was written before it, and restic's 200 ms elsewhere.
+    /// Wait between writing the own lock and looking for faster rivals. Unless said otherwise none
+    /// where a listing shows for certain what was written before it, and restic's 200 ms elsewhere.
     pub settle: Option<Duration>,
 }
 
@@ -106,8 +108,8 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Something that waits until the lock is held for certain, and fails with `LockLost` once it can no longer be
-    /// relied on. Blocks: not for a worker of a runtime.
+    /// Something that waits until the lock is held for certain, and fails with `LockLost` once it
+    /// can no longer be relied on. Blocks: not for a worker of a runtime.
     pub(crate) fn checker(&self) -> impl Fn() -> Result<()> + Clone + Send + Sync + use<> {
         let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
         move || {
@@ -130,13 +132,14 @@ impl Guard {
         }
     }
 
-    /// Cancelled with the operation, and when the lock turns out not to be had: what was begun early is in vain then.
+    /// Cancelled with the operation, and when the lock turns out not to be had: what was begun
+    /// early is in vain then.
     pub(crate) fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
-    /// The time in the newest lock file, by our clock, and when the store saw it written, by its own. `None` if
-    /// there is no file, or the store tells no times.
+    /// The time in the newest lock file, by our clock, and when the store saw it written, by its
+    /// own. `None` if there is no file, or the store tells no times.
     pub(crate) async fn written(&self) -> Result<Option<(Timestamp, Timestamp)>> {
         let newest = self.shared.state().newest;
         let Some((id, ours)) = newest else {
@@ -152,8 +155,9 @@ impl Guard {
         done.map_err(|error| self.shared.state().refused.take().unwrap_or(error))
     }
 
-    /// Removes the lock, and waits for that only so long: after a cancel hardly at all, for the store may
-    /// not answer. The removal goes on in the background; a lock it cannot remove goes stale by itself.
+    /// Removes the lock, and waits for that only so long: after a cancel hardly at all, for the
+    /// store may not answer. The removal goes on in the background; a lock it cannot remove goes
+    /// stale by itself.
     pub(crate) async fn release(mut self, cancel: &Cancel) {
         if let Some(removal) = self.start_removal() {
             drop(tokio::time::timeout(patience(cancel), removal).await);

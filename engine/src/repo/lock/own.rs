@@ -1,7 +1,7 @@
 //! The files of a lock that is ours, and whether it can still be relied on.
 //!
-//! A refresh writes a new file before it removes the old one. A file whose writing failed may be there nevertheless: it is
-//! removed with the others.
+//! A refresh writes a new file before it removes the old one. A file whose writing failed may be
+//! there nevertheless: it is removed with the others.
 
 use std::{
     collections::HashSet,

@@ -1,5 +1,6 @@
-//! Waiting for a lock: as long as somebody else's stands in the way, it is tried again, less and less often, until the
-//! time allowed is over. What is said then is what the last attempt met. Any other failure ends the wait at once.
+//! Waiting for a lock: as long as somebody else's stands in the way, it is tried again, less and
+//! less often, until the time allowed is over. What is said then is what the last attempt met. Any
+//! other failure ends the wait at once.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,10 @@ const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(15);
 
 impl Repository {
-    /// Takes a lock that allows reading at once, while it is not known yet whether somebody else was faster. Writing
-    /// has to wait for the guard's [`checker`](Guard::checker), and what was read be looked at again by then, for
-    /// it may be from before the other's changes. Who is willing to wait for others gets one that is held for certain.
+    /// Takes a lock that allows reading at once, while it is not known yet whether somebody else
+    /// was faster. Writing has to wait for the guard's [`checker`](Guard::checker), and what was
+    /// read be looked at again by then, for it may be from before the other's changes. Who is
+    /// willing to wait for others gets one that is held for certain.
     pub(crate) async fn lock_early(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         if let Some(guard) = self.under_hold(kind, cancel) {
             return Ok(guard);
@@ -29,7 +31,8 @@ impl Repository {
         }
     }
 
-    /// Takes a lock, or says `Locked` when it could not be had within the time the repository was opened with.
+    /// Takes a lock, or says `Locked` when it could not be had within the time the repository was
+    /// opened with.
     pub(crate) async fn lock(&self, kind: Locked, cancel: &Cancel) -> Result<Guard> {
         if let Some(guard) = self.under_hold(kind, cancel) {
             return Ok(guard);
@@ -54,7 +57,8 @@ impl Repository {
     }
 }
 
-/// How long to wait before the next attempt: the last one is made when the time is over. `None`: it is over.
+/// How long to wait before the next attempt: the last one is made when the time is over. `None`: it
+/// is over.
 fn next_wait(wait: Duration, left: Duration) -> Option<Duration> {
     (!left.is_zero()).then(|| wait.min(left))
 }

@@ -22,7 +22,8 @@ use crate::{
     repo::{Repository, proof},
 };
 
-/// A lock file has a few hundred bytes; whoever writes one without a rename has written all of it within this time.
+/// A lock file has a few hundred bytes; whoever writes one without a rename has written all of it
+/// within this time.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
 impl Repository {

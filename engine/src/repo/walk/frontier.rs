@@ -1,7 +1,7 @@
 //! The directories that wait, and who reads which next.
 //!
-//! Does: take directories that were not seen, hand out ranges of packs that hold some, know when all is done. Threads
-//! wait here for each other's findings. The first failure ends it for all.
+//! Does: take directories that were not seen, hand out ranges of packs that hold some, know when
+//! all is done. Threads wait here for each other's findings. The first failure ends it for all.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -135,7 +135,8 @@ impl<'a> Frontier<'a> {
         missing.into_iter().map(tree).collect()
     }
 
-    /// What to read next, of at most `most` bytes; waits until there is something. `None`: all is done, or has failed.
+    /// What to read next, of at most `most` bytes; waits until there is something. `None`: all is
+    /// done, or has failed.
     pub(super) fn next(&self, most: u32) -> Option<Range<Wanted>> {
         let mut state = self.state();
         loop {

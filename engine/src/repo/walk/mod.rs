@@ -6,13 +6,15 @@
 //! ([`crate::index::Copies::All`]). Which directories were visited is a bit for each position of the index, which the
 //! caller has, so that several walks can share it: what one has seen, the next does not visit.
 //!
-//! Does not: know paths, or the order of directories. A directory named under two paths is visited once.
+//! Does not: know paths, or the order of directories. A directory named under two paths is visited
+//! once.
 //!
-//! Memory: [`Walk::memory`] bytes are for the directories that wait, their bytes and one node of each thread; the index and
-//! the bits are the caller's. A directory for which that is too little is `MemoryLimit`, unless the visitor can do without it.
+//! Memory: [`Walk::memory`] bytes are for the directories that wait, their bytes and one node of
+//! each thread; the index and the bits are the caller's. A directory for which that is too little
+//! is `MemoryLimit`, unless the visitor can do without it.
 //!
-//! Fails with `Cancelled` within a second, `MemoryLimit`, what the visitor returns, and what the store says that is not
-//! about the repository's content.
+//! Fails with `Cancelled` within a second, `MemoryLimit`, what the visitor returns, and what the
+//! store says that is not about the repository's content.
 //!
 //! ```text
 //!   roots ─► frontier (positions) ─► batch, sorted by pack ─► ranges ─► threads: read, open, parse ─► visitor
@@ -74,8 +76,8 @@ pub(crate) struct Tree {
     pub(crate) bytes: u64,
 }
 
-/// Who is shown the directories. Called on several threads at once, each with a directory of its own. An error that it
-/// returns ends the walk.
+/// Who is shown the directories. Called on several threads at once, each with a directory of its
+/// own. An error that it returns ends the walk.
 pub(crate) trait Visitor: Sync {
     /// What is kept while one directory is gone through.
     type Dir;
@@ -83,8 +85,8 @@ pub(crate) trait Visitor: Sync {
     /// A directory was read, and begins.
     fn enter(&self, tree: &Tree) -> Result<Self::Dir>;
 
-    /// One of its nodes, or why something in it cannot be known: a node that makes no sense, or one that is a directory
-    /// and names none (which is shown as a node before).
+    /// One of its nodes, or why something in it cannot be known: a node that makes no sense, or one
+    /// that is a directory and names none (which is shown as a node before).
     ///
     /// Ids of content come from [`Node::blobs`], and may be errors themselves.
     fn node(
@@ -97,13 +99,15 @@ pub(crate) trait Visitor: Sync {
     /// All nodes were shown.
     fn leave(&self, tree: &Tree, dir: Self::Dir) -> Result<()>;
 
-    /// It could not be read: an error of one object ([`Error::is_of_one_object`]). Only one of content
-    /// ([`Error::is_content`]) says that it is damaged. Nodes may have been shown before. Returning `Ok` goes on without it; then what is below it is not visited.
+    /// It could not be read: an error of one object ([`Error::is_of_one_object`]). Only one of
+    /// content ([`Error::is_content`]) says that it is damaged. Nodes may have been shown before.
+    /// Returning `Ok` goes on without it; then what is below it is not visited.
     ///
     /// What is in no index may be shown more than once.
     fn unreadable(&self, tree: &Tree, error: Error) -> Result<()>;
 
-    /// Its bytes are more than the walk may take: `MemoryLimit`, with what would do. Returning `Ok` goes on without it.
+    /// Its bytes are more than the walk may take: `MemoryLimit`, with what would do. Returning `Ok`
+    /// goes on without it.
     fn too_large(&self, _tree: &Tree, error: Error) -> Result<()> {
         Err(error)
     }

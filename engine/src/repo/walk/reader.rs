@@ -1,4 +1,5 @@
-//! One thread of a walk: reads ranges, opens and verifies the directories in them, shows their nodes.
+//! One thread of a walk: reads ranges, opens and verifies the directories in them, shows their
+//! nodes.
 
 use bytes::BytesMut;
 
@@ -187,8 +188,8 @@ fn show<V: Visitor>(
     Ok(done)
 }
 
-/// Memory for a range, its largest directory, and one node of that whose texts may have to be copied, or the directories
-/// that it names.
+/// Memory for a range, its largest directory, and one node of that whose texts may have to be
+/// copied, or the directories that it names.
 pub(super) fn needed(range: u32, largest: u32) -> u64 {
     u64::from(range) + 2 * u64::from(largest)
 }

@@ -1,7 +1,8 @@
 //! From an object as it was stored to an object as it is applied. Pure.
 //!
-//! Keeps of the metadata: name (and what it was generated from), namespace (mapped), labels, annotations,
-//! finalizers. Drops the status, unless it is data, and whatever the cluster gave the object: addresses, bindings, tokens, identities.
+//! Keeps of the metadata: name (and what it was generated from), namespace (mapped), labels,
+//! annotations, finalizers. Drops the status, unless it is data, and whatever the cluster gave the
+//! object: addresses, bindings, tokens, identities.
 //!
 //! Does not: decide what happens to an object that exists ([`super::conflict`]), or put the gate
 //! into pods ([`super::volumes`]).
@@ -157,8 +158,8 @@ pub(crate) fn stamp(object: &mut Value, stamp: Stamp<'_>) {
 /// Most bytes of all keys and values of an object's annotations that the API server takes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
-/// Writes a mark of ours on an object: an annotation, or a label of that name where the annotations have no room
-/// for it. `value` must be a valid label value.
+/// Writes a mark of ours on an object: an annotation, or a label of that name where the annotations
+/// have no room for it. `value` must be a valid label value.
 pub(crate) fn mark(object: &mut Value, key: &str, value: &str) {
     let annotations = map_at(object, "annotations");
     let taken: usize = annotations

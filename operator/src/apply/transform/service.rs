@@ -105,7 +105,8 @@ fn protocol(port: &Value) -> String {
     text(port, "/protocol").unwrap_or("TCP").to_owned()
 }
 
-/// The cluster's controllers that make slices; another manager may be the only one who knows its addresses.
+/// The cluster's controllers that make slices; another manager may be the only one who knows its
+/// addresses.
 const SLICE_CONTROLLERS: &[&str] = &[
     "endpointslice-controller.k8s.io",
     "endpointslicemirroring-controller.k8s.io",

@@ -38,8 +38,8 @@ pub(super) fn skip_claim(claim: &Value) -> Option<&'static str> {
 }
 
 /// Snapshots and their contents stand for something in the storage of the cluster they come from. A
-/// content that is made anew can have that deleted or names nothing, and a snapshot would be taken anew, of
-/// a volume that is just being filled.
+/// content that is made anew can have that deleted or names nothing, and a snapshot would be taken
+/// anew, of a volume that is just being filled.
 pub(super) fn skip_snapshot(resource: &str) -> Option<&'static str> {
     match resource {
         "volumesnapshotcontents.snapshot.storage.k8s.io"

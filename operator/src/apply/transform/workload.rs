@@ -31,8 +31,8 @@ pub(super) fn strip_job(job: &mut Value) {
     super::drop_if_empty(job, "labels");
 }
 
-/// Lets a restored Job take up the pods of the Job that it was: `stored` with the labels and the selector by which it
-/// knew them. Without this a Job selects by its own uid, which is new.
+/// Lets a restored Job take up the pods of the Job that it was: `stored` with the labels and the
+/// selector by which it knew them. Without this a Job selects by its own uid, which is new.
 pub(crate) fn keep_pods(stored: &Value, job: &mut Value) {
     for pointer in ["/spec/selector", "/spec/template/metadata/labels"] {
         let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();

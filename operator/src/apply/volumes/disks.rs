@@ -1,12 +1,12 @@
 //! Which disk (PersistentVolume) a restored claim gets: the whole table of claim and disk. Pure.
 //!
-//! A claim gets the disk back that it had when it was backed up if that disk is to be had: it is free,
-//! released from this very claim, or gone and nobody but the restore can make it again. In every other
-//! case a new disk is provisioned. A claim whose namespace is mapped is a copy and never takes a disk
-//! that exists. A disk of somebody else is never touched.
+//! A claim gets the disk back that it had when it was backed up if that disk is to be had: it is
+//! free, released from this very claim, or gone and nobody but the restore can make it again. In
+//! every other case a new disk is provisioned. A claim whose namespace is mapped is a copy and
+//! never takes a disk that exists. A disk of somebody else is never touched.
 //!
-//! What is in a disk that comes back is the claim's own data and newer than the backup: it is kept, and
-//! filled only if it is empty. Any other disk must be empty before it is filled.
+//! What is in a disk that comes back is the claim's own data and newer than the backup: it is kept,
+//! and filled only if it is empty. Any other disk must be empty before it is filled.
 
 use serde_json::Value;
 
@@ -76,7 +76,8 @@ fn source(volume: &Value) -> Value {
     source
 }
 
-/// Whether `disk` is the storage that `stored` names. A newer cluster may have added fields of its own.
+/// Whether `disk` is the storage that `stored` names. A newer cluster may have added fields of its
+/// own.
 fn covers(stored: &Value, disk: &Value) -> bool {
     match (stored, disk) {
         (Value::Object(stored), Value::Object(disk)) => stored
@@ -143,8 +144,8 @@ pub(crate) fn here(disk: Option<&Value>, stored: Option<&StoredDisk>, claim: Cla
     }
 }
 
-/// Whether somebody makes new disks for claims of a class. `class`: its provisioner, `None` if neither
-/// the cluster nor the backup has the class.
+/// Whether somebody makes new disks for claims of a class. `class`: its provisioner, `None` if
+/// neither the cluster nor the backup has the class.
 pub(crate) fn can_be_made(class: Option<&str>, disk: Option<&StoredDisk>) -> bool {
     match class {
         Some("kubernetes.io/no-provisioner") => false,
@@ -208,7 +209,8 @@ pub(crate) fn decide(case: &Case) -> Decision {
         binding: Binding::Same,
         disk,
     };
-    // Without a provisioner only disks that an administrator made can serve, and the selector says which.
+    // Without a provisioner only disks that an administrator made can serve, and the selector says
+    // which.
     let binding = if *files && *made {
         Binding::Filled
     } else {
@@ -237,7 +239,8 @@ pub(crate) fn decide(case: &Case) -> Decision {
     }
 }
 
-/// Whether a claim takes its content from elsewhere when it is provisioned: a snapshot or another claim.
+/// Whether a claim takes its content from elsewhere when it is provisioned: a snapshot or another
+/// claim.
 pub(crate) fn has_source(claim: &Value) -> bool {
     ["/spec/dataSource", "/spec/dataSourceRef"]
         .iter()

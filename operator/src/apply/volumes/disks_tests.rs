@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 
-/// One line: files, mapped, stored (retain), made, disk in the cluster; binding and what becomes of the disk.
+/// One line: files, mapped, stored (retain), made, disk in the cluster; binding and what becomes of
+/// the disk.
 type Line = (bool, bool, Option<bool>, bool, Here, Binding, &'static str);
 
 fn word(disk: &Disk) -> &'static str {

@@ -21,9 +21,9 @@ pub(crate) struct Wait<'a> {
 
 /// Puts the gate into `pod`. Says why that is not possible.
 ///
-/// The gate is judged by everything the pod was admitted by: limit ranges, quotas, security levels. So it asks for
-/// what one of the pod's own containers has, no more and no less, which leaves the pod's quality of service and its
-/// effective requests as they are.
+/// The gate is judged by everything the pod was admitted by: limit ranges, quotas, security levels.
+/// So it asks for what one of the pod's own containers has, no more and no less, which leaves the
+/// pod's quality of service and its effective requests as they are.
 pub(crate) fn insert(pod: &mut Value, wait: Wait<'_>, image: &str) -> Result<(), &'static str> {
     if text(pod, "/spec/os/name") == Some("windows") {
         return Err(
@@ -86,8 +86,8 @@ pub(crate) fn insert(pod: &mut Value, wait: Wait<'_>, image: &str) -> Result<(),
     Ok(())
 }
 
-/// The container whose resources the gate asks for: the one with the most memory, so that the gate surely starts. No
-/// limit is more than any.
+/// The container whose resources the gate asks for: the one with the most memory, so that the gate
+/// surely starts. No limit is more than any.
 fn model(pod: &Value) -> Option<&Value> {
     let memory = |container: &&Value| {
         text(container, "/resources/limits/memory").map_or(f64::INFINITY, quantity)
@@ -97,8 +97,8 @@ fn model(pod: &Value) -> Option<&Value> {
         .max_by(|a, b| memory(a).total_cmp(&memory(b)))
 }
 
-/// A quantity as Kubernetes writes it (`64Mi`, `1.5G`, `1e9`, `500m`), well enough to compare; what cannot be read is
-/// nothing.
+/// A quantity as Kubernetes writes it (`64Mi`, `1.5G`, `1e9`, `500m`), well enough to compare; what
+/// cannot be read is nothing.
 fn quantity(text: &str) -> f64 {
     const SUFFIXES: &[(&str, f64)] = &[
         ("Ki", 1024.0),
@@ -121,8 +121,8 @@ fn quantity(text: &str) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// Requests and limits of processor, memory and local storage, which limit ranges and quotas judge. Devices and huge
-/// pages are nothing a gate could use.
+/// Requests and limits of processor, memory and local storage, which limit ranges and quotas judge.
+/// Devices and huge pages are nothing a gate could use.
 fn resources(model: Option<&Value>) -> Value {
     let mut resources = serde_json::Map::new();
     for key in ["requests", "limits"] {
@@ -140,7 +140,8 @@ fn resources(model: Option<&Value>) -> Value {
     Value::Object(resources)
 }
 
-/// What the restricted level demands, and otherwise what the pod's own container or the pod itself runs as.
+/// What the restricted level demands, and otherwise what the pod's own container or the pod itself
+/// runs as.
 fn security(pod: &Value, model: Option<&Value>) -> Value {
     let mut security = json!({
         "allowPrivilegeEscalation": false,

@@ -3,7 +3,8 @@
 //! A claim that only one node can mount is filled through the first pod; the gates of the others
 //! wait for the same result. A claim that pods on several nodes can mount is different, because an
 //! agent writes only to gates on its own node: the other pods are made in a later wave, after the
-//! volume is full. The same holds where two volumes of one pod would have the same name at the gate.
+//! volume is full. The same holds where two volumes of one pod would have the same name at the
+//! gate.
 
 use std::collections::{BTreeSet, HashMap};
 

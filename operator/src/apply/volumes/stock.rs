@@ -1,7 +1,8 @@
 //! What a backup holds of volumes: snapshots by pod and volume, and by claim; and what it lacks.
 //!
 //! The volume rows of the backup are read first; a backup without them (Velero's) is described by
-//! its `PodVolumeBackup`s alone. Every volume without data has a [`Lack`] that says how bad that is. Both come from a bucket: a snapshot id that is none is refused.
+//! its `PodVolumeBackup`s alone. Every volume without data has a [`Lack`] that says how bad that
+//! is. Both come from a bucket: a snapshot id that is none is refused.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Which claims the pods of a controller mount, read from its pod template. Pure.
 //!
-//! Needed for controllers whose pods are not in the backup: they too must not make pods with a claim that is
-//! empty or being filled.
+//! Needed for controllers whose pods are not in the backup: they too must not make pods with a
+//! claim that is empty or being filled.
 
 use std::collections::BTreeSet;
 

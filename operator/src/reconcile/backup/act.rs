@@ -10,11 +10,13 @@
 //! [`attempts::MAX`] the backup fails. What is only told, like progress, never ends an attempt when it cannot be
 //! written. Once volumes are stored, a store that is away is waited for as long as a volume may take.
 //!
-//! Cancelled by the user while it collects, it stores nothing; while volumes are taken, the finished ones are stored
-//! with all items, and the backup can be restored. Deleted, it gives its name in the bucket back.
+//! Cancelled by the user while it collects, it stores nothing; while volumes are taken, the
+//! finished ones are stored with all items, and the backup can be restored. Deleted, it gives its
+//! name in the bucket back.
 //!
-//! Fails: what concerns one object or volume is a row; what makes the backup useless is `Failed` with the
-//! reason; a stop and an API server that does not answer are an error, and another attempt follows.
+//! Fails: what concerns one object or volume is a row; what makes the backup useless is `Failed`
+//! with the reason; a stop and an API server that does not answer are an error, and another attempt
+//! follows.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -171,7 +173,8 @@ impl Run<'_> {
         status.and_then(|status| status.attempt).unwrap_or(1)
     }
 
-    /// How long a store is waited for once volumes are stored. Whoever cancels does not want to wait.
+    /// How long a store is waited for once volumes are stored. Whoever cancels does not want to
+    /// wait.
     fn end_patience(&self) -> Patience {
         if self.stop.wish.is_cancelled() {
             Patience::short()
@@ -278,13 +281,14 @@ impl Run<'_> {
         backup
     }
 
-    /// Does something with the location's store, again and again while it fails in a way that may pass. Location and
-    /// credentials are read anew for each try; every request ends with the run.
+    /// Does something with the location's store, again and again while it fails in a way that may
+    /// pass. Location and credentials are read anew for each try; every request ends with the run.
     async fn with_store<T, W>(&self, mut patience: Patience, work: impl Fn(Store) -> W) -> Result<T>
     where
         W: Future<Output = Result<T>>,
     {
-        // Whoever cancels does not want to wait for the store, unless the end of a cancelled run is written.
+        // Whoever cancels does not want to wait for the store, unless the end of a cancelled run is
+        // written.
         let cancelled = self.stop.wish.is_cancelled();
         let mut told = false;
         loop {
@@ -320,8 +324,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the store holds what this run wrote there first. A mount point without its file system holds
-    /// nothing, and what is absent there is no verdict about anything.
+    /// Whether the store holds what this run wrote there first. A mount point without its file
+    /// system holds nothing, and what is absent there is no verdict about anything.
     async fn holds_claim(&self, store: &Store) -> Result<()> {
         if claim::read(store, &self.name()).await?.as_ref() == Some(&self.ours()) {
             return Ok(());
@@ -345,7 +349,8 @@ impl Run<'_> {
         let Claimed::Abandoned(old) = claimed else {
             return Ok(claimed);
         };
-        // A Backup that was deleted before it ended leaves its claim behind; one that is there holds it.
+        // A Backup that was deleted before it ended leaves its claim behind; one that is there
+        // holds it.
         let api = Api::<Backup>::all(self.context.client.clone());
         let api = &api;
         let page = |params| async move { api.list_metadata(&params).await };
@@ -570,8 +575,8 @@ impl Run<'_> {
     }
 }
 
-/// Removes what a run that stored nothing left in the bucket, so that the name can be used again. Snapshots stay in
-/// the repository; nothing points to them, and maintenance removes them.
+/// Removes what a run that stored nothing left in the bucket, so that the name can be used again.
+/// Snapshots stay in the repository; nothing points to them, and maintenance removes them.
 async fn give_back(context: &Context, backup: &Backup, plan: &Plan) {
     let claim = Claim {
         cluster: context.cluster.clone(),

@@ -1,13 +1,14 @@
 //! Controller of backups. A reconcile is short: read, decide, write, return.
 //!
-//! What can be decided: that it is a copy of one that was executed ([`crate::copies`]), that the spec makes no sense,
-//! that it is cancelled before it began, that it waits for its turn ([`turn`]), that its run starts ([`act`]). The run
-//! is a task in the registry of runs, which also watches for deletion and `spec.cancel`; its end is a reason to look at
-//! all backups again.
+//! What can be decided: that it is a copy of one that was executed ([`crate::copies`]), that the
+//! spec makes no sense, that it is cancelled before it began, that it waits for its turn
+//! ([`turn`]), that its run starts ([`act`]). The run is a task in the registry of runs, which also
+//! watches for deletion and `spec.cancel`; its end is a reason to look at all backups again.
 //!
-//! A Backup that ended, that came from elsewhere (`spec.origin`), that is being deleted or that is a copy is never run.
-//! One that is to run is stamped before. One that has begun goes on after a restart without waiting for its turn again.
-//! The newest state is read before anything starts, because what the watch shows may be older than our own last write.
+//! A Backup that ended, that came from elsewhere (`spec.origin`), that is being deleted or that is
+//! a copy is never run. One that is to run is stamped before. One that has begun goes on after a
+//! restart without waiting for its turn again. The newest state is read before anything starts,
+//! because what the watch shows may be older than our own last write.
 
 mod act;
 mod status;
@@ -288,8 +289,9 @@ fn nowhere(context: &Context, backup: &Backup, namespaces: &[Value]) -> Vec<Stri
         .collect()
 }
 
-/// Writes the chosen location into the spec, as Velero does, so that it stays chosen when the default
-/// changes, and into the label that selectors use; and the schedule that Velero's label names into ours.
+/// Writes the chosen location into the spec, as Velero does, so that it stays chosen when the
+/// default changes, and into the label that selectors use; and the schedule that Velero's label
+/// names into ours.
 async fn fix_location(context: &Context, backup: &Backup, plan: &Plan) -> Result<()> {
     let labels = labels(backup, &plan.location);
     let done = backup.spec.storage_location.as_deref() == Some(plan.location.as_str())
@@ -326,8 +328,8 @@ fn labels(backup: &Backup, location: &str) -> BTreeMap<String, String> {
     labels
 }
 
-/// In restore-only mode: one that has not begun is refused. One that an earlier process began is left as it is, and goes
-/// on when the mode ends.
+/// In restore-only mode: one that has not begun is refused. One that an earlier process began is
+/// left as it is, and goes on when the mode ends.
 async fn leave(context: &Context, backup: &Backup) -> Result<()> {
     if has_begun(backup) {
         context

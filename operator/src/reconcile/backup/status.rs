@@ -133,7 +133,8 @@ pub(super) fn cancel(backup: &mut Backup, what: &str, now: &Time) {
     end(backup, BackupPhase::Canceled, what, now);
 }
 
-/// It is stored: verdict, counts, conditions. Never rounded up: one error is enough for PartiallyFailed.
+/// It is stored: verdict, counts, conditions. Never rounded up: one error is enough for
+/// PartiallyFailed.
 pub(super) fn finish(backup: &mut Backup, plan: &Plan, outcome: &Outcome<'_>, now: &Time) {
     let generation = backup.metadata.generation;
     let counts = VolumeCounts::of(outcome.rows);

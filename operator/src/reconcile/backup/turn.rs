@@ -22,8 +22,8 @@ pub(super) fn scope(spec: &BackupSpec, namespaces: &[Value], own: &str) -> Scope
     Scope::Of(chosen.objects.into_keys().collect())
 }
 
-/// All work that `backup` has to do with: what the registry says runs, what has begun and is to be taken up again,
-/// and what waits. A backup that nobody has judged yet does not count.
+/// All work that `backup` has to do with: what the registry says runs, what has begun and is to be
+/// taken up again, and what waits. A backup that nobody has judged yet does not count.
 pub(super) fn work<'a>(
     backup: &Backup,
     known: impl Iterator<Item = &'a Backup>,

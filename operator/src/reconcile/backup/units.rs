@@ -1,10 +1,10 @@
-//! Units: the volumes of a backup, each moving through its phases by itself. Pure: which unit may begin, and which one is
-//! late.
+//! Units: the volumes of a backup, each moving through its phases by itself. Pure: which unit may
+//! begin, and which one is late.
 //!
-//! A unit is queued, has its pre-hooks run, its `PodVolumeBackup` created, waits for the agent, has its post-hooks run,
-//! and is done. (There are no hooks yet: those two phases pass at once.) Only so many objects exist at a time that have
-//! not ended, in all and on each node, so that a backup of thousands of volumes neither floods the API server nor
-//! lets one node hold up the others.
+//! A unit is queued, has its pre-hooks run, its `PodVolumeBackup` created, waits for the agent, has
+//! its post-hooks run, and is done. (There are no hooks yet: those two phases pass at once.) Only
+//! so many objects exist at a time that have not ended, in all and on each node, so that a backup
+//! of thousands of volumes neither floods the API server nor lets one node hold up the others.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 /// Units that are at work at the same time.
 const AT_ONCE: usize = 256;
-/// Units of one node that are at work at the same time: more than its agent runs, so that it never has to wait.
+/// Units of one node that are at work at the same time: more than its agent runs, so that it never
+/// has to wait.
 const PER_NODE: usize = 32;
 
 /// How far a unit is.

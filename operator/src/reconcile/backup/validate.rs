@@ -13,7 +13,8 @@ use crate::collect::namespaces::is_pattern;
 
 /// How long a backup is kept when it does not say.
 const DEFAULT_TTL: Duration = Duration::from_hours(720);
-/// Longest time a backup may ask to be kept: what is longer is a slip, and runs into the end of the calendar.
+/// Longest time a backup may ask to be kept: what is longer is a slip, and runs into the end of the
+/// calendar.
 const MAX_TTL: Duration = Duration::from_hours(24 * 366 * 100);
 /// How long a volume may take when the backup does not say.
 const DEFAULT_VOLUME_TIMEOUT: Duration = Duration::from_hours(4);
@@ -165,7 +166,8 @@ fn location(
     }
 }
 
-/// Fields of the API that this version cannot act on: asked for, they are refused and never ignored.
+/// Fields of the API that this version cannot act on: asked for, they are refused and never
+/// ignored.
 fn unsupported(spec: &BackupSpec, problems: &mut Vec<String>) {
     let mut refuse = |set: bool, what: &str| {
         if set {

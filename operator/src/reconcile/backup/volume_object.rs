@@ -1,5 +1,5 @@
-//! The `PodVolumeBackup` of one volume: what it asks for, whether one that exists is ours, and what its
-//! end means for the volume's row. Pure.
+//! The `PodVolumeBackup` of one volume: what it asks for, whether one that exists is ours, and what
+//! its end means for the volume's row. Pure.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +92,8 @@ pub(super) fn build(backup: &Backup, task: &Task, target: &Target<'_>) -> PodVol
     object
 }
 
-/// Whether an object of the right name is really this task's: names can be guessed, uids are checked.
+/// Whether an object of the right name is really this task's: names can be guessed, uids are
+/// checked.
 pub(super) fn is_ours(object: &PodVolumeBackup, wanted: &PodVolumeBackup) -> bool {
     let label = |object: &PodVolumeBackup| object.labels().get(label::BACKUP_UID).cloned();
     label(object) == label(wanted)
@@ -103,7 +104,8 @@ pub(super) fn is_ours(object: &PodVolumeBackup, wanted: &PodVolumeBackup) -> boo
         && object.spec.tags == wanted.spec.tags
 }
 
-/// Writes the end of a volume into its row. `late`: it was cancelled because a deadline passed, in words.
+/// Writes the end of a volume into its row. `late`: it was cancelled because a deadline passed, in
+/// words.
 pub(super) fn settle(row: &mut VolumeRow, object: &PodVolumeBackup, late: Option<&str>) {
     let status = object.status.clone().unwrap_or_default();
     row.method = Some(VolumeMethod::Files);

@@ -1,11 +1,12 @@
-//! Has volumes taken: repositories ready, then each volume as a unit of its own ([`super::units`]), one `PodVolumeBackup`
-//! a volume.
+//! Has volumes taken: repositories ready, then each volume as a unit of its own ([`super::units`]),
+//! one `PodVolumeBackup` a volume.
 //!
-//! An object that exists from an earlier attempt is used again if it is ours, so a restart costs no volume its work:
-//! the objects are what rows are rebuilt from. A unit that is late is cancelled and then given up; one whose node has
-//! had no agent for a while as well. When the user cancels the backup, units that have not begun are done at once
-//! and the others are cancelled; what is finished stays. An API server that does not answer is asked again at the
-//! next tick; only a stop ends the wait early.
+//! An object that exists from an earlier attempt is used again if it is ours, so a restart costs no
+//! volume its work: the objects are what rows are rebuilt from. A unit that is late is cancelled
+//! and then given up; one whose node has had no agent for a while as well. When the user cancels
+//! the backup, units that have not begun are done at once and the others are cancelled; what is
+//! finished stays. An API server that does not answer is asked again at the next tick; only a stop
+//! ends the wait early.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -125,8 +126,8 @@ impl Volumes<'_> {
         Ok(work.ended)
     }
 
-    /// Makes the rows final: those whose snapshots are not those of their objects, by the objects' names and in words,
-    /// fail whatever the agents say.
+    /// Makes the rows final: those whose snapshots are not those of their objects, by the objects'
+    /// names and in words, fail whatever the agents say.
     pub(super) fn settle(&self, plan: &mut Plan, wrong: &BTreeMap<String, String>) {
         for row in &mut plan.rows {
             let name = row.pod_volume_backup.as_deref().unwrap_or_default();
@@ -189,7 +190,8 @@ impl Volumes<'_> {
         store: &Store,
     ) -> Result<(String, repository::Found)> {
         let (context, location) = (self.context, &self.plan.location);
-        // An earlier attempt may have had volumes stored, which a store that is away for a while must not cost.
+        // An earlier attempt may have had volumes stored, which a store that is away for a while
+        // must not cost.
         let attempt = self
             .backup
             .status
@@ -279,8 +281,8 @@ impl Volumes<'_> {
         }
     }
 
-    /// Lets units begin whose turn it is, and creates their objects; `again` also those that could not be created
-    /// before.
+    /// Lets units begin whose turn it is, and creates their objects; `again` also those that could
+    /// not be created before.
     async fn begin(&self, work: &mut Work<'_>, again: bool) {
         let mut places = units::admit(&work.units);
         for at in &places {

@@ -1,7 +1,7 @@
 //! What a backup has in the bucket: whose it is, and its removal.
 //!
-//! A directory is only touched when its marker or its claim object names this very backup: a backup that failed
-//! because its name was taken must not take another's data with it.
+//! A directory is only touched when its marker or its claim object names this very backup: a backup
+//! that failed because its name was taken must not take another's data with it.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +74,8 @@ fn judge(
     }
 }
 
-/// Makes the marker say that the backup is being deleted, so that nobody takes it for a good one any more.
+/// Makes the marker say that the backup is being deleted, so that nobody takes it for a good one
+/// any more.
 pub(super) async fn mark_deleting(store: &Store, backup: &str, marker: Value) -> Result<()> {
     let mut marker = marker;
     let phase = Value::from("Deleting");
@@ -97,8 +98,8 @@ pub(super) async fn mark_deleting(store: &Store, backup: &str, marker: Value) ->
     Ok(())
 }
 
-/// Namespaces of the volumes of a backup by what lies in the bucket; `None` if that cannot be told, so that every
-/// repository has to be looked at.
+/// Namespaces of the volumes of a backup by what lies in the bucket; `None` if that cannot be told,
+/// so that every repository has to be looked at.
 pub(super) async fn namespaces(store: &Store, backup: &str) -> Result<Option<BTreeSet<String>>> {
     let rows: Option<Vec<VolumeRow>> =
         readable(read_json_gz(store, &layout::volume_rows(backup)).await)?;

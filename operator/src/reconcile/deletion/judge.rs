@@ -12,8 +12,8 @@ use kube::ResourceExt;
 pub(super) enum Verdict {
     /// The backup is deleted now.
     Go,
-    /// Only the object is deleted, because nothing else belongs to it or because that was asked for; the sentence
-    /// says what is left.
+    /// Only the object is deleted, because nothing else belongs to it or because that was asked
+    /// for; the sentence says what is left.
     ObjectOnly(Option<String>),
     /// Later, when what the sentence says has ended.
     Waits(String),
@@ -47,8 +47,8 @@ pub(in crate::reconcile) fn available(location: &BackupStorageLocation) -> bool 
     location.status.as_ref().and_then(|status| status.phase) == Some(LocationPhase::Available)
 }
 
-/// Why a request is not about this backup but about an earlier one of its name: a request that was exported and applied
-/// again deletes nothing twice.
+/// Why a request is not about this backup but about an earlier one of its name: a request that was
+/// exported and applied again deletes nothing twice.
 pub(super) fn is_of_another(request: &DeleteBackupRequest, backup: &Backup) -> Option<String> {
     let meant = request.labels().get(label::BACKUP_UID)?;
     let origin = backup.spec.origin.as_ref().map(|origin| &origin.uid);
@@ -92,7 +92,8 @@ pub(super) fn judge(
             readers.join(", ")
         ));
     }
-    // It was refused before anything was written; what a copy is a copy of has an object of its own.
+    // It was refused before anything was written; what a copy is a copy of has an object of its
+    // own.
     if matches!(phase, BackupPhase::FailedValidation | BackupPhase::Copy) {
         return Verdict::ObjectOnly(None);
     }

@@ -1,15 +1,16 @@
 //! Controller of requests to delete backups: judge → mark → delete → status.
 //!
-//! All requests for backups at one location are worked on together, by one pass at a time, so that each
-//! repository is locked and listed once for many backups.
+//! All requests for backups at one location are worked on together, by one pass at a time, so that
+//! each repository is locked and listed once for many backups.
 //!
 //! Order for each backup: its phase becomes `Deleting`; its marker in the bucket says so too; its snapshots are
 //! forgotten; its restores and their artefacts go; its artefacts go, then the marker, the claim object last;
 //! the Backup object; the requests. So whatever is left after a crash is never taken for a good backup: a marker
 //! is there as long as a snapshot may be, and it says `Deleting`. Each step can be done again.
 //!
-//! A request that cannot be granted is answered with the reason and goes away a day later. One that has to wait,
-//! because the location is away or a restore still reads the backup, says what it waits for.
+//! A request that cannot be granted is answered with the reason and goes away a day later. One that
+//! has to wait, because the location is away or a restore still reads the backup, says what it
+//! waits for.
 
 mod bucket;
 mod judge;

@@ -1,6 +1,6 @@
-//! Controller that deletes restores for which that was asked by an annotation: the log and results in the bucket
-//! first, then the object. A restore that has not ended is waited for; so is a location that is away, unless the
-//! annotation says `force`. What was restored is left as it is.
+//! Controller that deletes restores for which that was asked by an annotation: the log and results
+//! in the bucket first, then the object. A restore that has not ended is waited for; so is a
+//! location that is away, unless the annotation says `force`. What was restored is left as it is.
 
 use std::sync::Arc;
 

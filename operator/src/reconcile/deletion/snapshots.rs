@@ -1,7 +1,9 @@
-//! Forgets the snapshots of backups: one lock and one listing for each repository, however many backups.
+//! Forgets the snapshots of backups: one lock and one listing for each repository, however many
+//! backups.
 //!
-//! A snapshot is a backup's when its tag `backup-uid` says so; ids in a bucket's lists are not trusted, and a
-//! snapshot whose volume object was lost is found all the same. The engine's work runs on a blocking thread.
+//! A snapshot is a backup's when its tag `backup-uid` says so; ids in a bucket's lists are not
+//! trusted, and a snapshot whose volume object was lost is found all the same. The engine's work
+//! runs on a blocking thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,8 +18,8 @@ use crate::error::{Class, Error, Result};
 use crate::holder;
 use crate::store::{OpenLocation, repository_password};
 
-/// How long a lock in the way is put up with: agents let go of theirs a moment after the last volume. With a longer one
-/// the request waits.
+/// How long a lock in the way is put up with: agents let go of theirs a moment after the last
+/// volume. With a longer one the request waits.
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A backup whose snapshots are to go.
@@ -28,8 +30,8 @@ pub(super) struct Wanted {
     pub(super) namespaces: Option<BTreeSet<String>>,
 }
 
-/// Which tags to look for in which repository. Only repositories that are there count, so that a name from a
-/// bucket leads nowhere else.
+/// Which tags to look for in which repository. Only repositories that are there count, so that a
+/// name from a bucket leads nowhere else.
 fn tags_by_repository(
     wanted: &[Wanted],
     repositories: &BTreeSet<String>,
@@ -54,8 +56,8 @@ fn tags_by_repository(
     tags
 }
 
-/// Forgets the snapshots of all `wanted`. Returns how many went, and for each repository that could not be worked
-/// on why; an error means that nothing could be done at all.
+/// Forgets the snapshots of all `wanted`. Returns how many went, and for each repository that could
+/// not be worked on why; an error means that nothing could be done at all.
 pub(super) async fn forget(
     context: &Context,
     location: &OpenLocation,
@@ -117,8 +119,8 @@ async fn forget_in(
             Err(ark_engine::Error::NoRepository { .. }) if remains.is_empty() => return Ok(0),
             other => other?,
         };
-        // Looked up without a lock first: most often another backup is being written meanwhile, and a backup
-        // without a snapshot here has nothing to wait for.
+        // Looked up without a lock first: most often another backup is being written meanwhile, and
+        // a backup without a snapshot here has nothing to wait for.
         let there = repository
             .snapshots()?
             .iter()

@@ -91,7 +91,8 @@ pub(super) async fn pass(context: &Context, location: &str) -> Result<()> {
         let name = backup.name_any();
         match begin(context, backup, requests, found.as_ref()).await {
             Ok(job) => jobs.extend(job),
-            // One that changes meanwhile must not hold up the others; the next pass looks at it again.
+            // One that changes meanwhile must not hold up the others; the next pass looks at it
+            // again.
             Err(error) => tracing::warn!(backup = name, %error, "not deleted in this pass"),
         }
     }
@@ -216,8 +217,8 @@ async fn put_back(context: &Context, backup: &Backup) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what the jobs' backups have outside the cluster, and their restores. What fails for one backup is written
-/// into its job and holds up no other.
+/// Deletes what the jobs' backups have outside the cluster, and their restores. What fails for one
+/// backup is written into its job and holds up no other.
 async fn delete(context: &Context, location: &OpenLocation, jobs: &mut [Job]) -> Result<()> {
     let store = &location.store;
     let mut wanted = Vec::new();

@@ -1,7 +1,8 @@
 //! Controller of download requests: check → answer with pod, path and expiry → delete when expired.
 //!
-//! The data itself is handed out by [`server`] on a loopback port. Kubernetes decides who may create a
-//! request; the token whose hash the request carries proves that the reader is who created it.
+//! The data itself is handed out by [`server`] on a loopback port. Kubernetes decides who may
+//! create a request; the token whose hash the request carries proves that the reader is who created
+//! it.
 
 pub(crate) mod server;
 pub(crate) mod target;

@@ -1,8 +1,9 @@
-//! Hands artefacts out on a loopback port, to whoever presents the token of a request that was answered.
+//! Hands artefacts out on a loopback port, to whoever presents the token of a request that was
+//! answered.
 //!
-//! The request is read anew for every fetch, so that one that was deleted or has expired gives nothing.
-//! A fetch says its length first: one that ends early is an error for the reader, never a shorter file.
-//! Which part was wrong (request, token) is not told.
+//! The request is read anew for every fetch, so that one that was deleted or has expired gives
+//! nothing. A fetch says its length first: one that ends early is an error for the reader, never a
+//! shorter file. Which part was wrong (request, token) is not told.
 
 use std::sync::Arc;
 

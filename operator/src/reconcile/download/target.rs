@@ -1,7 +1,7 @@
 //! From what a request names to the artefact in a store.
 //!
-//! A Backup's artefacts are read only when the claim in the bucket is that Backup's, so that a backup whose
-//! name belonged to somebody else never hands out somebody else's data.
+//! A Backup's artefacts are read only when the claim in the bucket is that Backup's, so that a
+//! backup whose name belonged to somebody else never hands out somebody else's data.
 
 use ark_api::backup::{Backup, BackupPhase};
 use ark_api::layout;

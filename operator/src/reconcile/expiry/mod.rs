@@ -1,12 +1,13 @@
 //! Controller that has expired backups deleted: facts → plan → requests.
 //!
-//! Deletes nothing by itself: it makes a `DeleteBackupRequest` for each backup that expired, and the deletion
-//! controller does the rest, with all its checks. Is careful before: more requests at once than the limit, and
-//! backups that another cluster made, wait until somebody acknowledges them; backups that were found in a bucket a
-//! short while ago wait; the last good backup of a schedule does not expire by time alone.
+//! Deletes nothing by itself: it makes a `DeleteBackupRequest` for each backup that expired, and
+//! the deletion controller does the rest, with all its checks. Is careful before: more requests at
+//! once than the limit, and backups that another cluster made, wait until somebody acknowledges
+//! them; backups that were found in a bucket a short while ago wait; the last good backup of a
+//! schedule does not expire by time alone.
 //!
-//! Looks at a location every few minutes and when the next backup expires, and only while it is available and may be
-//! written to.
+//! Looks at a location every few minutes and when the next backup expires, and only while it is
+//! available and may be written to.
 
 mod plan;
 pub(crate) mod retention;
@@ -149,7 +150,8 @@ fn ends(backup: &Backup) -> Option<Timestamp> {
     Some(status.expiration.as_ref().filter(|_| ended)?.0)
 }
 
-/// How long it is until `time`, [`PERIOD`] at the most; a second more, because times are whole seconds.
+/// How long it is until `time`, [`PERIOD`] at the most; a second more, because times are whole
+/// seconds.
 fn until(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(now))
         .unwrap_or_default()
@@ -157,8 +159,8 @@ fn until(time: Timestamp, now: Timestamp) -> Duration {
         .min(PERIOD)
 }
 
-/// Requests the deletion of what expired, says in the status what waits, and returns how long it is until something
-/// else expires.
+/// Requests the deletion of what expired, says in the status what waits, and returns how long it is
+/// until something else expires.
 async fn look(context: &Context, location: &BackupStorageLocation) -> Result<Duration> {
     let name = location.name_any();
     let now = context.clock.now();
@@ -201,7 +203,8 @@ async fn look(context: &Context, location: &BackupStorageLocation) -> Result<Dur
     Ok(pause)
 }
 
-/// What the rules of schedules keep: for each backup of a schedule that has rules, the reasons, or none.
+/// What the rules of schedules keep: for each backup of a schedule that has rules, the reasons, or
+/// none.
 fn kept_by_rules(schedules: &[Schedule], backups: &[Backup]) -> HashMap<String, Vec<String>> {
     let mut kept = HashMap::new();
     for schedule in schedules {
@@ -214,8 +217,8 @@ fn kept_by_rules(schedules: &[Schedule], backups: &[Backup]) -> HashMap<String, 
             .filter(|backup| backup.labels().get(label::SCHEDULE_NAME) == Some(&wanted))
             .cloned()
             .collect();
-        // Without a zone that makes sense, days are those of UTC: a day more or less must not delete anything, and
-        // the rules keep as many either way.
+        // Without a zone that makes sense, days are those of UTC: a day more or less must not
+        // delete anything, and the rules keep as many either way.
         let zone = Cron::parse(&schedule.spec.schedule, schedule.spec.timezone.as_deref())
             .map_or(TimeZone::UTC, |cron| cron.zone().clone());
         for retained in retention::decide(schedule, &zone, &own)
@@ -264,8 +267,8 @@ fn item(backup: &Backup, cluster: &str) -> Option<Item> {
     })
 }
 
-/// Up to when expired backups may be deleted without a limit. A time in the future acknowledges nothing: nobody can
-/// know today what expires tomorrow.
+/// Up to when expired backups may be deleted without a limit. A time in the future acknowledges
+/// nothing: nobody can know today what expires tomorrow.
 fn acknowledged(location: &BackupStorageLocation, now: Timestamp) -> Option<Timestamp> {
     let text = location
         .annotations()

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use ark_api::backup::BackupPhase;
 use jiff::{SignedDuration, Timestamp};
 
-/// How long a backup that was found in a bucket is left alone: time to look at what a fresh cluster found.
+/// How long a backup that was found in a bucket is left alone: time to look at what a fresh cluster
+/// found.
 const GRACE: SignedDuration = SignedDuration::from_hours(72);
 
 /// A backup that has ended.
@@ -80,7 +81,8 @@ pub(super) fn plan(items: &[Item], rules: &Rules) -> Plan {
         .enumerate()
         .map(|(index, item)| alone(item, rules, last.contains(&index)))
         .collect();
-    // Those that are on their way count: a thousand are not made harmless by being asked for in tens.
+    // Those that are on their way count: a thousand are not made harmless by being asked for in
+    // tens.
     let pending = items.iter().filter(|item| item.requested).count();
     let due = fates
         .iter()
@@ -155,7 +157,8 @@ fn alone(item: &Item, rules: &Rules, is_last_good: bool) -> Fate {
     Fate::Delete(why.to_owned())
 }
 
-/// The newest Completed backup of each schedule of each cluster, or the newest that can be restored if none is.
+/// The newest Completed backup of each schedule of each cluster, or the newest that can be restored
+/// if none is.
 fn last_good(items: &[Item]) -> Vec<usize> {
     let mut best: HashMap<(&str, &str), usize> = HashMap::new();
     for (index, item) in items.iter().enumerate() {

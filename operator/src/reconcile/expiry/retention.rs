@@ -1,4 +1,5 @@
-//! Which backups of a schedule its rules keep: the engine's rules for snapshots, applied to backups. Pure.
+//! Which backups of a schedule its rules keep: the engine's rules for snapshots, applied to
+//! backups. Pure.
 
 use ark_api::schedule::{Retained, Retention};
 use ark_api::{Backup, Schedule};
@@ -27,8 +28,8 @@ pub(crate) fn policy(retention: &Retention) -> KeepPolicy {
     }
 }
 
-/// What the rules of `schedule` make of its backups, the newest first; `None` if it has no rules. Only backups of
-/// this cluster that can be restored count. `zone`: whose hours and days.
+/// What the rules of `schedule` make of its backups, the newest first; `None` if it has no rules.
+/// Only backups of this cluster that can be restored count. `zone`: whose hours and days.
 pub(crate) fn decide(
     schedule: &Schedule,
     zone: &TimeZone,
@@ -76,8 +77,8 @@ pub(crate) fn decide(
     Some(all.into_iter().map(|(_, retained)| retained).collect())
 }
 
-/// Whether the rules are about a backup at all: one that cannot be restored must not take the place of one that
-/// can.
+/// Whether the rules are about a backup at all: one that cannot be restored must not take the place
+/// of one that can.
 fn counts(backup: &Backup) -> bool {
     let phase = backup.status.as_ref().and_then(|status| status.phase);
     backup.spec.origin.is_none() && phase.unwrap_or_default().is_restorable()

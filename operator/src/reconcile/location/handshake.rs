@@ -1,12 +1,13 @@
 //! Whether operator and agents see the same directory: the handshake of `local` locations.
 //!
 //! The operator writes a token into the directory and into the location's status; each agent that
-//! finds the token answers with a file of its own. An agent that does not answer refuses every volume
-//! by itself, so all that happens here is to say so.
+//! finds the token answers with a file of its own. An agent that does not answer refuses every
+//! volume by itself, so all that happens here is to say so.
 //!
-//! Order: the file first, the status after it (by the caller), so that no agent ever looks for a token
-//! that was never written. A directory that already carries the token of another location is taken over
-//! only by a location that has none yet; a location that had its own and lost it says so.
+//! Order: the file first, the status after it (by the caller), so that no agent ever looks for a
+//! token that was never written. A directory that already carries the token of another location is
+//! taken over only by a location that has none yet; a location that had its own and lost it says
+//! so.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -43,8 +44,8 @@ struct Answer {
     node: String,
 }
 
-/// Makes sure that the directory carries this location's token, and returns it. `known` is the token in
-/// the location's status.
+/// Makes sure that the directory carries this location's token, and returns it. `known` is the
+/// token in the location's status.
 pub(super) async fn mark(
     store: &Store,
     location: &str,

@@ -1,8 +1,8 @@
-//! Asks a location's store: does it answer, are only known directories there, is the key at hand, do all
-//! agents see the same directory.
+//! Asks a location's store: does it answer, are only known directories there, is the key at hand,
+//! do all agents see the same directory.
 //!
-//! Order: the directory of a `local` location is made, the store is asked, the handshake is written.
-//! The first thing that fails ends the look; what was found before it is kept.
+//! Order: the directory of a `local` location is made, the store is asked, the handshake is
+//! written. The first thing that fails ends the look; what was found before it is kept.
 
 use ark_api::BackupStorageLocation;
 use ark_api::condition::reason;
@@ -127,8 +127,8 @@ async fn make_dir(context: &Context, dir: &std::path::Path) -> Result<()> {
         })
 }
 
-/// Only known directories may lie beside ours, as Velero has it: anything else means that the prefix
-/// belongs to something else.
+/// Only known directories may lie beside ours, as Velero has it: anything else means that the
+/// prefix belongs to something else.
 fn refuse_foreign(store: &Store, entries: &[Entry]) -> Result<()> {
     let foreign: Vec<&str> = entries
         .iter()

@@ -1,8 +1,8 @@
 //! Controller of locations: is it due → look → status.
 //!
-//! A look happens when the spec or one of the Secrets changes, and every `validationFrequency` (every few
-//! seconds while something is not as it should be). Fails only when Kubernetes does; whatever the store
-//! says is status. Writes the handshake file before the status.
+//! A look happens when the spec or one of the Secrets changes, and every `validationFrequency`
+//! (every few seconds while something is not as it should be). Fails only when Kubernetes does;
+//! whatever the store says is status. Writes the handshake file before the status.
 
 mod handshake;
 mod look;
@@ -95,7 +95,8 @@ impl Reconciler for LocationReconciler {
             );
         }
 
-        // What changed during the look may not have been seen by it; the next one must not be skipped.
+        // What changed during the look may not have been seen by it; the next one must not be
+        // skipped.
         if self::inputs(context, &location, note.as_deref()).await? != inputs {
             self.last().remove(&name);
             return Ok(Action::requeue(AT_ONCE));

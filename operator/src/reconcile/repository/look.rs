@@ -1,8 +1,8 @@
 //! Opens a repository, or makes it.
 //!
 //! Order: the spec makes sense, the location is available, the key is at hand (made only where no
-//! repository exists), the repository opens; if there is none and there never was, it is made, unless it is only
-//! to be opened. The engine's work runs on a blocking thread.
+//! repository exists), the repository opens; if there is none and there never was, it is made,
+//! unless it is only to be opened. The engine's work runs on a blocking thread.
 
 use ark_api::ResticRepository;
 use ark_api::condition::reason;

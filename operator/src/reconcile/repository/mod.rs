@@ -1,7 +1,7 @@
 //! Controller of repositories: is it due → open or make → status.
 //!
-//! A repository is looked at when its spec, its location or its key changes, and once a day
-//! (sooner while it is not ready). It is made only where none is and none has been: one that was here and
+//! A repository is looked at when its spec, its location or its key changes, and once a day (sooner
+//! while it is not ready). It is made only where none is and none has been: one that was here and
 //! is gone, or is another one than it was, is a fault that a person must look at.
 
 mod look;
@@ -88,8 +88,8 @@ impl Reconciler for RepositoryReconciler {
             status::apply(repository, &found, &now);
         })
         .await?;
-        // A look that changed what it depends on (it may have made the key), or during which that was
-        // changed, proves nothing about what is there now: the next one must not be skipped.
+        // A look that changed what it depends on (it may have made the key), or during which that
+        // was changed, proves nothing about what is there now: the next one must not be skipped.
         if inputs.key.is_none() && found.is_ok()
             || self::inputs(context, &repository).await? != inputs
         {

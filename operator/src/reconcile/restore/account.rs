@@ -1,8 +1,8 @@
-//! Accounts for the volumes and claims that come back without their data: what the backup lacks is never handed to
-//! an application in silence.
+//! Accounts for the volumes and claims that come back without their data: what the backup lacks is
+//! never handed to an application in silence.
 //!
-//! Decides ([`weigh`]) and says it; what must be held back because of it is returned. Data that is in the cluster already
-//! (a claim that was there, a disk that came back) is not lacking.
+//! Decides ([`weigh`]) and says it; what must be held back because of it is returned. Data that is
+//! in the cluster already (a claim that was there, a disk that came back) is not lacking.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -75,7 +75,8 @@ impl Account {
             .extend(claims.map(|claim| (pod.namespace.clone(), claim)));
     }
 
-    /// Says which volumes of `pod` come back without all their data; why the pod must not start, if so.
+    /// Says which volumes of `pod` come back without all their data; why the pod must not start, if
+    /// so.
     pub(super) fn lacks(&mut self, run: &Run<'_>, pod: &Pod, wanted: &[Wanted]) -> Option<String> {
         let mut refuse = Vec::new();
         for missing in &pod.missing {
@@ -143,8 +144,9 @@ impl Account {
         }
     }
 
-    /// Says which claims are made and stay empty although no pod of the restore mounts them; returns all claims that no
-    /// application should get as they are, and why. `done_before`: claims that an earlier attempt filled.
+    /// Says which claims are made and stay empty although no pod of the restore mounts them;
+    /// returns all claims that no application should get as they are, and why. `done_before`:
+    /// claims that an earlier attempt filled.
     pub(super) fn claims(
         self,
         run: &Run<'_>,

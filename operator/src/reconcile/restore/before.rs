@@ -1,11 +1,12 @@
 //! Controllers that were in the cluster before the restore.
 //!
-//! A controller that lives makes its pods itself: the pods of the backup are not made beside it, a claim that
-//! its pods would mount before it is full is not made either, and the controller itself is never held back.
+//! A controller that lives makes its pods itself: the pods of the backup are not made beside it, a
+//! claim that its pods would mount before it is full is not made either, and the controller itself
+//! is never held back.
 //!
-//! A controller that an earlier restore holds without pods, and that nobody has changed since, is taken out of the
-//! way: it would remove the pods through which its volumes are to be filled. The backup has it, so it
-//! comes back as soon as they are. Fails only if the API server refuses.
+//! A controller that an earlier restore holds without pods, and that nobody has changed since, is
+//! taken out of the way: it would remove the pods through which its volumes are to be filled. The
+//! backup has it, so it comes back as soon as they are. Fails only if the API server refuses.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -33,7 +34,8 @@ const LEAVING: Duration = Duration::from_mins(1);
 pub(crate) struct Before {
     /// Each with its name for a person.
     living: HashMap<OwnerKey, String>,
-    /// Claims that their pods mount, by namespace in the backup and name, with the controller's name.
+    /// Claims that their pods mount, by namespace in the backup and name, with the controller's
+    /// name.
     claims: HashMap<(String, String), String>,
 }
 
@@ -93,8 +95,8 @@ pub(crate) fn standing(object: &Value, restore_uid: &str) -> Standing {
     }
 }
 
-/// Looks at the controllers of the restore's volumes, and takes those out of the way that an earlier restore
-/// holds.
+/// Looks at the controllers of the restore's volumes, and takes those out of the way that an
+/// earlier restore holds.
 pub(crate) async fn look(run: &Run<'_>) -> Result<Before> {
     let mut works = Vec::new();
     for (key, (resource, _)) in &run.plan.controllers {
@@ -119,7 +121,8 @@ pub(crate) async fn look(run: &Run<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// Claims that pods of a controller mount: those of its template, and those of its pods in the backup.
+/// Claims that pods of a controller mount: those of its template, and those of its pods in the
+/// backup.
 fn claims_of<'a>(run: &'a Run<'_>, key: &OwnerKey) -> BTreeSet<&'a str> {
     let template = run.plan.users.get(key).into_iter().flatten();
     let pods = run.plan.pods.iter().filter(|pod| pod.owners.contains(key));

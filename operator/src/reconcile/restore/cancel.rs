@@ -1,10 +1,11 @@
-//! What happens to a restore that the user cancels while it runs. What it made stays. Volumes that are being filled
-//! are cancelled and their gates told, controllers whose pods wait for volumes are made without replicas, and everything else that was
-//! not dealt with yet is left out: each with a row. Left out are controllers whose pods have all their volumes, too: made without
-//! replicas, they would take these pods for their own and end them.
+//! What happens to a restore that the user cancels while it runs. What it made stays. Volumes that
+//! are being filled are cancelled and their gates told, controllers whose pods wait for volumes are
+//! made without replicas, and everything else that was not dealt with yet is left out: each with a
+//! row. Left out are controllers whose pods have all their volumes, too: made without replicas,
+//! they would take these pods for their own and end them.
 //!
-//! Order: volumes, so that their gates are told first; then the controllers; then rows. Fails only if the API server
-//! does not answer, and the next attempt does the same again.
+//! Order: volumes, so that their gates are told first; then the controllers; then rows. Fails only
+//! if the API server does not answer, and the next attempt does the same again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -56,7 +57,8 @@ pub(super) fn summary(report: &Report) -> String {
     )
 }
 
-/// Waits until no agent works for the restore any more, says what became of each volume, and returns them.
+/// Waits until no agent works for the restore any more, says what became of each volume, and
+/// returns them.
 async fn wait_for_agents(run: &Run<'_>, uid: &str) -> Result<Vec<PodVolumeRestore>> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,7 +1,7 @@
 //! Decides which pods are made, with which volumes to fill, before claims are divided among pods.
 //!
-//! Looks at the pods that are there, and says what the backup lacks ([`super::account`]). Fails only if the API server
-//! refuses to be asked.
+//! Looks at the pods that are there, and says what the backup lacks ([`super::account`]). Fails
+//! only if the API server refuses to be asked.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,11 +44,13 @@ pub(super) struct Chosen<'a> {
     pub(super) unmade: HashMap<(String, String), String>,
     /// Claims that are made and stay empty although they should not; why.
     pub(super) empty: BTreeMap<(String, String), String>,
-    /// Claims that an earlier attempt began to fill, by their names in the cluster, with their uids.
+    /// Claims that an earlier attempt began to fill, by their names in the cluster, with their
+    /// uids.
     pub(super) begun: HashMap<(String, String), String>,
 }
 
-/// Looks at what is there, and decides which pods are made with which volumes to fill. Says what the backup lacks.
+/// Looks at what is there, and decides which pods are made with which volumes to fill. Says what
+/// the backup lacks.
 pub(super) async fn choose<'a>(run: &'a Run<'_>) -> Result<Chosen<'a>> {
     let uid = run.common.restore.uid().unwrap_or_default();
     let fills = volumes::of_restore(run.common.context, &uid).await?;

@@ -1,7 +1,8 @@
-//! Objects of several namespaces that a mapping would put in one place. Reads the spool, nothing else.
+//! Objects of several namespaces that a mapping would put in one place. Reads the spool, nothing
+//! else.
 //!
-//! Objects that are equal there, like the default service accounts, come back once. Whatever holds data
-//! or runs is never equal: one claim cannot be filled from two snapshots.
+//! Objects that are equal there, like the default service accounts, come back once. Whatever holds
+//! data or runs is never equal: one claim cannot be filled from two snapshots.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
 //! Gives claims the disks (PersistentVolumes) that are theirs: looks at the cluster, decides
 //! ([`crate::apply::volumes::disks`]), and makes, frees or leaves each disk.
 //!
-//! Order: looked at before any claim is made; a disk is freed or made before its claim is. Fails only if the API
-//! server refuses to be asked; what fails of one disk is its row. Idempotent: a disk that was freed or made by an
-//! earlier attempt waits for its claim, which is one of the cases decided about.
+//! Order: looked at before any claim is made; a disk is freed or made before its claim is. Fails
+//! only if the API server refuses to be asked; what fails of one disk is its row. Idempotent: a
+//! disk that was freed or made by an earlier attempt waits for its claim, which is one of the cases
+//! decided about.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! What was there before a restore, or is left of an earlier attempt or restore: pods, and claims whose files
-//! are back already. Such data is never written over; pods that still wait for data are taken out of the way.
+//! What was there before a restore, or is left of an earlier attempt or restore: pods, and claims
+//! whose files are back already. Such data is never written over; pods that still wait for data are
+//! taken out of the way.
 
 use std::collections::{HashMap, HashSet};
 
@@ -77,8 +78,9 @@ pub(super) enum Existing {
     Foreign,
 }
 
-/// Looks for a pod of that name. One that an earlier restore made, and whose gate never let its application start, is
-/// in the way and is deleted, unless that restore (its uid in `running`) still works on it.
+/// Looks for a pod of that name. One that an earlier restore made, and whose gate never let its
+/// application start, is in the way and is deleted, unless that restore (its uid in `running`)
+/// still works on it.
 pub(super) async fn look(
     run: &Run<'_>,
     pod: &plan::Pod,
@@ -167,7 +169,8 @@ pub(super) fn finished_claims(fills: &[PodVolumeRestore]) -> Earlier {
         .collect()
 }
 
-/// Uids of the claims that an earlier attempt found empty and began to fill, by their names in the cluster.
+/// Uids of the claims that an earlier attempt found empty and began to fill, by their names in the
+/// cluster.
 pub(super) fn begun_claims(fills: &[PodVolumeRestore]) -> HashMap<(String, String), String> {
     fills
         .iter()

@@ -1,8 +1,8 @@
 //! The next step for one volume that is to be filled. Pure.
 //!
-//! A volume is filled once its pod has a node, its claim is bound and the node has an agent. Each of
-//! these is waited for with a deadline, and what was missing at the deadline is the reason given. Waiting
-//! for the agent and filling have deadlines of their own.
+//! A volume is filled once its pod has a node, its claim is bound and the node has an agent. Each
+//! of these is waited for with a deadline, and what was missing at the deadline is the reason
+//! given. Waiting for the agent and filling have deadlines of their own.
 
 use std::time::Duration;
 

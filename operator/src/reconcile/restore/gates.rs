@@ -1,8 +1,8 @@
 //! Tells gates of restored pods that they wait in vain.
 //!
-//! The reason goes into an annotation of the pod, which the gate reads through a volume: no agent is needed, and
-//! a gate that starts only later finds it there. A pod that cannot be told is logged; its gate ends at its own
-//! deadline. Idempotent.
+//! The reason goes into an annotation of the pod, which the gate reads through a volume: no agent
+//! is needed, and a gate that starts only later finds it there. A pod that cannot be told is
+//! logged; its gate ends at its own deadline. Idempotent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -55,8 +55,8 @@ pub(crate) async fn tell_all(client: &Client, restore_uid: &str, why: &str) -> R
     Ok(())
 }
 
-/// Tells the gates whose restores were deleted while no operator ran; once, at the start. Ends when the process
-/// stops.
+/// Tells the gates whose restores were deleted while no operator ran; once, at the start. Ends when
+/// the process stops.
 pub(crate) async fn sweep(context: Arc<Context>) {
     loop {
         match tell_orphans(&context).await {

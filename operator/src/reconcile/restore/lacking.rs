@@ -1,6 +1,6 @@
-//! What restored pods cannot start without, and nobody has: ConfigMaps and Secrets that a filter left out or the
-//! backup lacks. Such a pod waits for ever, so its volumes are waited for until their deadline: the reason is told
-//! before.
+//! What restored pods cannot start without, and nobody has: ConfigMaps and Secrets that a filter
+//! left out or the backup lacks. Such a pod waits for ever, so its volumes are waited for until
+//! their deadline: the reason is told before.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,16 +1,19 @@
 //! Restores: resolves each to a backup, fetches it, brings it back, and says what became of it.
 //!
-//! Order: spec checked, backup resolved once and fixed in the status, everything fetched and checked,
-//! objects and volumes restored ([`run`]), artefacts stored, status last. What makes no sense, or names
-//! a backup that cannot be restored, ends as `FailedValidation` before anything is touched.
+//! Order: spec checked, backup resolved once and fixed in the status, everything fetched and
+//! checked, objects and volumes restored ([`run`]), artefacts stored, status last. What makes no
+//! sense, or names a backup that cannot be restored, ends as `FailedValidation` before anything is
+//! touched.
 //!
-//! A reconcile is short: read, decide, write, return. The work is a run in the registry of runs, which also watches
-//! for deletion and `spec.cancel`; its end is a reason to look at all restores again.
+//! A reconcile is short: read, decide, write, return. The work is a run in the registry of runs,
+//! which also watches for deletion and `spec.cancel`; its end is a reason to look at all restores
+//! again.
 //!
-//! A restarted operator does the same again as a new attempt and recognises what earlier ones made. The attempt is
-//! counted before anything is touched; after [`attempts::MAX`] the restore fails. A restore that is deleted stops
-//! at once; one that is cancelled keeps what it made ([`cancel`]). One with an origin is a record and never executed,
-//! nor is a copy of one that was: the stamp that tells ([`work`]) is written before anything is restored.
+//! A restarted operator does the same again as a new attempt and recognises what earlier ones made.
+//! The attempt is counted before anything is touched; after [`attempts::MAX`] the restore fails. A
+//! restore that is deleted stops at once; one that is cancelled keeps what it made ([`cancel`]).
+//! One with an origin is a record and never executed, nor is a copy of one that was: the stamp that
+//! tells ([`work`]) is written before anything is restored.
 
 mod account;
 mod before;
@@ -374,8 +377,8 @@ async fn restore_it(context: &Arc<Context>, restore: &Restore, stop: &Stop) -> R
     }
 }
 
-/// Before anything was touched, a restore that cannot work is invalid; afterwards it failed, and whoever waits for
-/// its volumes is told.
+/// Before anything was touched, a restore that cannot work is invalid; afterwards it failed, and
+/// whoever waits for its volumes is told.
 async fn invalid_or_failed(
     context: &Context,
     restore: &Restore,
@@ -435,7 +438,8 @@ async fn find(
     }
 }
 
-/// Claims the restore's name in the bucket, where its artefacts go. The inner error is for the user.
+/// Claims the restore's name in the bucket, where its artefacts go. The inner error is for the
+/// user.
 async fn claim(
     context: &Context,
     restore: &Restore,
@@ -455,7 +459,8 @@ async fn claim(
     }
 }
 
-/// Fetches and restores. The inner error is for the user: what the backup holds cannot be restored as asked.
+/// Fetches and restores. The inner error is for the user: what the backup holds cannot be restored
+/// as asked.
 async fn attempt_it(
     context: &Arc<Context>,
     restore: &Restore,
@@ -557,8 +562,8 @@ async fn attempt_it(
     Ok(Ok(()))
 }
 
-/// Makes the objects of the repositories that the restore reads, where there are none: in a new cluster, say. Agents do
-/// not need them, so one that cannot be made is only logged.
+/// Makes the objects of the repositories that the restore reads, where there are none: in a new
+/// cluster, say. Agents do not need them, so one that cannot be made is only logged.
 async fn register_repositories(run: &Run<'_>, store: &ark_engine::Store) {
     let wanted = run.plan.pods.iter().flat_map(|pod| &pod.wanted);
     let namespaces: std::collections::BTreeSet<&str> = wanted
@@ -576,8 +581,8 @@ async fn register_repositories(run: &Run<'_>, store: &ark_engine::Store) {
 /// A plan, and what the user should know about it.
 type Planned = (Plan, Vec<String>);
 
-/// Puts the words of `order` into their full form and plans. Returns the plan with warnings, or what is
-/// wrong.
+/// Puts the words of `order` into their full form and plans. Returns the plan with warnings, or
+/// what is wrong.
 fn plan_it(
     order: &mut Order,
     spool: &Spool,

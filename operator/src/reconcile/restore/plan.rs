@@ -190,7 +190,8 @@ struct Scan {
     provisioners: HashMap<String, String>,
     /// Jobs that pods belong to.
     jobs: HashMap<(String, String), Key>,
-    /// Claims that pods of a controller mount, by name or, for a StatefulSet, by the beginning of their names.
+    /// Claims that pods of a controller mount, by name or, for a StatefulSet, by the beginning of
+    /// their names.
     users: HashMap<OwnerKey, Vec<ClaimName>>,
     controllers: HashMap<OwnerKey, (String, Entry)>,
     never: BTreeMap<String, usize>,
@@ -402,8 +403,8 @@ impl Scan {
         chosen
     }
 
-    /// Pods without files to restore whose Job is restored: a Job cannot take up a pod of the Job it was, and would run
-    /// a second one beside it.
+    /// Pods without files to restore whose Job is restored: a Job cannot take up a pod of the Job
+    /// it was, and would run a second one beside it.
     fn made_anew(&self, pods: &[Pod], picked: &HashSet<usize>) -> HashSet<(String, String)> {
         let jobs: HashSet<&Key> = picked
             .iter()

@@ -1,9 +1,10 @@
-//! The pods of a restore: which of their volumes are filled, when each is made, and what became of it.
+//! The pods of a restore: which of their volumes are filled, when each is made, and what became of
+//! it.
 //!
-//! A pod is made with a gate for its volumes; pods that have to wait for volumes filled through other
-//! pods are made in later waves, and not at all if such a volume failed. A pod or claim that was
-//! there before keeps its data, which is said. Data of a claim that an earlier attempt has put back
-//! is not put back again: its application may have written since.
+//! A pod is made with a gate for its volumes; pods that have to wait for volumes filled through
+//! other pods are made in later waves, and not at all if such a volume failed. A pod or claim that
+//! was there before keeps its data, which is said. Data of a claim that an earlier attempt has put
+//! back is not put back again: its application may have written since.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -67,7 +68,8 @@ pub(crate) struct Pods {
     unmade: HashMap<(String, String), String>,
     /// Claims that are made and stay empty although they should not; why.
     empty: BTreeMap<(String, String), String>,
-    /// Claims that an earlier attempt began to fill, by their names in the cluster, with their uids.
+    /// Claims that an earlier attempt began to fill, by their names in the cluster, with their
+    /// uids.
     begun: HashMap<(String, String), String>,
 }
 
@@ -124,8 +126,8 @@ impl Pods {
         })
     }
 
-    /// Controllers that must not make pods yet: they own a pod whose volumes are filled, or their pods would mount a
-    /// claim that is being filled or is empty.
+    /// Controllers that must not make pods yet: they own a pod whose volumes are filled, or their
+    /// pods would mount a claim that is being filled or is empty.
     pub(crate) fn held(&self, run: &Run<'_>) -> BTreeSet<OwnerKey> {
         let owners = self.list.iter().flat_map(|pod| pod.owners.clone());
         let filling: BTreeSet<(&str, &str)> = self

@@ -1,8 +1,8 @@
 //! One attempt at a restore, from the fetched backup to the verdict.
 //!
-//! Order: definitions (established before anything of theirs), namespaces, what pods need, pods with
-//! their gates, volumes and whatever does not wait for them, then the controllers that do, last what
-//! decides about other objects. Objects of one resource are applied in parallel.
+//! Order: definitions (established before anything of theirs), namespaces, what pods need, pods
+//! with their gates, volumes and whatever does not wait for them, then the controllers that do,
+//! last what decides about other objects. Objects of one resource are applied in parallel.
 //!
 //! Fails only where going on makes no sense; everything else is a row. Idempotent: a later attempt
 //! recognises what this one made. It may be dropped at any point.
@@ -219,8 +219,8 @@ impl<'a> Run<'a> {
         self.claims().insert(key, outcome.action);
     }
 
-    /// Whether an application is not meant to get a claim as it is when it is made: the backup holds its files, or
-    /// should.
+    /// Whether an application is not meant to get a claim as it is when it is made: the backup
+    /// holds its files, or should.
     fn expects_data(&self, key: &(String, String)) -> bool {
         let claim = self.plan.claims.get(key);
         claim.is_some_and(|claim| match &claim.lack {
@@ -249,8 +249,8 @@ impl<'a> Run<'a> {
         self.claims().get(&key).copied()
     }
 
-    /// Whether no application has had a claim yet: this restore made it, or an earlier one did and never
-    /// filled it.
+    /// Whether no application has had a claim yet: this restore made it, or an earlier one did and
+    /// never filled it.
     pub(crate) fn is_fresh(&self, namespace: &str, claim: &str) -> bool {
         let key = (namespace.to_owned(), claim.to_owned());
         match self.claim(namespace, claim) {
@@ -403,7 +403,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Makes every namespace that objects go to, as it was or, if the backup does not hold it, bare.
+    /// Makes every namespace that objects go to, as it was or, if the backup does not hold it,
+    /// bare.
     async fn namespaces(&self) -> Result<()> {
         let mut wanted: BTreeMap<String, (Value, Option<&Entry>)> = BTreeMap::new();
         for entry in self.plan.entries(NAMESPACES) {

@@ -1,8 +1,8 @@
-//! Waits until what a restore made works: its controllers have been taken up by the cluster, and the gates of its pods
-//! have let their applications start.
+//! Waits until what a restore made works: its controllers have been taken up by the cluster, and
+//! the gates of its pods have let their applications start.
 //!
-//! What has not within the deadline is an error of the restore. Reads only. A look that fails is an error of the
-//! object it was about.
+//! What has not within the deadline is an error of the restore. Reads only. A look that fails is an
+//! error of the object it was about.
 
 use std::time::Duration;
 

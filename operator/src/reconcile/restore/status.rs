@@ -203,8 +203,9 @@ impl<'a> Writer<'a> {
         .await
     }
 
-    /// The run ended with an error that may pass, and another one follows. `before` is the number of attempts before
-    /// the run: if it came as far as one of its own, that is kept with the reason.
+    /// The run ended with an error that may pass, and another one follows. `before` is the number
+    /// of attempts before the run: if it came as far as one of its own, that is kept with the
+    /// reason.
     pub(crate) async fn interrupt(&self, before: i32, error: &Error) -> Result<Restore> {
         self.change(|status, now| {
             let waiting = (error.reason(), error.sentence());
@@ -217,8 +218,8 @@ impl<'a> Writer<'a> {
         .await
     }
 
-    /// Work begins, in an attempt that is counted from now on; `cause` is why the one before it ended, if that is
-    /// known. The backup it was resolved to is fixed.
+    /// Work begins, in an attempt that is counted from now on; `cause` is why the one before it
+    /// ended, if that is known. The backup it was resolved to is fixed.
     pub(crate) async fn start(
         &self,
         backup: &str,

@@ -1,5 +1,6 @@
-//! Whether a restore may begin: its own backup must have ended, and no restore into the same namespaces may run or wait
-//! before it. The rule is [`crate::run::queue`]; here is what it depends on. Pure but for [`backup`].
+//! Whether a restore may begin: its own backup must have ended, and no restore into the same
+//! namespaces may run or wait before it. The rule is [`crate::run::queue`]; here is what it depends
+//! on. Pure but for [`backup`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,8 +47,8 @@ pub(super) fn waits_for(restore: &Restore, backup: Option<&Backup>) -> Option<St
     runs.then(|| format!("backup {} has not ended ({phase:?})", backup.name_any()))
 }
 
-/// Namespaces that a restore writes into. What is not named by the restore is what its backup names; what neither
-/// names may be any.
+/// Namespaces that a restore writes into. What is not named by the restore is what its backup
+/// names; what neither names may be any.
 pub(super) fn scope(spec: &RestoreSpec, backup: Option<&Backup>) -> Scope {
     let named = |names: &[String]| {
         let plain = !names.is_empty() && names.iter().all(|name| !is_pattern(name));
@@ -74,7 +75,8 @@ fn is_open(restore: &Restore) -> bool {
     !phase.is_terminal() && work::of(restore) != work::Work::None
 }
 
-/// All work that `restore`, which works in `scope`, has to do with. One that nobody has judged yet does not count.
+/// All work that `restore`, which works in `scope`, has to do with. One that nobody has judged yet
+/// does not count.
 pub(super) fn work<'a>(
     restore: &Restore,
     own: Scope,

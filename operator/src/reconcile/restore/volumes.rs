@@ -1,10 +1,10 @@
-//! Has volumes filled: watches pods, claims, agents and PodVolumeRestores, and takes each volume's next
-//! step ([`super::fill`]) whenever something changed.
+//! Has volumes filled: watches pods, claims, agents and PodVolumeRestores, and takes each volume's
+//! next step ([`super::fill`]) whenever something changed.
 //!
 //! Order: a PodVolumeRestore is created only when its pod is scheduled, its claim is bound and the
 //! node has an agent. Fails only if the API server refuses to be asked; what fails of one volume is
-//! its [`Finished`]. Idempotent: names are deterministic, and an object of that name is trusted only
-//! if it belongs to this restore.
+//! its [`Finished`]. Idempotent: names are deterministic, and an object of that name is trusted
+//! only if it belongs to this restore.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -211,7 +211,8 @@ async fn advance(
         }
         Step::Done(finished) => finished,
     };
-    // An agent that failed has told the gates itself; there may be none, or it may never have begun.
+    // An agent that failed has told the gates itself; there may be none, or it may never have
+    // begun.
     if !finished.usable {
         for pod in [&work.job.reference].into_iter().chain(&work.job.gates) {
             gates::tell(&common.context.client, pod, &finished.message).await;

@@ -1,10 +1,10 @@
 //! The words of a restore against what the backup holds. Pure.
 //!
-//! Resources may be written as in backups: plural, singular, kind or short name, each also with its group,
-//! in any case. What the backup does not hold is an error: a word that matches nothing would restore
-//! nothing, leave nothing out, or put a namespace's objects where the original is. Only what cannot do
-//! harm is a warning: a pattern or an excluded namespace that matches nothing, an excluded resource that
-//! the cluster knows and the backup lacks.
+//! Resources may be written as in backups: plural, singular, kind or short name, each also with its
+//! group, in any case. What the backup does not hold is an error: a word that matches nothing would
+//! restore nothing, leave nothing out, or put a namespace's objects where the original is. Only
+//! what cannot do harm is a warning: a pattern or an excluded namespace that matches nothing, an
+//! excluded resource that the cluster knows and the backup lacks.
 
 use std::collections::BTreeSet;
 
@@ -31,8 +31,8 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Reads what the bundle holds. Names come from the cluster, and where it does not know a kind from the
-    /// bundle itself.
+    /// Reads what the bundle holds. Names come from the cluster, and where it does not know a kind
+    /// from the bundle itself.
     pub(super) fn read(spool: &Spool, cluster: &Discovered) -> Result<Self> {
         let mut held = Self::default();
         for resource in spool.resources() {

@@ -1,5 +1,5 @@
-//! The world as a restore's volumes see it: watches of its pods, claims and PodVolumeRestores, and of
-//! the agents.
+//! The world as a restore's volumes see it: watches of its pods, claims and PodVolumeRestores, and
+//! of the agents.
 //!
 //! Reads only. A watch that is disturbed is taken up again by itself.
 

@@ -1,11 +1,12 @@
 //! Controller of schedules: validate → facts → decide → act → status.
 //!
-//! A reconcile is short: it makes at most one Backup. The Backup's name comes from the time its run was due,
-//! so a run that is decided again after a crash finds the Backup it made. The Backup is made before the status
-//! says so; until then its annotation is what tells that the run has been made.
+//! A reconcile is short: it makes at most one Backup. The Backup's name comes from the time its run
+//! was due, so a run that is decided again after a crash finds the Backup it made. The Backup is
+//! made before the status says so; until then its annotation is what tells that the run has been
+//! made.
 //!
-//! Does not wait for Backups, and does not delete any. The clock is looked at once a minute, because a clock
-//! that is set does not wake a sleeper.
+//! Does not wait for Backups, and does not delete any. The clock is looked at once a minute,
+//! because a clock that is set does not wake a sleeper.
 
 mod act;
 mod plan;
@@ -167,8 +168,8 @@ fn pause(next: Timestamp, now: Timestamp) -> Option<Duration> {
     (!left.is_zero()).then(|| left.min(CLOCK_LOOK))
 }
 
-/// The Backups that carry the label of a schedule. The label decides, not the beginning of the name: one
-/// schedule's name may be the beginning of another's.
+/// The Backups that carry the label of a schedule. The label decides, not the beginning of the
+/// name: one schedule's name may be the beginning of another's.
 async fn backups_of(context: &Context, schedule: &str) -> Result<Vec<Backup>> {
     let selector = format!("{}={}", label::SCHEDULE_NAME, label::value(schedule));
     context.list(&ListParams::default().labels(&selector)).await

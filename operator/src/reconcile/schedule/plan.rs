@@ -1,7 +1,7 @@
 //! Whether a schedule makes a Backup now. Pure: from facts to a decision.
 //!
-//! Times here are those of the expression; the schedule's shift within its spread is taken off the clock
-//! instead, so that a changed spread makes no run come twice.
+//! Times here are those of the expression; the schedule's shift within its spread is taken off the
+//! clock instead, so that a changed spread makes no run come twice.
 
 use ark_api::cron::Cron;
 use ark_api::{Backup, Schedule, annotation};
@@ -28,7 +28,8 @@ pub(super) struct Facts {
     pub(super) running: Option<String>,
     /// It makes none.
     pub(super) paused: bool,
-    /// It was just created or is no longer paused, and a run that is due for that reason is to be skipped.
+    /// It was just created or is no longer paused, and a run that is due for that reason is to be
+    /// skipped.
     pub(super) skip_due: bool,
 }
 

@@ -80,7 +80,8 @@ impl Summary {
     }
 }
 
-/// The newest Backup that is Completed. Backups that came from elsewhere may be another cluster's and do not count.
+/// The newest Backup that is Completed. Backups that came from elsewhere may be another cluster's
+/// and do not count.
 fn last_good(backups: &[Backup]) -> Option<(String, Timestamp)> {
     backups
         .iter()
@@ -132,7 +133,8 @@ fn whole(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// No Backup was made. Says nothing of a spec that changed since it was judged: its change has it judged again.
+/// No Backup was made. Says nothing of a spec that changed since it was judged: its change has it
+/// judged again.
 pub(super) fn apply(schedule: &mut Schedule, summary: &Summary, now: Timestamp) {
     let generation = schedule.metadata.generation;
     if generation != summary.generation {

@@ -1,5 +1,5 @@
-//! Controller of server status requests: answers with the operator's version, and deletes the request a
-//! minute later.
+//! Controller of server status requests: answers with the operator's version, and deletes the
+//! request a minute later.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Makes one backup appear: the Backup, its volume objects, the repositories' objects, and the Backup's status last.
+//! Makes one backup appear: the Backup, its volume objects, the repositories' objects, and the
+//! Backup's status last.
 
 use std::collections::BTreeSet;
 
@@ -84,8 +85,8 @@ fn params() -> PostParams {
     }
 }
 
-/// Creates the Backup, or finds the one that an interrupted import created. `None`: the name is another's. The
-/// inner error: the API server does not accept what the marker says.
+/// Creates the Backup, or finds the one that an interrupted import created. `None`: the name is
+/// another's. The inner error: the API server does not accept what the marker says.
 async fn create(context: &Context, found: &Backup) -> Result<Option<Result<Backup, String>>> {
     let name = found.name_any();
     let api = context.api::<Backup>();
@@ -109,7 +110,8 @@ async fn create(context: &Context, found: &Backup) -> Result<Option<Result<Backu
     }
 }
 
-/// Makes the volume object; one that cannot be made is only missing from lists, for restores read the bucket.
+/// Makes the volume object; one that cannot be made is only missing from lists, for restores read
+/// the bucket.
 async fn make_volume(
     context: &Context,
     location: &BackupStorageLocation,

@@ -1,7 +1,8 @@
-//! From the marker found in a bucket to the Backup that appears in the cluster, or the reason why none does. Pure.
+//! From the marker found in a bucket to the Backup that appears in the cluster, or the reason why
+//! none does. Pure.
 //!
-//! A marker comes from anybody who can write to the bucket: nothing of it is taken over that would make the object
-//! another's, or more than a record.
+//! A marker comes from anybody who can write to the bucket: nothing of it is taken over that would
+//! make the object another's, or more than a record.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use kube::api::ObjectMeta;
 
 /// Longest name Kubernetes gives an object.
 const MAX_NAME: usize = 253;
-/// Beginnings of keys that mean something to Ark, or to the tools that managed the object where it was made.
+/// Beginnings of keys that mean something to Ark, or to the tools that managed the object where it
+/// was made.
 const NOT_TAKEN_OVER: &[&str] = &[
     "ark.heptio.com/",
     "kubectl.kubernetes.io/",
@@ -107,7 +109,8 @@ fn metadata(name: &str, marker: &Backup, location: &str) -> ObjectMeta {
     }
 }
 
-/// Whether it is the name of an object: lower-case letters, digits, `-` and `.`, and neither end one of these.
+/// Whether it is the name of an object: lower-case letters, digits, `-` and `.`, and neither end
+/// one of these.
 pub(super) fn is_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());

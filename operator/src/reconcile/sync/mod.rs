@@ -1,18 +1,20 @@
-//! Controller that makes the backups found at a location appear in the cluster, and those that are gone disappear.
+//! Controller that makes the backups found at a location appear in the cluster, and those that are
+//! gone disappear.
 //!
-//! What appears is a record: it carries `spec.origin`, and no controller runs it. A backup appears when its
-//! marker says that it has ended well, its name is the directory's, and what a restore needs lies beside it; an
-//! unfinished one is left alone, and one that is hand-made or half copied is refused and named in the location's
-//! condition `Synced`. Of a Backup whose marker is gone only the object goes, on the second look; when all
-//! backups of a location are gone at once, none does, because then the bucket is more likely another one.
+//! What appears is a record: it carries `spec.origin`, and no controller runs it. A backup appears
+//! when its marker says that it has ended well, its name is the directory's, and what a restore
+//! needs lies beside it; an unfinished one is left alone, and one that is hand-made or half copied
+//! is refused and named in the location's condition `Synced`. Of a Backup whose marker is gone only
+//! the object goes, on the second look; when all backups of a location are gone at once, none does,
+//! because then the bucket is more likely another one.
 //!
-//! Order: Backup objects are listed before the bucket, so that one that ends meanwhile is not taken for gone. The
-//! Backup is created first, its volume objects next, its status last: a Backup with an origin and without a
-//! phase is an import that was interrupted, and is done again.
+//! Order: Backup objects are listed before the bucket, so that one that ends meanwhile is not taken
+//! for gone. The Backup is created first, its volume objects next, its status last: a Backup with
+//! an origin and without a phase is an import that was interrupted, and is done again.
 //!
-//! Does not read what it knows already: a look costs one listing, and one request for each directory without a
-//! usable marker. Writes nothing to the bucket. Fails with what store and API server say; what cannot be listed
-//! is never taken for empty.
+//! Does not read what it knows already: a look costs one listing, and one request for each
+//! directory without a usable marker. Writes nothing to the bucket. Fails with what store and API
+//! server say; what cannot be listed is never taken for empty.
 
 mod import;
 mod judge;

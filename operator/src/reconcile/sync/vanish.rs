@@ -1,4 +1,5 @@
-//! Backups that the cluster knows and the bucket no longer holds. Only the object goes, and never all at once.
+//! Backups that the cluster knows and the bucket no longer holds. Only the object goes, and never
+//! all at once.
 
 use std::collections::HashSet;
 
@@ -28,8 +29,9 @@ fn has_marker(backup: &Backup) -> bool {
     backup.metadata.deletion_timestamp.is_none()
         && match phase {
             Some(BackupPhase::Completed | BackupPhase::PartiallyFailed) => true,
-            // One of this cluster's has a request, which deletes the object in the end, or was cancelled, perhaps before
-            // anything was stored. One that came from the bucket and has no phase is an import that was interrupted.
+            // One of this cluster's has a request, which deletes the object in the end, or was
+            // cancelled, perhaps before anything was stored. One that came from the bucket and has
+            // no phase is an import that was interrupted.
             None | Some(BackupPhase::New | BackupPhase::Deleting | BackupPhase::Canceled) => {
                 backup.spec.origin.is_some()
             }
@@ -153,7 +155,8 @@ mod tests {
         let held = decide(&known, &both, &set(&["a", "b"]), false);
         assert!(held.remove.is_empty());
         assert_eq!(held.held, Some(2));
-        // Of a single one, nothing can be told from its being all, unless nothing else is there either.
+        // Of a single one, nothing can be told from its being all, unless nothing else is there
+        // either.
         let single = [&all[0]];
         assert_eq!(decide(&single, &single, &set(&["a"]), true).held, Some(1));
         let alone = decide(&single, &single, &set(&["a"]), false);

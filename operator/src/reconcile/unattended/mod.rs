@@ -1,9 +1,11 @@
-//! Volume objects that no agent looks at, because their node is gone or has no agent: somebody must say so.
+//! Volume objects that no agent looks at, because their node is gone or has no agent: somebody must
+//! say so.
 //!
-//! Only the agent of its node works on a volume object and writes its status. When there is none, this controller writes
-//! instead: while an agent may still come, what is waited for; when the node itself has not existed for a while, that the
-//! volume failed. It leaves alone whatever an agent works on. Who waits for the volume (a backup, a restore) has its own
-//! deadline, and hears of it sooner this way.
+//! Only the agent of its node works on a volume object and writes its status. When there is none,
+//! this controller writes instead: while an agent may still come, what is waited for; when the node
+//! itself has not existed for a while, that the volume failed. It leaves alone whatever an agent
+//! works on. Who waits for the volume (a backup, a restore) has its own deadline, and hears of it
+//! sooner this way.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;

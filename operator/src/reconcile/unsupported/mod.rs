@@ -1,5 +1,5 @@
-//! Kinds that this version knows and cannot act on: each object is answered with what to do instead, so
-//! that nothing anybody creates is silently ignored.
+//! Kinds that this version knows and cannot act on: each object is answered with what to do
+//! instead, so that nothing anybody creates is silently ignored.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! How far a large file is.
 //!
-//! Pieces are taken in the order of the file and finished in any order. Where a chunk of content is only *supposed*
-//! to be as remembered, the pieces behind it are taken on that supposition; if it turns out wrong the
-//! cursor goes back to it, and what was finished behind it is set aside for the case that a chunk begins there again.
-//! Nothing is cut, and so nothing new stored, on a supposition: it might be what no snapshot needs. Does: count,
-//! place, go back. Does not: read.
+//! Pieces are taken in the order of the file and finished in any order. Where a chunk of content is
+//! only *supposed* to be as remembered, the pieces behind it are taken on that supposition; if it
+//! turns out wrong the cursor goes back to it, and what was finished behind it is set aside for the
+//! case that a chunk begins there again. Nothing is cut, and so nothing new stored, on a
+//! supposition: it might be what no snapshot needs. Does: count, place, go back. Does not: read.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -75,7 +75,8 @@ pub(super) struct Taken {
 pub(super) enum What {
     /// To be read, and divided into blocks of a size: from, length, size.
     Range(u64, usize, usize, Cut),
-    /// In the worker's buffer from a chunk's least length minus the window on; the rest is to be read.
+    /// In the worker's buffer from a chunk's least length minus the window on; the rest is to be
+    /// read.
     Chunk(u64, usize, Cut),
     /// A chunk that was here, and the place of its record.
     Probe(Record, u64),
@@ -154,7 +155,8 @@ impl Cursor {
         Ok(taken)
     }
 
-    /// Takes a chunk that was set aside, if one begins here and would end where it did. `end` is where the part ends.
+    /// Takes a chunk that was set aside, if one begins here and would end where it did. `end` is
+    /// where the part ends.
     pub(super) fn take_aside(&mut self, end: u64, budget: &Arc<Budget>) -> io::Result<bool> {
         let Some((mark, id)) = self.aside.remove(&self.size) else {
             return Ok(false);

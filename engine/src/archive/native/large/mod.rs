@@ -1,14 +1,15 @@
 //! Large files: any number of workers on one.
 //!
-//! A worker takes the next piece under the file's lock and works on it outside. With fixed chunks a piece is a
-//! matter of arithmetic. With content-defined ones its end must be found first: that is done under the lock, in
-//! data read just then, while other workers hash, compress and pack what they took before. Results come in any
-//! order and are put where they belong. Whoever finishes the last piece describes the file. A file is read up to its end: when
-//! all is taken that its size promised, it is asked for more.
+//! A worker takes the next piece under the file's lock and works on it outside. With fixed chunks a
+//! piece is a matter of arithmetic. With content-defined ones its end must be found first: that is
+//! done under the lock, in data read just then, while other workers hash, compress and pack what
+//! they took before. Results come in any order and are put where they belong. Whoever finishes the
+//! last piece describes the file. A file is read up to its end: when all is taken that its size
+//! promised, it is asked for more.
 //!
-//! Cost: [`ID`] bytes for each blob, in the run's budget before anything is read. A file for which there is not as
-//! much is a row: anybody can make a hole without an end. What is to be remembered takes [`MARK`] more; without
-//! that nothing is remembered.
+//! Cost: [`ID`] bytes for each blob, in the run's budget before anything is read. A file for which
+//! there is not as much is a row: anybody can make a hole without an end. What is to be remembered
+//! takes [`MARK`] more; without that nothing is remembered.
 
 mod cursor;
 mod piece;

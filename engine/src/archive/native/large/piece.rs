@@ -1,9 +1,9 @@
 //! Pieces of a large file: taken under its lock, read and stored outside.
 //!
-//! Blocks at fixed places are read a few at a time, so that what is hashed is still in the cache next to the
-//! processor. The end of a content-defined chunk is looked for under the lock, in data read just then, unless a
-//! chunk was remembered to begin there: then its bytes are compared by their fingerprint, outside, and only if they
-//! are others its end is looked for.
+//! Blocks at fixed places are read a few at a time, so that what is hashed is still in the cache
+//! next to the processor. The end of a content-defined chunk is looked for under the lock, in data
+//! read just then, unless a chunk was remembered to begin there: then its bytes are compared by
+//! their fingerprint, outside, and only if they are others its end is looked for.
 
 use std::io;
 
@@ -30,8 +30,8 @@ const LOOK_AHEAD: usize = 128 << 10;
 /// Bytes read at once before they are hashed, but for larger blocks.
 const READ: usize = 256 << 10;
 
-/// Bytes supposed to be behind the size that a file claims, when there is one. If they are fewer it is found out as that of any
-/// file that has become shorter; if they are more it is asked again.
+/// Bytes supposed to be behind the size that a file claims, when there is one. If they are fewer it
+/// is found out as that of any file that has become shorter; if they are more it is asked again.
 const TAIL: u64 = 1 << 30;
 
 /// What comes next.
@@ -54,7 +54,8 @@ impl Active {
         let budget = &run.budget;
         worker.known.clear();
         loop {
-            // What was found to be its end is one, whatever was supposed to come; and so is the end of one that is described.
+            // What was found to be its end is one, whatever was supposed to come; and so is the end
+            // of one that is described.
             if cursor.finished || cursor.has_ended() {
                 return Ok(Next::Nothing);
             }
@@ -109,8 +110,8 @@ impl Active {
         }
     }
 
-    /// The length of the chunk at `from`, where `left` bytes are left to be cut, and why it ends there, unless
-    /// the file ended before. Reads from just before the least length on.
+    /// The length of the chunk at `from`, where `left` bytes are left to be cut, and why it ends
+    /// there, unless the file ended before. Reads from just before the least length on.
     fn cut(
         &self,
         worker: &mut Worker<'_, '_>,
@@ -148,8 +149,8 @@ impl Active {
         Ok((most, Some(cut)))
     }
 
-    /// Reads and stores a piece; none if it is not as remembered. The outer error is of the file, the inner one of the
-    /// run.
+    /// Reads and stores a piece; none if it is not as remembered. The outer error is of the file,
+    /// the inner one of the run.
     pub(super) fn process(
         &self,
         worker: &mut Worker<'_, '_>,
@@ -302,7 +303,8 @@ fn first(data: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
     (!data.is_empty()).then(|| data.split_at(size.min(data.len())))
 }
 
-/// A chunk that was remembered to begin here, if it would end where it did, and the place of its record.
+/// A chunk that was remembered to begin here, if it would end where it did, and the place of its
+/// record.
 fn remembered(cursor: &mut Cursor, worker: &Worker<'_, '_>, end: u64) -> Option<(Record, u64)> {
     let missed = cursor.is_missed();
     let (from, track) = (cursor.size, cursor.track.as_mut()?);

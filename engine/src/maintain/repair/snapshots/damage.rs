@@ -1,10 +1,12 @@
-//! Which directories have to be written anew: those that lack something, and those that lead to them.
+//! Which directories have to be written anew: those that lack something, and those that lead to
+//! them.
 //!
-//! A first walk over all directories of the chosen snapshots finds what lacks something. Only if there is damage, a second one
-//! notes which directory is in which, 8 bytes each; from there it goes up to the roots. Memory: a budget, beside [`SETS`] bits for
-//! each position of the index.
+//! A first walk over all directories of the chosen snapshots finds what lacks something. Only if
+//! there is damage, a second one notes which directory is in which, 8 bytes each; from there it
+//! goes up to the roots. Memory: a budget, beside [`SETS`] bits for each position of the index.
 //!
-//! Fails with what the store says, and with `Refused` if what the index names cannot be read: then it is not known what is lost.
+//! Fails with what the store says, and with `Refused` if what the index names cannot be read: then
+//! it is not known what is lost.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -1,8 +1,9 @@
 //! Directories written anew, from below, each once.
 //!
-//! Does: read a directory from any of its copies, have it written without what is lost ([`rewrite`](super::rewrite)), and hand the
-//! new document on. One that could not be read is tried once more: if it can be read now, nothing is believed any more. Keeps
-//! what each lost, in the budget's memory.
+//! Does: read a directory from any of its copies, have it written without what is lost
+//! ([`rewrite`](super::rewrite)), and hand the new document on. One that could not be read is tried
+//! once more: if it can be read now, nothing is believed any more. Keeps what each lost, in the
+//! budget's memory.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -236,7 +237,8 @@ impl<'a> Mender<'a> {
         Ok(self.read(position)?.is_some())
     }
 
-    /// The plain bytes of a directory, from the first of its places where it is whole; `None` if it is damaged in all.
+    /// The plain bytes of a directory, from the first of its places where it is whole; `None` if it
+    /// is damaged in all.
     fn read(&mut self, position: u32) -> Result<Option<Vec<u8>>> {
         let mut failed = None;
         for place in self.index.places(position) {

@@ -1,19 +1,21 @@
 //! Snapshots without what is lost, in place of those that need it.
 //!
-//! Does: find which directories of the chosen snapshots lack something ([`damage`]), write those anew without it
-//! ([`rewrite`], [`mend`]), and the snapshots that lead to them; say which paths lost what ([`tell`]). A file keeps the content
-//! that is left, and its size is that of it; a directory that cannot be read becomes an empty one; an entry that makes no sense
-//! goes. A snapshot whose root cannot be read cannot be mended. Does not: read file content, rewrite what is whole, or change
-//! the index.
+//! Does: find which directories of the chosen snapshots lack something ([`damage`]), write those
+//! anew without it ([`rewrite`], [`mend`]), and the snapshots that lead to them; say which paths
+//! lost what ([`tell`]). A file keeps the content that is left, and its size is that of it; a
+//! directory that cannot be read becomes an empty one; an entry that makes no sense goes. A
+//! snapshot whose root cannot be read cannot be mended. Does not: read file content, rewrite what
+//! is whole, or change the index.
 //!
-//! What is lost: a blob that is in no index, and a directory of which every copy was read, twice, and is not what its id says. A
-//! request that fails is never a loss: whatever the store says ends it. An index that names packs which are not there is
-//! refused, and has to be repaired first.
+//! What is lost: a blob that is in no index, and a directory of which every copy was read, twice,
+//! and is not what its id says. A request that fails is never a loss: whatever the store says ends
+//! it. An index that names packs which are not there is refused, and has to be repaired first.
 //!
-//! Order: exclusive lock; snapshots and index read; everything decided; packs of new directories; index files of them; new
-//! snapshots, each read back; only then, if asked, the old ones removed; unlock. Whatever ends it earlier leaves directories that
-//! nothing needs, or both the old and some new snapshots: nothing that was readable is less so. The next run finds the new
-//! snapshots and goes on from there. A dry run takes a shared lock and does the same up to the packs.
+//! Order: exclusive lock; snapshots and index read; everything decided; packs of new directories;
+//! index files of them; new snapshots, each read back; only then, if asked, the old ones removed;
+//! unlock. Whatever ends it earlier leaves directories that nothing needs, or both the old and some
+//! new snapshots: nothing that was readable is less so. The next run finds the new snapshots and
+//! goes on from there. A dry run takes a shared lock and does the same up to the packs.
 
 mod damage;
 mod mend;
@@ -63,7 +65,8 @@ pub struct RepairSnapshotsRequest {
     pub snapshots: Vec<Snapshot>,
     /// Remove those that were mended, and those that cannot be.
     pub forget: bool,
-    /// With `forget`: remove also snapshot files that are damaged for certain, of which nothing is known.
+    /// With `forget`: remove also snapshot files that are damaged for certain, of which nothing is
+    /// known.
     pub unreadable: bool,
     /// Change nothing.
     pub dry_run: bool,
@@ -183,7 +186,8 @@ pub struct RepairSnapshotsReport {
     pub directories: u64,
 }
 
-/// Mends snapshots that lack something, and with `forget` removes the damaged ones. Blocks: call it on a thread of its own.
+/// Mends snapshots that lack something, and with `forget` removes the damaged ones. Blocks: call it
+/// on a thread of its own.
 ///
 /// # Errors
 /// `Refused` if the index names packs that are not there or cannot be read; `Locked`, `LockLost`, `MemoryLimit`, `Cancelled`,

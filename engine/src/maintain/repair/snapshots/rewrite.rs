@@ -1,7 +1,8 @@
 //! One directory without what is lost. Pure.
 //!
-//! Nodes that lost nothing are taken over byte for byte, and of the others everything but what changes: so attributes that this
-//! engine does not know stay, and a canonical document becomes a canonical one.
+//! Nodes that lost nothing are taken over byte for byte, and of the others everything but what
+//! changes: so attributes that this engine does not know stay, and a canonical document becomes a
+//! canonical one.
 
 use std::{borrow::Cow, convert::Infallible, fmt};
 

@@ -1,7 +1,7 @@
 //! Which paths of a snapshot lost what.
 //!
-//! Directories are mended once, however often they are used: from what each lost, the paths of one snapshot follow. So many are
-//! listed, all are counted.
+//! Directories are mended once, however often they are used: from what each lost, the paths of one
+//! snapshot follow. So many are listed, all are counted.
 
 use std::path::{Path, PathBuf};
 
