@@ -30,8 +30,8 @@ const OPERATOR: &str = "ark-operator";
 /// More names than this are not remembered; a bucket could make them up.
 const MAX_KNOWN: usize = 1024;
 
-/// Name of the agent's container in its pod, as the chart writes it.
-const CONTAINER: &str = "agent";
+/// Names of the containers that hold locks, in the pods of agents and operators, as the chart writes them.
+const CONTAINERS: [&str; 2] = ["agent", "operator"];
 
 /// When this process started, in seconds.
 static STARTED: LazyLock<i64> = LazyLock::new(|| jiff::Timestamp::now().as_second());
@@ -72,7 +72,10 @@ fn process_of(host_name: &str, location_uid: &str) -> Option<Process> {
 fn has_ended(pod: Option<&Pod>, started: Option<i64>) -> bool {
     let Some(pod) = pod else { return true };
     let statuses = pod.status.iter().flat_map(|s| &s.container_statuses);
-    let Some(container) = statuses.flatten().find(|c| c.name == CONTAINER) else {
+    let Some(container) = statuses
+        .flatten()
+        .find(|c| CONTAINERS.contains(&c.name.as_str()))
+    else {
         return false;
     };
     let states = [container.state.as_ref(), container.last_state.as_ref()];

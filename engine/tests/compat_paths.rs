@@ -313,13 +313,13 @@ fn caches_and_large_files_are_left_out_as_by_restic() {
     // Ark marks directories of which something was left out; restic does not.
     let mark = "not everything in this directory was backed up";
     assert_eq!(ours.matches(mark).count(), 2, "cache and plain");
-    let ours: serde_json::Value = serde_json::from_str(&ours).unwrap();
-    let theirs: serde_json::Value = serde_json::from_str(&theirs).unwrap();
+    let ours: Value = serde_json::from_str(&ours).unwrap();
+    let theirs: Value = serde_json::from_str(&theirs).unwrap();
     assert_eq!(without_errors(ours), theirs);
 }
 
 /// A tree without what Ark says of directories that it did not read whole.
-fn without_errors(mut tree: serde_json::Value) -> serde_json::Value {
+fn without_errors(mut tree: Value) -> Value {
     for node in tree["nodes"].as_array_mut().unwrap() {
         let node = node.as_object_mut().unwrap();
         node.shift_remove("error");

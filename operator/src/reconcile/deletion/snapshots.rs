@@ -126,7 +126,12 @@ async fn forget_in(
             .iter()
             .any(|snapshot| snapshot.tags.iter().any(|tag| tags.contains(tag)));
         if !there {
-            return Ok(0);
+            // What forgot them may have been killed before it let go of its lock.
+            return match repository.unlock(false, &cancel) {
+                Ok(_) => Ok(0),
+                Err(ark_engine::Error::Cancelled) => Err(Error::Stopping),
+                Err(error) => Err(error.into()),
+            };
         }
         match maintain::forget(&repository, &Forget::Tagged(tags), false, &cancel) {
             Ok(report) => Ok(report.removed.len()),
