@@ -13,7 +13,7 @@ struct Deleted;
 
 impl Scenario for Deleted {
     const NAME: &'static str = "deletion";
-    const WRITES: u64 = 14;
+    const WRITES: u64 = 19;
 
     async fn prepare(&mut self, ark: &mut Ark, name: &str) {
         ark.backup(name, json!({})).await;
