@@ -75,11 +75,18 @@ fn of_rivals_that_do_not_wait_at_most_one_excludes_the_others() {
         }
     });
     let [shared, exclusive] = had.map(AtomicU64::into_inner);
-    // Both kinds were had, and there were races.
+    // There were races. Who wins them is luck, and on a busy machine nobody may ever be alone.
     assert!(
-        shared > 0 && exclusive > 0 && refused.into_inner() > 0,
+        shared + exclusive > 0 && refused.into_inner() > 0,
         "{shared} shared, {exclusive} exclusive"
     );
+    // Without rivals it can be had.
+    let repo = forge.another(OpenOptions::default());
+    let cancel = Cancel::new();
+    let alone = forge
+        .runtime
+        .block_on(repo.try_lock(Locked::Exclusive, &cancel));
+    forge.runtime.block_on(alone.unwrap().release(&cancel));
     let left = std::fs::read_dir(forge.dir.path().join("repo/locks")).unwrap();
     assert_eq!(left.count(), 0);
 }
