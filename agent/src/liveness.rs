@@ -18,19 +18,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use ark_api::lock_holder::{self, LockHolder};
 use ark_engine::{Holder, HolderLiveness};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use tokio::runtime::Handle;
 
-/// First part of the name of an agent.
-const AGENT: &str = "ark-agent";
-/// First part of the name of an operator.
-const OPERATOR: &str = "ark-operator";
 /// More names than this are not remembered; a bucket could make them up.
 const MAX_KNOWN: usize = 1024;
 
-/// Names of the containers that hold locks, in the pods of agents and operators, as the chart writes them.
+/// Names of the containers that hold locks, in the pods of agents and operators, as the chart
+/// writes them.
 const CONTAINERS: [&str; 2] = ["agent", "operator"];
 
 /// When this process started, in seconds.
@@ -38,8 +36,13 @@ static STARTED: LazyLock<i64> = LazyLock::new(|| jiff::Timestamp::now().as_secon
 
 /// This process as the holder of locks at the location with this uid.
 pub(crate) fn holder(pod: &str, location_uid: &str) -> Holder {
+    let own = LockHolder {
+        component: lock_holder::AGENT,
+        pod,
+        started: Some(*STARTED),
+    };
     Holder {
-        host_name: format!("{AGENT}.{pod}@{}.{location_uid}", *STARTED),
+        host_name: own.name(location_uid),
         user_name: "ark".to_owned(),
         pid: std::process::id(),
     }
@@ -55,16 +58,10 @@ struct Process {
 
 /// The process in a holder's name, if it can be judged here.
 fn process_of(host_name: &str, location_uid: &str) -> Option<Process> {
-    let (component, rest) = host_name.split_once('.')?;
-    let process = rest.strip_suffix(location_uid)?.strip_suffix('.')?;
-    let (pod, started) = match process.split_once('@') {
-        Some((pod, started)) => (pod, Some(started.parse().ok()?)),
-        None => (process, None),
-    };
-    let named = !location_uid.is_empty() && !pod.is_empty() && !pod.contains(['/', '%', '?', '@']);
-    (named && matches!(component, AGENT | OPERATOR)).then(|| Process {
-        pod: pod.to_owned(),
-        started,
+    let holder = LockHolder::parse(host_name, location_uid)?;
+    Some(Process {
+        pod: holder.pod.to_owned(),
+        started: holder.started,
     })
 }
 
@@ -134,7 +131,8 @@ impl Liveness {
         }
     }
 
-    /// What is known of a process. What was found alive, or never answered, is looked up anew;
+    /// Whether a process lives, as far as is known. A process that was found alive, or about which
+    /// nobody answered, is looked up anew;
     /// whoever was dead stays dead.
     fn ask(self: &Arc<Self>, process: Process) -> Option<bool> {
         let earlier = process.started.is_some_and(|started| started < *STARTED);
@@ -192,39 +190,15 @@ impl HolderLiveness for AtLocation {
 mod tests {
     use super::*;
 
-    fn process(pod: &str, started: Option<i64>) -> Process {
-        Process {
-            pod: pod.to_owned(),
-            started,
-        }
-    }
-
     #[test]
-    fn only_holders_of_this_cluster_are_judged() {
+    fn its_own_name_is_that_of_its_process() {
         let own = holder("agent-x1", "uid-1").host_name;
-        assert_eq!(
-            process_of(&own, "uid-1"),
-            Some(process("agent-x1", Some(*STARTED)))
-        );
+        let process = Process {
+            pod: "agent-x1".to_owned(),
+            started: Some(*STARTED),
+        };
+        assert_eq!(process_of(&own, "uid-1"), Some(process));
         assert_eq!(process_of(&own, "uid-2"), None);
-        assert_eq!(
-            process_of("ark-operator.op.0.uid-1", "uid-1"),
-            Some(process("op.0", None)),
-            "as locks were written before"
-        );
-        for foreign in [
-            "somebody.agent-x1.uid-1",
-            "ark-agent.uid-1",
-            "ark-agent..uid-1",
-            "ark-agent.a/b.uid-1",
-            "ark-agent.a@soon.uid-1",
-            "ark-agent.a@1@2.uid-1",
-            "laptop",
-            "",
-        ] {
-            assert_eq!(process_of(foreign, "uid-1"), None, "{foreign}");
-        }
-        assert_eq!(process_of("ark-agent.x.", ""), None);
     }
 
     #[test]

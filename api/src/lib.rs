@@ -35,6 +35,7 @@ pub mod env;
 pub mod label;
 pub mod layout;
 pub mod location;
+pub mod lock_holder;
 pub mod maintenance;
 pub mod naming;
 pub mod origin;

@@ -9,14 +9,12 @@
 
 use std::sync::{Arc, LazyLock};
 
+use ark_api::lock_holder::{LockHolder, OPERATOR};
 use ark_engine::{Holder, HolderLiveness, OpenOptions};
 use kube::ResourceExt as _;
 
 use crate::context::Context;
 use crate::store::OpenLocation;
-
-/// First part of the name of an operator.
-const OPERATOR: &str = "ark-operator.";
 
 /// When this process started, in seconds.
 static STARTED: LazyLock<i64> = LazyLock::new(|| jiff::Timestamp::now().as_second());
@@ -24,7 +22,12 @@ static STARTED: LazyLock<i64> = LazyLock::new(|| jiff::Timestamp::now().as_secon
 /// How the leading operator opens a repository at `location` to work on it under a lock.
 pub(crate) fn options(context: &Context, location: &OpenLocation) -> OpenOptions {
     let uid = location.location.uid().unwrap_or_default();
-    let own = format!("{OPERATOR}{}@{}.{uid}", context.settings.pod, *STARTED);
+    let own = LockHolder {
+        component: OPERATOR,
+        pod: &context.settings.pod,
+        started: Some(*STARTED),
+    };
+    let own = own.name(&uid);
     OpenOptions {
         holder: Holder {
             host_name: own.clone(),
@@ -44,11 +47,8 @@ struct Leader {
 
 impl HolderLiveness for Leader {
     fn is_alive(&self, host_name: &str) -> Option<bool> {
-        let process = host_name
-            .strip_prefix(OPERATOR)?
-            .strip_suffix(&self.uid)?
-            .strip_suffix('.')?;
-        (!process.is_empty()).then_some(host_name == self.own)
+        let holder = LockHolder::parse(host_name, &self.uid)?;
+        (holder.component == OPERATOR).then_some(host_name == self.own)
     }
 }
 
@@ -67,8 +67,6 @@ mod tests {
             ("ark-operator.a@6.u1", Some(false)),
             ("ark-operator.b@9.u1", Some(false)),
             ("ark-operator.b@9.u2", None),
-            ("ark-operator.u1", None),
-            ("ark-operator..u1", None),
             ("ark-agent.b@9.u1", None),
             ("laptop", None),
         ] {

@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use ark_api::repository::{RepositoryPhase, ResticRepositorySpec};
+use ark_api::condition::{self, kind, reason};
+use ark_api::repository::{RepositoryPhase, ResticRepositorySpec, ResticRepositoryStatus};
 use ark_api::{ResticRepository, label, layout, naming};
 use ark_engine::Store;
 use kube::ResourceExt;
@@ -185,7 +186,9 @@ fn judge(
     let current = status.observed_generation == object.metadata.generation;
     match status.phase.unwrap_or_default() {
         RepositoryPhase::Ready if current => Some(Ok(())),
-        RepositoryPhase::NotReady if current && waited < patience => None,
+        RepositoryPhase::NotReady if current && waited < patience.min(worth_waiting(&status)) => {
+            None
+        }
         RepositoryPhase::NotReady if current => {
             let unknown = || "no reason is known".to_owned();
             Some(Err(status.message.unwrap_or_else(unknown)))
@@ -198,11 +201,50 @@ fn judge(
     }
 }
 
+/// How long at most to wait for a repository that is not ready: a wrong key or spec does not mend
+/// itself, a store that is away comes back.
+fn worth_waiting(status: &ResticRepositoryStatus) -> Duration {
+    let lasting = [
+        reason::INVALID_SPEC,
+        reason::WRONG_PASSWORD,
+        reason::KEY_MISSING,
+    ];
+    match condition::get(&status.conditions, kind::READY) {
+        Some(ready) if lasting.contains(&ready.reason.as_str()) => NOT_READY,
+        _ => Duration::MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use ark_api::repository::ResticRepositoryStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+
+    #[test]
+    fn a_wrong_key_is_not_waited_for_however_much_is_stored() {
+        let hours = Duration::from_hours(4);
+        for (why, waits) in [
+            (reason::WRONG_PASSWORD, false),
+            (reason::KEY_MISSING, false),
+            (reason::UNREACHABLE, true),
+            (reason::LOCATION_UNAVAILABLE, true),
+        ] {
+            let mut object = seen(Some(RepositoryPhase::NotReady), 2);
+            let status = object.status.as_mut().unwrap();
+            let now = Time("2026-01-01T00:00:00Z".parse().unwrap());
+            condition::set(
+                &mut status.conditions,
+                kind::READY,
+                false,
+                why,
+                "",
+                Some(2),
+                &now,
+            );
+            assert_eq!(judge(&object, hours, NOT_READY).is_none(), waits, "{why}");
+        }
+    }
 
     fn seen(phase: Option<RepositoryPhase>, observed: i64) -> ResticRepository {
         let mut object = object("shop", "default", "/store/restic/shop", Mode::Make);

@@ -141,8 +141,8 @@ async fn an_idle_operator_asks_no_more_for_a_thousand_repositories_than_for_one(
     let before = ark.operator_requests().await;
     looks(&ark, 4).await;
     let asked = ark.operator_requests().await - before;
-    // Three requests for each repository and look is what it was; whatever else the operator asks for
-    // meanwhile, such as its lease, is in the number, too.
+    // Three requests for each repository and look is what it was; whatever else the operator asks
+    // for meanwhile, such as its lease, is in the number, too.
     assert!(
         asked < 4 * u64::try_from(FEW).unwrap() * 3,
         "{asked} requests for four looks at a location with {FEW} repositories"

@@ -78,8 +78,8 @@ fn agent() -> Result<()> {
     image::build_programs()?;
     let mut cargo = exec::cargo();
     cargo
-        .args(["bench", "--locked", "--profile", "dev"])
-        .args(["-p", "ark-bench", "--bench", "agent"])
+        .args(["bench", "--workspace", "--locked", "--profile", "dev"])
+        .args(["--bench", "agent"])
         .env("ARK_TEST_PROGRAMS", image::programs_dir()?)
         .env("ARK_TEST_RESTIC", tools::path(Tool::NewestRestic)?);
     hand_over(cargo)

@@ -8,8 +8,8 @@
 //! packs two are used in full, one by half, one not at all. Does not: make the repository, or
 //! content. What reads content finds zeros.
 //!
-//! The same for the same count, but for nonces. Memory: a pack of directories and an index file for
-//! each thread.
+//! Two repositories made for one count differ in nonces only. Memory: a pack of directories and an
+//! index file for each thread.
 //!
 //! Also compiled by the engine's tests, which have the engine's `crypto` at the same place.
 

@@ -1,9 +1,10 @@
 //! `ark backup-location delete`.
 //!
-//! Order: the location first, so that nothing is read from it any more; then the objects of the backups and repositories
-//! that lie there, which are records of what the store holds and come back when the location is made again. A command
-//! that is interrupted between leaves records of backups that cannot be restored until then; it never deletes data. The
-//! Secret with the key of the repositories stays, because nothing can be restored without it.
+//! Order: the location first, so that nothing is read from it any more; then the objects of the
+//! backups and repositories that lie there, which are records of what the store holds and come back
+//! when the location is made again. A command that is interrupted between leaves records of backups
+//! that cannot be restored until then; it never deletes data. The Secret with the key of the
+//! repositories stays, because nothing can be restored without it.
 
 use std::collections::BTreeMap;
 

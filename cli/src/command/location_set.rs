@@ -1,9 +1,9 @@
 //! `ark backup-location set`.
 //!
-//! Changes nothing that says where things lie (provider, bucket, prefix): with another place the backups of the
-//! location would not be found any more. The default is handed over: the new one gets it before the old one loses it,
-//! so that a command that is interrupted leaves two, which refuses backups that name no location, and never sends one
-//! to a place that nobody chose.
+//! Changes nothing that says where things lie (provider, bucket, prefix): with another place the
+//! backups of the location would not be found any more. The default is handed over: the new one
+//! gets it before the old one loses it, so that a command that is interrupted leaves two, which
+//! refuses backups that name no location, and never sends one to a place that nobody chose.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub(crate) struct LocationSet {
     output: Output,
 }
 
-/// What is changed.
+/// The settings that the command changes.
 #[derive(Clone, Debug, Default, Args)]
 #[group(required = true, multiple = true)]
 struct Changes {
@@ -107,7 +107,7 @@ pub(crate) async fn run(context: &Context, args: LocationSet) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What is merged into the spec.
+/// The part of a spec that the API server merges into the location.
 fn patch(changes: Changes) -> Result<Value> {
     let Changes {
         default,

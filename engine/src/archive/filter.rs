@@ -1,5 +1,5 @@
-//! What is left out of an archive: by pattern in the syntax of `.gitignore`, by a cache's marker,
-//! by size.
+//! Which files an archive leaves out: by pattern in the syntax of `.gitignore`, by a cache's
+//! marker, by size.
 //!
 //! Patterns are relative to the snapshot's root. A marker counts only with its signature and as a
 //! plain file; a link to one does not. Does not: report what was left out.

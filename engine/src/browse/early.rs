@@ -1,9 +1,9 @@
 //! Reading while a lock settles.
 //!
-//! What is read before the lock is held may be from before somebody else's changes. So it is read
-//! early, and once the lock is held the index files are listed again: if one that was read is gone,
-//! all is done anew. New ones do not matter: what was read is what there was a moment ago. Nothing
-//! is told before that.
+//! A list that is read before the lock is held may be from before somebody else's changes. So it is
+//! read early, and once the lock is held the index files are listed again: if one that was read is
+//! gone, all is done anew. New ones do not matter: what was read is what there was a moment ago.
+//! Nothing is told before that.
 //!
 //! An operation that tells as it goes is divided: preparing is early, the rest is not
 //! ([`reading`]). One whose result is told at its end runs as a whole beside the wait

@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    /// Whatever was found once, and real files of restic and of this engine: nothing of it may fail
+    /// Inputs that once failed, and real files of restic and of this engine: none of them may fail
     /// again.
     #[test]
     fn the_corpus_holds() {

@@ -5,16 +5,14 @@
 //! object means is remembered, by its name, and only a difference wakes anybody.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Debug;
 
 use futures::StreamExt as _;
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
 
-use super::ControllerOf;
+use super::{ControllerOf, Watched};
 use crate::context::Context;
 
 /// Looks at every object of kind `K` again when an object of kind `O` comes, goes, or begins to
@@ -25,19 +23,8 @@ pub(super) fn on_meaning_of<K, O, T>(
     meaning: impl Fn(&O) -> T + Send + Sync + 'static,
 ) -> ControllerOf<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-    O: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+    K: Watched,
+    O: Watched,
     T: PartialEq + Send + Sync + 'static,
 {
     let others =

@@ -85,6 +85,29 @@ pub(crate) trait Reconciler: Send + Sync + 'static {
     }
 }
 
+/// What can be watched in Ark's namespace.
+pub(crate) trait Watched:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Looks at every object of kind `K` again to which a changed object of kind `O`, in Ark's
 /// namespace, means something. Nothing is kept of the objects of kind `O`.
 pub(crate) fn on_change_of<K, O>(
@@ -93,19 +116,8 @@ pub(crate) fn on_change_of<K, O>(
     means: impl Fn(&K, &O) -> bool + Send + Sync + 'static,
 ) -> ControllerOf<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-    O: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+    K: Watched,
+    O: Watched,
 {
     let others =
         kube::Api::<DeserializeGuard<O>>::namespaced(context.client.clone(), &context.namespace);

@@ -282,8 +282,8 @@ impl<'r, 'a> Worker<'r, 'a> {
         self.store_as(id, data)
     }
 
-    /// The same for two blocks that no fingerprints are kept of, hashed side by side. `None` if
-    /// something else is to be hashed beside the first.
+    /// Makes sure that two blocks that no fingerprints are kept of are in the repository, and
+    /// hashes them side by side. `None` if something else is to be hashed beside the first.
     pub(super) fn two(&mut self, data: &[u8], others: &[u8]) -> Result<Option<[Stored; 2]>> {
         if self.run.prints.is_some() || self.pack.as_ref().is_some_and(OpenPack::is_behind) {
             return Ok(None);

@@ -114,8 +114,8 @@ pub enum Found {
         path: PathBuf,
         /// What the snapshot says of it.
         info: EntryInfo,
-        /// The same as stored: a JSON object, without name, content and extended attributes. Only
-        /// if asked for.
+        /// The node as it is stored: a JSON object, without name, content and extended attributes.
+        /// Only if asked for.
         stored: Option<String>,
     },
     /// A blob in a file.

@@ -1,6 +1,9 @@
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use super::*;
@@ -8,6 +11,8 @@ use crate::{OpenOptions, StoreConfig, restore::forge::Forge};
 
 const RIVALS: u64 = 6;
 const ROUNDS: u64 = 150;
+/// How long they go on until one of them was alone.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Who holds what, by a look that cannot be wrong.
 #[derive(Debug, Default)]
@@ -23,6 +28,7 @@ fn of_rivals_that_do_not_wait_at_most_one_excludes_the_others() {
     let held = Mutex::new(Held::default());
     let had = [AtomicU64::new(0), AtomicU64::new(0)];
     let refused = AtomicU64::new(0);
+    let begun = Instant::now();
     let rival = |n: u64| {
         // Of one machine, but perhaps one that is not known to be.
         let repo = forge.another(OpenOptions {
@@ -33,7 +39,12 @@ fn of_rivals_that_do_not_wait_at_most_one_excludes_the_others() {
             ..OpenOptions::default()
         });
         let cancel = Cancel::new();
-        for round in 0..ROUNDS {
+        // On a busy machine it may take long until somebody is alone.
+        let more = |round| {
+            let alone = had[usize::from(true)].load(Ordering::Relaxed) > 0;
+            round < ROUNDS || (!alone && begun.elapsed() < PATIENCE)
+        };
+        for round in (0..).take_while(|round| more(*round)) {
             let kind = if (n + round).is_multiple_of(3) {
                 Locked::Exclusive
             } else {
@@ -75,18 +86,11 @@ fn of_rivals_that_do_not_wait_at_most_one_excludes_the_others() {
         }
     });
     let [shared, exclusive] = had.map(AtomicU64::into_inner);
-    // There were races. Who wins them is luck, and on a busy machine nobody may ever be alone.
+    // Both kinds were had, and there were races.
     assert!(
-        shared + exclusive > 0 && refused.into_inner() > 0,
+        shared > 0 && exclusive > 0 && refused.into_inner() > 0,
         "{shared} shared, {exclusive} exclusive"
     );
-    // Without rivals it can be had.
-    let repo = forge.another(OpenOptions::default());
-    let cancel = Cancel::new();
-    let alone = forge
-        .runtime
-        .block_on(repo.try_lock(Locked::Exclusive, &cancel));
-    forge.runtime.block_on(alone.unwrap().release(&cancel));
     let left = std::fs::read_dir(forge.dir.path().join("repo/locks")).unwrap();
     assert_eq!(left.count(), 0);
 }

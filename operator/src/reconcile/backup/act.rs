@@ -102,6 +102,12 @@ async fn begin(context: &Context, backup: &Backup, plan: &Plan, stop: &Stop) -> 
         }
         Some(_) => backup.clone(),
     };
+    if before.attempt.is_none()
+        && let Some(created) = backup.creation_timestamp()
+    {
+        let waited = now.0.duration_since(created.0).as_secs_f64();
+        context.metrics.backup_queue_wait.observe(waited.max(0.0));
+    }
     if backup.spec.cancel == Some(true) {
         stop.wish.cancel();
     }

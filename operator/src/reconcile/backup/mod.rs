@@ -125,12 +125,6 @@ impl Reconciler for BackupReconciler {
             uid: backup.uid().unwrap_or_default(),
             scope: turn::scope(&backup.spec, &namespaces, &context.namespace),
         };
-        if !has_begun(&backup)
-            && let Some(created) = backup.creation_timestamp()
-        {
-            let waited = context.clock.now().duration_since(created.0).as_secs_f64();
-            context.metrics.backup_queue_wait.observe(waited.max(0.0));
-        }
         let shared = Arc::clone(context);
         context.runs.start(subject, move |stop| async move {
             Box::pin(act::act(&shared, &backup, &plan, &stop)).await

@@ -4,6 +4,10 @@
 //! A snapshot is a backup's when its tag `backup-uid` says so; ids in a bucket's lists are not
 //! trusted, and a snapshot whose volume object was lost is found all the same. The engine's work
 //! runs on a blocking thread.
+//!
+//! Order: lock, snapshots, unlock. A process that ends in between leaves its lock; the next attempt
+//! knows that lock for a dead process's ([`holder`]), and removes it also where nothing is left to
+//! be forgotten, so that no backup waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

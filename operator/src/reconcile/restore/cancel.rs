@@ -38,7 +38,7 @@ pub(super) async fn cancelled(run: &Run<'_>) -> Result<()> {
     super::status::Writer::new(context, restore)
         .canceling()
         .await?;
-    super::give_up(context, restore, WHY).await?;
+    super::act::give_up(context, restore, WHY).await?;
     let fills = wait_for_agents(run, &uid).await?;
     hold_controllers(run, &fills).await;
     skip_the_rest(run);

@@ -7,9 +7,10 @@
 //! snapshot whose root cannot be read cannot be mended. Does not: read file content, rewrite what
 //! is whole, or change the index.
 //!
-//! What is lost: a blob that is in no index, and a directory of which every copy was read, twice,
-//! and is not what its id says. A request that fails is never a loss: whatever the store says ends
-//! it. An index that names packs which are not there is refused, and has to be repaired first.
+//! Two things count as lost: a blob that is in no index, and a directory of which every copy was
+//! read, twice, and is not what its id says. A request that fails is never a loss: whatever the
+//! store says ends it. An index that names packs which are not there is refused, and has to be
+//! repaired first.
 //!
 //! Order: exclusive lock; snapshots and index read; everything decided; packs of new directories;
 //! index files of them; new snapshots, each read back; only then, if asked, the old ones removed;
