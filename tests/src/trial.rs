@@ -131,28 +131,40 @@ impl Trial {
     /// Backs the namespace up, with further arguments, and returns the backup's name.
     /// Fails unless the backup is `phase`.
     pub fn back_up(&self, phase: &str, args: &[&str]) -> Result<String> {
-        let name = self.new_name();
-        let words = self.backup_words(&name);
-        let words: Vec<&str> = words
-            .iter()
-            .map(String::as_str)
-            .chain(args.iter().copied())
-            .collect();
+        let (name, words) = self.new_backup(args);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.ark_waits("backup", &name, &words, phase)?;
         Ok(name)
     }
 
     /// Begins a backup of the namespace, with further arguments, and returns its name.
     pub fn begin_backup(&self, args: &[&str]) -> Result<String> {
-        let name = self.new_name();
-        let words = self.backup_words(&name);
-        let words: Vec<&str> = words
-            .iter()
-            .map(String::as_str)
-            .chain(args.iter().copied())
-            .collect();
+        let (name, words) = self.new_backup(args);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.ark(&words)?;
         Ok(name)
+    }
+
+    /// Deletes a backup and waits until the backup and all it stored are gone.
+    pub fn delete_backup(&self, name: &str) -> Result<()> {
+        self.ark(&[
+            "backup",
+            "delete",
+            name,
+            "--confirm",
+            "--wait",
+            "--timeout",
+            "2m",
+        ])
+        .map(drop)
+    }
+
+    /// A name that was not used before, and the words that back the namespace up under it.
+    fn new_backup(&self, args: &[&str]) -> (String, Vec<String>) {
+        let name = self.new_name();
+        let mut words = self.backup_words(&name);
+        words.extend(args.iter().map(|&word| word.to_owned()));
+        (name, words)
     }
 
     fn new_name(&self) -> String {

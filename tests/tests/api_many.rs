@@ -136,15 +136,13 @@ async fn an_idle_operator_asks_no_more_for_a_thousand_repositories_than_for_one(
         .patch("default", &PatchParams::default(), &often)
         .await
         .unwrap();
-    // The change itself means something.
-    looks(&ark, 2).await;
-    let before = ark.operator_requests().await;
-    looks(&ark, 4).await;
-    let asked = ark.operator_requests().await - before;
-    // Three requests for each repository and look is what it was; whatever else the operator asks
-    // for meanwhile, such as its lease, is in the number, too.
-    assert!(
-        asked < 4 * u64::try_from(FEW).unwrap() * 3,
-        "{asked} requests for four looks at a location with {FEW} repositories"
-    );
+    // The change itself means something, and takes its time on a busy machine. After that a look costs
+    // fewer than two requests for each repository; three for each is what it was.
+    until("two looks that ask for no repository", async || {
+        let before = ark.operator_requests().await;
+        looks(&ark, 2).await;
+        let asked = ark.operator_requests().await - before;
+        (asked < 2 * 2 * u64::try_from(FEW).unwrap()).then_some(())
+    })
+    .await;
 }

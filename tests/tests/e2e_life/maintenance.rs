@@ -87,15 +87,7 @@ fn a_prune_beside_a_backup_takes_nothing_that_the_backup_refers_to() -> Result<(
         &[write("again", 24), write("dropped", 24)].join(" && "),
     )?;
     let first = trial.back_up("Completed", &there)?;
-    trial.ark(&[
-        "backup",
-        "delete",
-        &first,
-        "--confirm",
-        "--wait",
-        "--timeout",
-        "2m",
-    ])?;
+    trial.delete_backup(&first)?;
     // No snapshot needs anything now. The next backup does: it finds half of it stored.
     trial.shell(
         "deploy/web",

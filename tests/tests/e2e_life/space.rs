@@ -25,15 +25,7 @@ fn a_deleted_backup_gives_its_space_back_and_another_keeps_its_own() -> Result<(
     let before = world.stored(&repository)?;
     ensure!(before > 52 * MIB, "only {before} bytes are stored");
 
-    trial.ark(&[
-        "backup",
-        "delete",
-        &first,
-        "--confirm",
-        "--wait",
-        "--timeout",
-        "2m",
-    ])?;
+    trial.delete_backup(&first)?;
     ensure!(
         !world.bucket().join(layout::backup_dir(&first)).exists(),
         "{first} is still in the bucket"
